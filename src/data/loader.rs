@@ -1,0 +1,216 @@
+//! Batches of a training set, prepared on a second thread while the model trains on the last one.
+//!
+//! A batch holds the source bytes of its images and, per image, the crop and mirror to apply; the op `image_batch`
+//! does the arithmetic on the device. Order and draws are functions of (seed, epoch, batch) and the thread only moves
+//! the work, so batches are the same with or without it.
+
+use super::{Images, NO_LABEL};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// Batches that wait ready while one is in use.
+const PREFETCH: usize = 2;
+
+/// How one image of a batch is cropped and mirrored: `output(y, x) = source(y + dy, x + dx)`, zero outside the source,
+/// where the source is mirrored left to right first if `flip` is 1. The default is the plain image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draw {
+    /// Rows, −pad ..= pad.
+    pub dy: i32,
+    /// Columns, −pad ..= pad.
+    pub dx: i32,
+    /// 0 or 1.
+    pub flip: u32,
+}
+
+/// Which random changes images get; by default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Augment {
+    /// Images are padded by this many zero pixels on each side, then cropped to their size at a random place.
+    pub pad: u32,
+    /// Every second image, by chance, is mirrored left to right.
+    pub flip: bool,
+}
+
+impl Augment {
+    fn draw(&self, rng: &mut Rng) -> Draw {
+        let mut offset = || if self.pad == 0 { 0 } else { rng.below(2 * self.pad + 1) as i32 - self.pad as i32 };
+        let (dy, dx) = (offset(), offset());
+        Draw { dy, dx, flip: if self.flip { rng.below(2) } else { 0 } }
+    }
+}
+
+/// B images with what belongs to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// B×C×H×W source bytes.
+    pub pixels: Vec<u8>,
+    /// Labels in order of arrival, see [`TaskStream`](super::TaskStream).
+    pub labels: Vec<u32>,
+    /// The index of each image in the data set.
+    pub samples: Vec<u32>,
+    /// The crop and mirror of each image.
+    pub draws: Vec<Draw>,
+}
+
+impl Batch {
+    /// The number of images, B.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+}
+
+/// What to load: some epochs over some images.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub images: Arc<Images>,
+    /// Indices of the images of an epoch; one that is listed twice is used twice.
+    pub samples: Arc<Vec<u32>>,
+    /// The label of each class, see [`TaskStream::label_of_class`](super::TaskStream).
+    pub label_of_class: Arc<Vec<u32>>,
+    pub batch_size: usize,
+    /// The seed of the run.
+    pub seed: u64,
+    /// The number of epochs the whole run has behind it, so that no two epochs of a run share their order.
+    pub first_epoch: u64,
+    pub n_epochs: u64,
+    pub augment: Augment,
+    /// Leaves out the last batch of an epoch if it is smaller than the others, unless it is the only one.
+    pub drop_last: bool,
+}
+
+impl Plan {
+    /// The number of batches of one epoch.
+    pub fn batches_per_epoch(&self) -> usize {
+        let full = self.samples.len() / self.batch_size;
+        let keeps_partial = !self.drop_last || full == 0;
+        full + usize::from(keeps_partial && !self.samples.len().is_multiple_of(self.batch_size))
+    }
+
+    /// The batches with their epochs (counted over the whole run), prepared on the calling thread.
+    ///
+    /// Errors: those of [`Loader::new`].
+    pub fn batches(self) -> Result<impl Iterator<Item = (u64, Batch)> + Send> {
+        self.check()?;
+        let epochs = self.first_epoch..self.first_epoch + self.n_epochs;
+        Ok(epochs.flat_map(move |epoch| {
+            // One cheap copy of the plan's pointers per epoch keeps the iterator free of self-reference.
+            let plan = self.clone();
+            let order = plan.order(epoch);
+            (0..plan.batches_per_epoch()).map(move |batch_idx| (epoch, plan.batch(&order, epoch, batch_idx)))
+        }))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::usage("a batch size of 0 is not possible; choose at least 1"));
+        }
+        if self.samples.is_empty() {
+            return Err(Error::usage("there are no training images to make batches of"));
+        }
+        for &sample in self.samples.iter() {
+            let class = self.images.labels.get(sample as usize).copied();
+            let label = class.and_then(|class| self.label_of_class.get(class as usize)).copied();
+            if label.unwrap_or(NO_LABEL) == NO_LABEL {
+                let n = self.images.len();
+                return Err(Error::usage(match class {
+                    Some(class) => format!("image {sample} is of class {class}, which is not in the stream"),
+                    None => format!("there is no image {sample}: the data set has {n}"),
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&self, epoch: u64) -> Vec<u32> {
+        let mut order = self.samples.to_vec();
+        Rng::keyed(self.seed, Purpose::Shuffle, epoch).shuffle(&mut order);
+        order
+    }
+
+    fn batch(&self, order: &[u32], epoch: u64, batch_idx: usize) -> Batch {
+        let start = batch_idx * self.batch_size;
+        let end = (start + self.batch_size).min(order.len());
+        let samples = order[start..end].to_vec();
+        let label = |&sample: &u32| self.label_of_class[self.images.labels[sample as usize] as usize];
+        let mut rng = Rng::keyed(self.seed, Purpose::Augment, (epoch << 32) | batch_idx as u64);
+        Batch {
+            pixels: gather(&self.images, &samples),
+            labels: samples.iter().map(label).collect(),
+            draws: samples.iter().map(|_| self.augment.draw(&mut rng)).collect(),
+            samples,
+        }
+    }
+}
+
+/// Copies the bytes of the images `samples` into one buffer, B×C×H×W. Indices must be below `images.len()`.
+pub fn gather(images: &Images, samples: &[u32]) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity(samples.len() * images.image_bytes());
+    for &sample in samples {
+        pixels.extend_from_slice(images.image(sample as usize));
+    }
+    pixels
+}
+
+/// The batches of a [`Plan`], a few of them prepared ahead on a thread of its own. Dropping it ends the thread.
+pub struct Loader {
+    // Both are None once the thread has ended.
+    batches: Option<Receiver<(u64, Batch)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Starts to prepare batches.
+    ///
+    /// Errors ([`Error::Usage`]): a batch size of 0, no samples, a sample that is no image or whose class has no label.
+    pub fn new(plan: Plan) -> Result<Loader> {
+        let batches = plan.batches()?;
+        let (sender, receiver) = sync_channel(PREFETCH);
+        let thread = std::thread::spawn(move || {
+            for batch in batches {
+                // Nobody listens any more: the loader was dropped before its end.
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Loader { batches: Some(receiver), thread: Some(thread) })
+    }
+}
+
+impl Iterator for Loader {
+    /// The epoch, counted over the whole run, and a batch of it.
+    type Item = (u64, Batch);
+
+    fn next(&mut self) -> Option<(u64, Batch)> {
+        let next = self.batches.as_ref()?.recv().ok();
+        if next.is_none() {
+            self.batches = None;
+            // A panic over there must not look like the end of the data.
+            if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        next
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Closing the channel first wakes a thread that waits to send.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if any, concerns batches that nobody wanted.
+            let _ = thread.join();
+        }
+    }
+}

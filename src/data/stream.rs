@@ -1,0 +1,214 @@
+//! Task streams: the classes of a data set, split into tasks that arrive one after the other.
+
+use super::Dataset;
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+use std::fmt;
+use std::str::FromStr;
+
+/// The label of a class that is not in the stream.
+pub const NO_LABEL: u32 = u32::MAX;
+
+/// The order in which classes arrive. Its text forms are `natural`, `seed:N` and a list like `3,1,4`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClassOrder {
+    /// 0, 1, 2, …
+    Natural,
+    /// A shuffle that depends on this seed only, not on the seed of the run.
+    Seeded(u64),
+    /// These classes; a class that is left out is not in the stream.
+    Explicit(Vec<u32>),
+}
+
+impl FromStr for ClassOrder {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<ClassOrder> {
+        let parsed = match (text, text.strip_prefix("seed:")) {
+            ("natural", _) => Some(ClassOrder::Natural),
+            (_, Some(seed)) => seed.parse().ok().map(ClassOrder::Seeded),
+            _ => {
+                text.split(',').map(|class| class.trim().parse().ok()).collect::<Option<_>>().map(ClassOrder::Explicit)
+            }
+        };
+        parsed.ok_or_else(|| {
+            let forms = "\"natural\", \"seed:N\" or a list of class numbers like \"3,1,4\"";
+            Error::usage(format!("class order \"{text}\" is none of {forms}"))
+        })
+    }
+}
+
+impl fmt::Display for ClassOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClassOrder::Natural => f.write_str("natural"),
+            ClassOrder::Seeded(seed) => write!(f, "seed:{seed}"),
+            ClassOrder::Explicit(classes) => {
+                let texts: Vec<String> = classes.iter().map(u32::to_string).collect();
+                f.write_str(&texts.join(","))
+            }
+        }
+    }
+}
+
+impl ClassOrder {
+    /// The classes of the stream in order of arrival.
+    ///
+    /// Errors: an explicit list that is empty, names a class twice, or names one that is not below `n_classes`.
+    pub fn classes(&self, n_classes: usize) -> Result<Vec<u32>> {
+        let mut natural: Vec<u32> = (0..n_classes as u32).collect();
+        match self {
+            ClassOrder::Natural => Ok(natural),
+            ClassOrder::Seeded(seed) => {
+                Rng::keyed(*seed, Purpose::ClassOrder, 0).shuffle(&mut natural);
+                Ok(natural)
+            }
+            ClassOrder::Explicit(classes) => {
+                if classes.is_empty() {
+                    return Err(Error::usage("the class order is empty; name at least one class"));
+                }
+                for (i, class) in classes.iter().enumerate() {
+                    if *class as usize >= n_classes {
+                        let last = n_classes.saturating_sub(1);
+                        let message =
+                            format!("class order {self}: there is no class {class}, the classes are 0 to {last}");
+                        return Err(Error::usage(message));
+                    }
+                    if classes[..i].contains(class) {
+                        return Err(Error::usage(format!("class order {self}: class {class} is named twice")));
+                    }
+                }
+                Ok(classes.clone())
+            }
+        }
+    }
+}
+
+/// One task of a stream: some classes and their images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its place in the stream, from 0.
+    pub index: usize,
+    /// Its classes as the data set numbers them, in order of arrival.
+    pub classes: Vec<u32>,
+    /// The label of its first class; the task's labels are `first_label .. first_label + classes.len()`.
+    pub first_label: usize,
+    /// Indices of its training images in the data set, ascending.
+    pub train: Vec<u32>,
+    /// Indices of its test images in the data set, ascending.
+    pub test: Vec<u32>,
+}
+
+/// The tasks of a run, in order of arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskStream {
+    pub tasks: Vec<Task>,
+    /// The label of each class of the data set: its place in the order of arrival, [`NO_LABEL`] if it never arrives.
+    pub label_of_class: Vec<u32>,
+    /// The number of classes that arrive in the whole stream.
+    pub n_classes: usize,
+}
+
+impl TaskStream {
+    /// Splits a data set into tasks of `classes_per_task` classes; the last task is smaller if they do not divide. All
+    /// classes in one task is joint training.
+    ///
+    /// `limit_per_task` shortens a protocol: a task gets its first that many training images, the same number of each
+    /// class, the remainder going to the classes that come first; a class with fewer images gives all it has. Test
+    /// images are never limited.
+    ///
+    /// Errors ([`Error::Usage`]): no class per task or more than there are, a bad explicit order, a limit that leaves a
+    /// class without images, a class without training or test images.
+    pub fn split(
+        dataset: &Dataset,
+        classes_per_task: usize,
+        order: &ClassOrder,
+        limit_per_task: Option<usize>,
+    ) -> Result<TaskStream> {
+        let classes = order.classes(dataset.n_classes())?;
+        let n_classes = classes.len();
+        if classes_per_task == 0 || classes_per_task > n_classes {
+            return Err(Error::usage(format!(
+                "{classes_per_task} classes per task are not possible: the stream has {n_classes} classes of \"{}\", so \
+                 choose 1 to {n_classes}",
+                dataset.name
+            )));
+        }
+        let mut label_of_class = vec![NO_LABEL; dataset.n_classes()];
+        for (label, &class) in classes.iter().enumerate() {
+            label_of_class[class as usize] = label as u32;
+        }
+        let train = images_of_label(&dataset.train.labels, &label_of_class, n_classes);
+        let test = images_of_label(&dataset.test.labels, &label_of_class, n_classes);
+        for (label, &class) in classes.iter().enumerate() {
+            let part = if train[label].is_empty() { "training" } else { "test" };
+            if train[label].is_empty() || test[label].is_empty() {
+                let name = &dataset.name;
+                return Err(Error::usage(format!("class {class} of \"{name}\" has no {part} images; leave it out")));
+            }
+        }
+
+        let mut tasks = Vec::new();
+        for (index, classes) in classes.chunks(classes_per_task).enumerate() {
+            let first_label = index * classes_per_task;
+            let labels = first_label..first_label + classes.len();
+            let quota = |i: usize| match limit_per_task {
+                Some(limit) => limit / classes.len() + usize::from(i < limit % classes.len()),
+                None => usize::MAX,
+            };
+            if quota(classes.len() - 1) == 0 {
+                return Err(Error::usage(format!(
+                    "a limit of {} training images per task leaves a class of task {index} without any; allow at least \
+                     {}",
+                    limit_per_task.unwrap_or(0),
+                    classes.len()
+                )));
+            }
+            let mut task_train: Vec<u32> = train[labels.clone()]
+                .iter()
+                .enumerate()
+                .flat_map(|(i, all)| all.iter().take(quota(i)).copied())
+                .collect();
+            let mut task_test: Vec<u32> = test[labels].concat();
+            task_train.sort_unstable();
+            task_test.sort_unstable();
+            tasks.push(Task { index, classes: classes.to_vec(), first_label, train: task_train, test: task_test });
+        }
+        Ok(TaskStream { tasks, label_of_class, n_classes })
+    }
+}
+
+/// The indices of the images of each label, ascending.
+fn images_of_label(image_classes: &[u32], label_of_class: &[u32], n_labels: usize) -> Vec<Vec<u32>> {
+    let mut images = vec![Vec::new(); n_labels];
+    for (image_idx, &class) in image_classes.iter().enumerate() {
+        let label = label_of_class[class as usize];
+        if label != NO_LABEL {
+            images[label as usize].push(image_idx as u32);
+        }
+    }
+    images
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_order_is_read_back() {
+        for text in ["natural", "seed:1993", "3,1,4"] {
+            assert_eq!(text.parse::<ClassOrder>().unwrap().to_string(), text);
+        }
+        for text in ["", "seed:", "seed:-1", "3,,4", "alphabetic", "-1"] {
+            let message = text.parse::<ClassOrder>().unwrap_err().to_string();
+            assert!(message.contains(&format!("\"{text}\"")) && message.contains("natural"), "{message}");
+        }
+    }
+
+    #[test]
+    fn seeded_orders_are_pinned() {
+        // Published results name the seed of their class order, so its meaning must never change.
+        let classes = ClassOrder::Seeded(1993).classes(10).unwrap();
+        assert_eq!(classes, [6, 4, 8, 3, 2, 7, 1, 0, 5, 9]);
+    }
+}

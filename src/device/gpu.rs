@@ -1,0 +1,453 @@
+//! One wgpu adapter: buffers, pipelines, uploads and the only read-back.
+
+use super::adapters::Adapter;
+use super::array::Array;
+use super::kernel::{Grid, Kernel};
+use super::pool::{FreeLists, size_class};
+use super::recorder::Recorder;
+use super::trace::Tracer;
+use super::Counters;
+use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// An open adapter.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    limits: wgpu::Limits,
+    software: bool,
+    checked: bool,
+    state: Mutex<State>,
+    /// The first error the driver reported outside a call, or the reason why the device was lost.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+struct State {
+    free: FreeLists<RawBuffer>,
+    /// Buffers that are written from the host: kept apart so that one can be found that no recorded kernel uses.
+    free_uploads: FreeLists<RawBuffer>,
+    staging: Option<wgpu::Buffer>,
+    pipelines: HashMap<&'static str, wgpu::ComputePipeline>,
+    layouts: HashMap<&'static str, wgpu::BindGroupLayout>,
+    bind_groups: HashMap<BindKey, wgpu::BindGroup>,
+    recorder: Recorder,
+    counters: Counters,
+    next_buffer_id: u64,
+}
+
+/// Group 0 of a launch: access letters, then (buffer, offset, words) of each binding.
+#[derive(PartialEq, Eq, Hash)]
+struct BindKey(&'static str, [(u64, usize, usize); MAX_BINDINGS]);
+
+/// Storage bindings per kernel that every adapter allows.
+const MAX_BINDINGS: usize = 8;
+/// Bind groups kept before the cache starts over; a training loop needs a few hundred.
+const MAX_BIND_GROUPS: usize = 16_384;
+
+struct RawBuffer {
+    raw: wgpu::Buffer,
+    id: u64,
+    last_use: AtomicU64,
+}
+
+/// A storage buffer that returns to its pool when dropped.
+pub(super) struct GpuBuffer {
+    buffer: Option<RawBuffer>,
+    class: usize,
+    for_upload: bool,
+    pub(super) gpu: Arc<Gpu>,
+}
+
+impl GpuBuffer {
+    fn raw(&self) -> &RawBuffer {
+        self.buffer.as_ref().expect("bug: a dropped buffer is used")
+    }
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            let mut state = self.gpu.state.lock();
+            let lists = if self.for_upload { &mut state.free_uploads } else { &mut state.free };
+            lists.give(self.class, buffer);
+        }
+    }
+}
+
+impl fmt::Debug for GpuBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "buffer {} of {} words", self.raw().id, self.class)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+impl Gpu {
+    /// Opens an adapter with its own limits.
+    pub(super) fn open(adapter: &Adapter, checked: bool, trace: bool) -> Result<Gpu> {
+        let timestamps = trace && adapter.raw.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("engram"),
+            required_features: if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() },
+            required_limits: adapter.raw.limits(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor))
+            .map_err(|e| Error::Device(format!("{} refuses to open: {e}", adapter.info.name)))?;
+
+        let failure = Arc::new(Mutex::new(None));
+        let on_error = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            on_error.lock().get_or_insert_with(|| match error {
+                wgpu::Error::OutOfMemory { .. } => OUT_OF_MEMORY.into(),
+                other => format!("the driver reports: {other}"),
+            });
+        }));
+        let on_lost = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_lost.lock().get_or_insert_with(|| {
+                    format!(
+                        "the adapter was lost ({message}). Often one dispatch took too long for the display driver: \
+                         use a smaller --batch-size, or --device cpu; results written so far are whole"
+                    )
+                });
+            }
+        });
+
+        let tracer = trace.then(|| Tracer::new(&device, &queue, timestamps));
+        Ok(Gpu {
+            software: adapter.is_software(),
+            info: adapter.info.clone(),
+            limits: device.limits(),
+            checked,
+            state: Mutex::new(State {
+                free: FreeLists::default(),
+                free_uploads: FreeLists::default(),
+                staging: None,
+                pipelines: HashMap::new(),
+                layouts: HashMap::new(),
+                bind_groups: HashMap::new(),
+                recorder: Recorder::new(&device, tracer),
+                counters: Counters::default(),
+                next_buffer_id: 0,
+            }),
+            failure,
+            device,
+            queue,
+        })
+    }
+
+    /// Name, kind and backend of the adapter.
+    pub fn describe(&self) -> String {
+        format!("{} ({:?})", self.info.name, self.info.backend)
+    }
+
+    /// True for a rasteriser that runs on the processor.
+    pub fn is_software(&self) -> bool {
+        self.software
+    }
+
+    /// What the driver says about itself.
+    pub fn driver(&self) -> String {
+        format!("{} {}", self.info.driver, self.info.driver_info).trim().to_string()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.state.lock().counters
+    }
+
+    /// `--trace`: the table of time per kernel, if tracing is on.
+    pub fn trace_summary(&self) -> Option<String> {
+        self.state.lock().recorder.tracer().map(Tracer::summary)
+    }
+
+    fn check(&self) -> Result<()> {
+        match &*self.failure.lock() {
+            Some(message) => Err(Error::Device(format!("{}: {message}", self.info.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// A buffer of at least `words` words with arbitrary content. One `for_upload` is not used by any recorded kernel.
+    pub(super) fn allocate(self: &Arc<Self>, words: usize, for_upload: bool) -> Result<GpuBuffer> {
+        let class = size_class(words);
+        let limit = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        if 4 * words.next_multiple_of(4) as u64 > limit {
+            return Err(Error::Device(format!(
+                "a tensor of {:.0} MiB does not fit: {} binds at most {:.0} MiB at once. Use a smaller --batch-size",
+                mebibytes(4 * words as u64),
+                self.info.name,
+                mebibytes(limit)
+            )));
+        }
+        let mut state = self.state.lock();
+        let recycled = if for_upload {
+            let pending = state.recorder.submission();
+            state.free_uploads.take_if(class, |buffer| buffer.last_use.load(Relaxed) != pending)
+        } else {
+            state.free.take(class)
+        };
+        let buffer = match recycled {
+            Some(buffer) => buffer,
+            None => self.create(&mut state, (4 * class as u64).min(limit))?,
+        };
+        Ok(GpuBuffer { buffer: Some(buffer), class, for_upload, gpu: self.clone() })
+    }
+
+    fn create(&self, state: &mut State, bytes: u64) -> Result<RawBuffer> {
+        let create = || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        let mut raw = create();
+        if self.failure.lock().as_deref() == Some(OUT_OF_MEMORY) {
+            // Buffers that wait in the pool are given up before the user is told.
+            *self.failure.lock() = None;
+            state.recorder.submit(&self.device, &self.queue, &mut state.counters);
+            state.bind_groups.clear();
+            for buffer in state.free.drain().into_iter().chain(state.free_uploads.drain()) {
+                state.counters.held_bytes -= buffer.raw.size();
+            }
+            self.wait()?;
+            raw = create();
+        }
+        self.check()?;
+        state.counters.allocations += 1;
+        state.counters.allocated_bytes += bytes;
+        state.counters.held_bytes += bytes;
+        state.next_buffer_id += 1;
+        Ok(RawBuffer { raw, id: state.next_buffer_id, last_use: AtomicU64::new(u64::MAX) })
+    }
+
+    /// Copies words from the host, after every recorded kernel that uses the buffer.
+    pub(super) fn upload(&self, buffer: &GpuBuffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        let mut state = self.state.lock();
+        // The queue runs `write_buffer` before the next submission: what is recorded but not submitted would see it.
+        if buffer.raw().last_use.load(Relaxed) == state.recorder.submission() {
+            self.submit(&mut state);
+        }
+        self.queue.write_buffer(&buffer.raw().raw, 4 * offset as u64, bytes);
+        state.recorder.n_uploads += 1;
+        if state.recorder.n_uploads >= 64 {
+            self.submit(&mut state);
+        }
+        drop(state);
+        self.check()
+    }
+
+    fn submit(&self, state: &mut State) {
+        state.recorder.submit(&self.device, &self.queue, &mut state.counters);
+    }
+
+    /// Hands recorded work to the adapter.
+    pub(super) fn flush(&self) -> Result<()> {
+        self.submit(&mut self.state.lock());
+        self.check()
+    }
+
+    pub(super) fn synchronize(&self) -> Result<()> {
+        self.flush()?;
+        self.wait()
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| Error::Device(format!("{}: waiting for the adapter failed: {e}", self.info.name)))?;
+        self.check()
+    }
+
+    /// Copies words to the host: the only read-back of the engine.
+    pub(super) fn read(&self, buffer: &GpuBuffer, offset: usize, words: usize) -> Result<Vec<f32>> {
+        let bytes = 4 * words as u64;
+        let mut state = self.state.lock();
+        self.submit(&mut state);
+        let staging = match state.staging.take() {
+            Some(staging) if staging.size() >= bytes => staging,
+            _ => self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size: bytes.next_power_of_two().max(4096),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }),
+        };
+        self.check()?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&buffer.raw().raw, 4 * offset as u64, &staging, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let slice = staging.slice(..bytes);
+        slice.map_async(wgpu::MapMode::Read, |_| ());
+        self.wait()?;
+        let values = slice
+            .get_mapped_range()
+            .map(|view| bytemuck::pod_collect_to_vec(&view))
+            .map_err(|e| Error::Device(format!("{}: read-back failed: {e}", self.info.name)));
+        staging.unmap();
+        state.staging = Some(staging);
+        values
+    }
+
+    /// Records one kernel. `params` are the fields of the shader's parameter block, floats by their bits.
+    ///
+    /// # Errors
+    /// If the adapter was lost.
+    ///
+    /// # Panics
+    /// If the bindings are not those the kernel declares.
+    pub fn launch(&self, kernel: &'static Kernel, bindings: &[&Array], params: &[u32], grid: Grid) -> Result<()> {
+        assert_eq!(bindings.len(), kernel.bindings.len(), "bug: {} got other bindings than it declares", kernel.name);
+        assert!(bindings.len() <= MAX_BINDINGS, "bug: {} binds more than is portable", kernel.name);
+        let groups = self.groups(kernel, grid);
+        let mut state = self.state.lock();
+        let state = &mut *state;
+
+        let pipeline = self.pipeline(state, kernel)?;
+        let bind_group = self.bind_group(state, kernel, bindings);
+        let pending = state.recorder.submission();
+        for array in bindings {
+            array.gpu_buffer().raw().last_use.store(pending, Relaxed);
+        }
+        state.counters.dispatches += 1;
+        state.recorder.record(&self.device, kernel, &pipeline, &bind_group, bindings, params, groups);
+        if state.recorder.is_full() {
+            self.submit(state);
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Workgroups in x, y, z; more than 65,535 in x are folded into y.
+    fn groups(&self, kernel: &Kernel, grid: Grid) -> [u32; 3] {
+        let width = kernel.workgroup.constants(self.software).1;
+        let groups = match grid {
+            Grid::Invocations(n) => {
+                let n = n.div_ceil(width).max(1);
+                let rows = n.div_ceil(MAX_GROUPS);
+                [n.div_ceil(rows), rows, 1]
+            }
+            Grid::Invocations3 { x, y, z } => [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(self.software)), z],
+        };
+        assert!(groups.iter().all(|&n| n <= MAX_GROUPS), "bug: {} needs {groups:?} workgroups", kernel.name);
+        groups.map(|n| n as u32)
+    }
+
+    fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Result<wgpu::ComputePipeline> {
+        if let Some(pipeline) = state.pipelines.get(kernel.name) {
+            return Ok(pipeline.clone());
+        }
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(kernel.source.concat().into()),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: every shader is part of this crate, guards its own indices, has only loops that end, and is
+            // compared with its CPU twin on odd sizes by the tests, with checks on and off.
+            unsafe {
+                self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        };
+        let group0 = self.layout(state, kernel.bindings);
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&group0), Some(state.recorder.arena_layout())],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: kernel.workgroup.constants(self.software).0,
+                zero_initialize_workgroup_memory: self.checked,
+            },
+            cache: None,
+        });
+        self.check()?;
+        state.counters.pipelines += 1;
+        state.pipelines.insert(kernel.name, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn layout(&self, state: &mut State, bindings: &'static str) -> wgpu::BindGroupLayout {
+        let create = || {
+            let entries: Vec<_> = (0..)
+                .zip(bindings.chars())
+                .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                    binding,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Storage { read_only: access == 'r' },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                })
+                .collect();
+            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(bindings),
+                entries: &entries,
+            })
+        };
+        state.layouts.entry(bindings).or_insert_with(create).clone()
+    }
+
+    fn bind_group(&self, state: &mut State, kernel: &'static Kernel, arrays: &[&Array]) -> wgpu::BindGroup {
+        let mut key = BindKey(kernel.bindings, Default::default());
+        for (slot, array) in key.1.iter_mut().zip(arrays) {
+            *slot = (array.gpu_buffer().raw().id, array.offset, array.bound_words());
+        }
+        if let Some(group) = state.bind_groups.get(&key) {
+            return group.clone();
+        }
+        let layout = self.layout(state, kernel.bindings);
+        let entries: Vec<_> = (0..)
+            .zip(arrays)
+            .map(|(binding, array)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &array.gpu_buffer().raw().raw,
+                    offset: 4 * array.offset as u64,
+                    size: wgpu::BufferSize::new(4 * array.bound_words() as u64),
+                }),
+            })
+            .collect();
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        });
+        if state.bind_groups.len() >= MAX_BIND_GROUPS {
+            state.bind_groups.clear();
+        }
+        state.counters.bind_groups += 1;
+        state.bind_groups.insert(key, group.clone());
+        group
+    }
+}
+
+/// Workgroups per dimension that every adapter allows.
+const MAX_GROUPS: usize = 65_535;
+
+const OUT_OF_MEMORY: &str = "out of device memory. Use a smaller --batch-size, a smaller --model, or --device cpu";
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}

@@ -1,0 +1,58 @@
+//! What a kernel is: WGSL text, an entry point, its bindings and its workgroup.
+
+/// A compute kernel. The text is the concatenation of plain `.wgsl` files; tensors are bindings 0, 1, … of group 0 in
+/// the order of `bindings`, the parameter block is the uniform at group 1, binding 0.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Names the pipeline, the trace line and error messages, as in `conv2d.backward_weight`.
+    pub name: &'static str,
+    /// Parts of the shader text, in any order.
+    pub source: &'static [&'static str],
+    pub entry: &'static str,
+    /// One letter per tensor: `r` read, `w` read and write.
+    pub bindings: &'static str,
+    pub workgroup: Workgroup,
+}
+
+/// The workgroup of a kernel, chosen by the kind of adapter through `override` constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workgroup {
+    /// One invocation per four elements: wide groups.
+    Flat,
+    /// One invocation per row or output: groups small enough that a software adapter's threads share few rows.
+    Rows,
+    /// A tile of a matrix product.
+    Tile,
+    /// A single invocation.
+    One,
+}
+
+impl Workgroup {
+    /// The `override` constants and the number of invocations in x.
+    pub(super) fn constants(self, software: bool) -> (&'static [(&'static str, f64)], usize) {
+        match (self, software) {
+            (Workgroup::Flat, _) => (&[("WG", 256.0)], 256),
+            // Software adapters run eight invocations in lockstep and pay for every group.
+            (Workgroup::Rows, true) => (&[("WG", 8.0)], 8),
+            (Workgroup::Rows, false) => (&[("WG", 64.0)], 64),
+            // On a software adapter rows of a tile must be uniform over a group: its loads become scalar.
+            (Workgroup::Tile, true) => (&[("WG_X", 8.0), ("WG_Y", 1.0)], 8),
+            (Workgroup::Tile, false) => (&[("WG_X", 8.0), ("WG_Y", 8.0)], 8),
+            (Workgroup::One, _) => (&[("WG", 1.0)], 1),
+        }
+    }
+
+    /// Invocations per workgroup in y.
+    pub(super) fn height(self, software: bool) -> usize {
+        if self == Workgroup::Tile && !software { 8 } else { 1 }
+    }
+}
+
+/// How many invocations a launch needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Grid {
+    /// At least this many invocations; kernels guard against the surplus.
+    Invocations(usize),
+    /// At least this many invocations in x and y, for each z.
+    Invocations3 { x: usize, y: usize, z: usize },
+}

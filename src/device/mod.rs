@@ -1,0 +1,102 @@
+//! Floor 0: where numbers live and kernels run.
+//!
+//! A [`Device`] is the processor (`Cpu`) or one wgpu adapter (`Gpu`). An [`Array`] is a shaped slice of a buffer on a
+//! device: it knows nothing of gradients. Ops `match` on the device: loops over slices on one side,
+//! [`Gpu::launch`] of a [`Kernel`] on the other. Buffers come from a pool and return to it when dropped.
+
+mod adapters;
+mod array;
+mod cpu;
+mod gpu;
+mod kernel;
+mod pool;
+mod primitives;
+mod recorder;
+mod trace;
+
+pub use adapters::{Adapter, Selection, list as list_adapters};
+pub use array::{Array, CpuRef, CpuRefMut, DType};
+pub use cpu::Cpu;
+pub use gpu::Gpu;
+pub use kernel::{Grid, Kernel, Workgroup};
+pub use primitives::{KERNELS as PRIMITIVE_KERNELS, PRELUDE, add_assign, copy, fill, scale};
+
+use crate::error::Result;
+use std::sync::Arc;
+
+/// Where tensors live and ops run. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Device {
+    Cpu(Arc<Cpu>),
+    Gpu(Arc<Gpu>),
+}
+
+/// What a device has done since it was opened; the difference of two snapshots describes a training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Kernels recorded (0 on the CPU).
+    pub dispatches: u64,
+    /// Submissions to the queue (0 on the CPU).
+    pub submissions: u64,
+    /// Bytes of buffers newly created, as opposed to taken from the pool.
+    pub allocated_bytes: u64,
+    /// Buffers newly created.
+    pub allocations: u64,
+    /// Pipelines compiled (0 on the CPU).
+    pub pipelines: u64,
+    /// Bind groups created (0 on the CPU).
+    pub bind_groups: u64,
+    /// Bytes of buffers that exist now, in use or in the pool.
+    pub held_bytes: u64,
+}
+
+impl Device {
+    /// The processor.
+    pub fn cpu() -> Device {
+        Device::Cpu(Arc::default())
+    }
+
+    /// Waits until everything recorded so far has run.
+    ///
+    /// # Errors
+    /// If the adapter was lost or ran out of memory on the way.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Device::Cpu(_) => Ok(()),
+            Device::Gpu(gpu) => gpu.synchronize(),
+        }
+    }
+
+    /// Hands recorded work to the adapter without waiting for it; does nothing on the CPU.
+    pub fn flush(&self) -> Result<()> {
+        match self {
+            Device::Cpu(_) => Ok(()),
+            Device::Gpu(gpu) => gpu.flush(),
+        }
+    }
+
+    /// What the device has done so far.
+    pub fn counters(&self) -> Counters {
+        match self {
+            Device::Cpu(cpu) => cpu.counters(),
+            Device::Gpu(gpu) => gpu.counters(),
+        }
+    }
+
+    /// `cpu`, or the adapter's name and backend.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu(_) => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Device::Gpu(gpu) => gpu.describe(),
+        }
+    }
+
+    /// True if both handles mean the same device.
+    pub fn same(&self, other: &Device) -> bool {
+        match (self, other) {
+            (Device::Cpu(_), Device::Cpu(_)) => true,
+            (Device::Gpu(a), Device::Gpu(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Free lists by size class, the same for host vectors and GPU buffers.
+
+use std::collections::HashMap;
+
+/// Rounds a size in words up to its class: eight classes per power of two, so at most 12.5 % is wasted, and always a
+/// multiple of four words, so that kernels may read whole `vec4`s.
+pub fn size_class(words: usize) -> usize {
+    let words = words.max(64);
+    let step = (words.next_power_of_two() / 16).max(4);
+    words.div_ceil(step) * step
+}
+
+/// Buffers that wait for their next use, most recently freed first.
+#[derive(Debug)]
+pub struct FreeLists<T>(HashMap<usize, Vec<T>>);
+
+impl<T> Default for FreeLists<T> {
+    fn default() -> Self {
+        FreeLists(HashMap::new())
+    }
+}
+
+impl<T> FreeLists<T> {
+    /// Takes a buffer of exactly this class.
+    pub fn take(&mut self, class: usize) -> Option<T> {
+        self.0.get_mut(&class)?.pop()
+    }
+
+    /// Takes the first buffer of this class that `fits`.
+    pub fn take_if(&mut self, class: usize, fits: impl Fn(&T) -> bool) -> Option<T> {
+        let list = self.0.get_mut(&class)?;
+        let at = list.iter().position(fits)?;
+        Some(list.remove(at))
+    }
+
+    /// Gives a buffer back.
+    pub fn give(&mut self, class: usize, buffer: T) {
+        self.0.entry(class).or_default().push(buffer);
+    }
+
+    /// Forgets every waiting buffer and returns them.
+    pub fn drain(&mut self) -> Vec<T> {
+        self.0.drain().flat_map(|(_, list)| list).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_class;
+
+    #[test]
+    fn classes_waste_at_most_an_eighth() {
+        for words in (64..5_000).chain([65_535, 65_536, 65_537, 1_000_003, 33_554_431]) {
+            let class = size_class(words);
+            assert!(class >= words && class % 4 == 0, "{words} -> {class}");
+            assert!((class - words) as f64 <= 0.125 * words as f64 + 4.0, "{words} -> {class}");
+            assert_eq!(size_class(class), class);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! One error type for the whole library. Every message says what is wrong, where, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong, grouped by who can mend it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An op was called with shapes, types or devices that do not fit together.
+    #[error("{op}: {message}")]
+    Op { op: &'static str, message: String },
+
+    /// Wrong use: an unknown name, an impossible combination of options. The program exits with 2.
+    #[error("{0}")]
+    Usage(String),
+
+    /// A data or configuration file whose content is not what it should be.
+    #[error("{}: {message}", path.display())]
+    File { path: PathBuf, message: String },
+
+    /// The operating system refused a file or folder.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io { path: PathBuf, action: &'static str, source: std::io::Error },
+
+    /// No adapter, a lost device, not enough device memory.
+    #[error("{0}")]
+    Device(String),
+
+    /// Training cannot go on, for example because the loss is no longer a number.
+    #[error("{0}")]
+    Training(String),
+
+    /// The user pressed Ctrl-C; what was finished is on disk. The program exits with 130.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// The library's result type.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An op's complaint about its arguments.
+    pub fn op(op: &'static str, message: impl Into<String>) -> Error {
+        Error::Op { op, message: message.into() }
+    }
+
+    /// Wrong use of a command or of an API.
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::Usage(message.into())
+    }
+
+    /// A file whose content is wrong.
+    pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Error {
+        Error::File { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+
+    /// Wraps an I/O error with the path and what was tried, as in `.map_err(Error::io(path, "read"))`.
+    pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, action, source }
+    }
+
+    /// The exit code of a program that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 2,
+            Error::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The numbers that describe a continual run, as pure functions on its accuracy matrix.
+//!
+//! `R[t][i]` is the accuracy (a fraction in 0..1) on the test images of task `i` after learning task `t`, predicting
+//! among all classes seen so far; it is `None` for tasks not seen yet (`i > t`). `T` is the number of rows, tasks
+//! count from 0. A run that trains once on everything (`joint`) has one row, and nothing that compares rows.
+
+/// Mean of the accuracies over all classes seen, taken after every task:
+/// `1/T · Σ_t seen[t]`. The headline number of Rebuffi et al., "iCaRL", CVPR 2017. `None` before the first task ends.
+pub fn average_incremental_accuracy(seen: &[f64]) -> Option<f64> {
+    (!seen.is_empty()).then(|| mean_sd(seen).0)
+}
+
+/// Accuracy over all classes seen after the last task: `seen[T − 1]`.
+pub fn final_accuracy(seen: &[f64]) -> Option<f64> {
+    seen.last().copied()
+}
+
+/// How far old tasks have fallen from their best:
+/// `1/(T−1) · Σ_{i<T−1} ( max_{i≤l<T−1} R[l][i] − R[T−1][i] )` (Chaudhry et al., "Riemannian Walk for Incremental
+/// Learning", ECCV 2018). Positive is bad; negative means that old tasks got better. `None` for fewer than two rows.
+pub fn forgetting(r: &[Vec<Option<f64>>]) -> Option<f64> {
+    mean_over_old_tasks(r, |i, now| {
+        let earlier = r[i..r.len() - 1].iter().filter_map(|row| entry(row, i));
+        Some(earlier.reduce(f64::max)? - now)
+    })
+}
+
+/// What learning later tasks did to old ones:
+/// `1/(T−1) · Σ_{i<T−1} ( R[T−1][i] − R[i][i] )` (Lopez-Paz & Ranzato, "Gradient Episodic Memory", NeurIPS 2017).
+/// Negative is forgetting. `None` for fewer than two rows.
+pub fn backward_transfer(r: &[Vec<Option<f64>>]) -> Option<f64> {
+    mean_over_old_tasks(r, |i, now| Some(now - entry(&r[i], i)?))
+}
+
+/// Mean and sample standard deviation, `√( Σ(x − mean)² / (n − 1) )`. The deviation of a single value is 0, the mean
+/// of none is NaN.
+pub fn mean_sd(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    if values.len() < 2 {
+        return (mean, 0.0);
+    }
+    let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0)).sqrt())
+}
+
+/// Mean of `f(i, R[T−1][i])` over the tasks `i < T−1`; `None` if there is no such task or an entry is missing.
+fn mean_over_old_tasks(r: &[Vec<Option<f64>>], f: impl Fn(usize, f64) -> Option<f64>) -> Option<f64> {
+    let (last, earlier) = r.split_last()?;
+    let values = (0..earlier.len()).map(|i| f(i, entry(last, i)?)).collect::<Option<Vec<f64>>>()?;
+    (!values.is_empty()).then(|| mean_sd(&values).0)
+}
+
+/// Rows may be written in full, padded with `None`, or end at the diagonal.
+fn entry(row: &[Option<f64>], i: usize) -> Option<f64> {
+    row.get(i).copied().flatten()
+}

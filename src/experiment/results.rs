@@ -1,0 +1,284 @@
+//! What a run leaves behind: the content of `metrics.json`, `timing.json` and `accuracy.csv`, and the folder that
+//! holds them. Every file is written under a temporary name and renamed, so a reader (or a crash) never meets half a
+//! file, and a failed write leaves the earlier one whole.
+
+use super::metrics;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The content of `metrics.json`. All accuracies are fractions in 0..1.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Metrics {
+    pub method: String,
+    pub dataset: String,
+    pub model: String,
+    pub seed: u64,
+    pub n_tasks: usize,
+    /// The class labels of the data set, by task in order of arrival.
+    pub classes_per_task: Vec<Vec<u32>>,
+    /// What the method held after each task.
+    pub memory_bytes: Vec<MemoryBytes>,
+    /// False until the last task is done.
+    pub complete: bool,
+    /// By name: `nme`, `network`, `ncm` …
+    pub classifiers: BTreeMap<String, ClassifierResult>,
+}
+
+/// What a method keeps from one task to the next, in bytes.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryBytes {
+    pub exemplars: u64,
+    pub old_network: u64,
+    pub class_means: u64,
+    pub total: u64,
+}
+
+impl MemoryBytes {
+    /// Fills in the total.
+    pub fn new(exemplars: u64, old_network: u64, class_means: u64) -> MemoryBytes {
+        MemoryBytes { exemplars, old_network, class_means, total: exemplars + old_network + class_means }
+    }
+}
+
+/// How one classifier did. The definitions are in [`metrics`].
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct ClassifierResult {
+    /// `matrix[t][i]`: accuracy on task `i` after task `t` over all classes seen; `null` for `i > t`.
+    pub matrix: Vec<Vec<Option<f64>>>,
+    /// After each task, over all test images of the classes seen (so not the mean of the row).
+    pub seen_accuracy: Vec<f64>,
+    pub average_incremental_accuracy: Option<f64>,
+    pub final_accuracy: Option<f64>,
+    pub forgetting: Option<f64>,
+    pub backward_transfer: Option<f64>,
+}
+
+impl ClassifierResult {
+    /// Adds the evaluation after a task and recomputes the numbers derived from all of them.
+    pub fn push(&mut self, row: Vec<Option<f64>>, seen: f64) {
+        self.matrix.push(row);
+        self.seen_accuracy.push(seen);
+        self.average_incremental_accuracy = metrics::average_incremental_accuracy(&self.seen_accuracy);
+        self.final_accuracy = metrics::final_accuracy(&self.seen_accuracy);
+        self.forgetting = metrics::forgetting(&self.matrix);
+        self.backward_transfer = metrics::backward_transfer(&self.matrix);
+    }
+}
+
+/// The content of `timing.json`, apart from the metrics because it differs from run to run.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Timing {
+    pub seconds_total: f64,
+    /// Per task.
+    pub seconds_training: Vec<f64>,
+    /// Per task: choosing exemplars and whatever else a method does when a task ends.
+    pub seconds_end_of_task: Vec<f64>,
+    /// Per task.
+    pub seconds_evaluation: Vec<f64>,
+    /// While training.
+    pub images_per_second: f64,
+    /// The most main memory that the process ever held, where the system tells.
+    pub peak_host_bytes: Option<u64>,
+    /// Device memory allocated at the end of the run.
+    pub device_bytes: u64,
+}
+
+/// The files of a run, in the order in which a reader wants them. `--force` removes these and no others.
+pub const RESULT_FILES: [&str; 5] = ["config.json", "metrics.json", "timing.json", "accuracy.csv", "model.safetensors"];
+
+/// The folder that receives a run's results.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder and its parents and proves that it can be written, before hours of training are spent.
+    ///
+    /// A folder with something in it is refused; with `force` it is used again and earlier [`RESULT_FILES`] go.
+    pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
+        if !force && path.is_dir() {
+            let mut entries = fs::read_dir(path).map_err(Error::io(path, "read the folder"))?;
+            if entries.next().is_some() {
+                return Err(Error::usage(format!(
+                    "{}: the folder already holds something; choose another --out, or --force to replace the results \
+                     in it",
+                    path.display()
+                )));
+            }
+        }
+        fs::create_dir_all(path).map_err(Error::io(path, "create the folder"))?;
+        let probe = temporary_name(&path.join("probe"));
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io(path, "write into the folder"))?;
+        for name in RESULT_FILES {
+            let old = path.join(name);
+            match fs::remove_file(&old) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(old, "remove")(e)),
+                _ => {}
+            }
+        }
+        Ok(RunFolder { path: path.to_path_buf() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a value as indented JSON. Numbers that are not finite become `null`.
+    pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+        let path = self.path.join(name);
+        let mut json = serde_json::to_vec_pretty(value)
+            .map_err(|e| Error::file(&path, format!("cannot be expressed as JSON: {e}")))?;
+        json.push(b'\n');
+        write_atomically(&path, &json)
+    }
+
+    /// Writes bytes as they are.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_atomically(&self.path.join(name), bytes)
+    }
+
+    /// Writes `accuracy.csv`, see [`accuracy_csv`].
+    pub fn write_accuracy_csv(&self, metrics: &Metrics) -> Result<()> {
+        self.write_bytes("accuracy.csv", accuracy_csv(metrics).as_bytes())
+    }
+}
+
+/// The accuracy matrices in long form, `classifier,after_task,task,accuracy`, one line per known entry and, with
+/// `seen` for a task, one for the accuracy over all classes seen. Tasks count from 0 as in `metrics.json`.
+pub fn accuracy_csv(metrics: &Metrics) -> String {
+    let mut csv = String::from("classifier,after_task,task,accuracy\n");
+    for (name, result) in &metrics.classifiers {
+        for (t, (row, seen)) in result.matrix.iter().zip(&result.seen_accuracy).enumerate() {
+            for (i, accuracy) in row.iter().enumerate() {
+                if let Some(accuracy) = accuracy {
+                    let _ = writeln!(csv, "{name},{t},{i},{accuracy}");
+                }
+            }
+            let _ = writeln!(csv, "{name},{t},seen,{seen}");
+        }
+    }
+    csv
+}
+
+/// Replaces the file as a whole or leaves it as it was.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_by(path, |file| file.write_all(bytes)).map_err(Error::io(path, "write"))
+}
+
+/// Lets `write` fill a temporary neighbour of `path`, then renames it; a neighbour, because a rename is atomic only
+/// within one file system.
+fn replace_by(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let temporary = temporary_name(path);
+    let result = File::create(&temporary)
+        .and_then(|mut file| {
+            write(&mut file)?;
+            // Without this a power cut after the rename could leave an empty file under the final name.
+            file.sync_data()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // It may never have been created; the error worth telling is the first one.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+/// The most main memory this process ever held (`VmHWM` on Linux); `None` where the system does not tell.
+pub fn peak_host_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_interrupted_write_leaves_the_old_file_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.json");
+        write_atomically(&path, b"old and whole").unwrap();
+        let failed = replace_by(&path, |file| {
+            file.write_all(b"new, but on")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old and whole");
+        assert_eq!(names(dir.path()), ["metrics.json"], "the temporary file is gone");
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_rename_that_fails_removes_the_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.json");
+        fs::create_dir(&path).unwrap();
+        let error = write_atomically(&path, b"x").unwrap_err();
+        assert!(error.to_string().contains("metrics.json"), "{error}");
+        assert_eq!(names(dir.path()), ["metrics.json"]);
+    }
+
+    #[test]
+    fn an_existing_run_is_refused_without_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/run");
+        let folder = RunFolder::create(&path, false).unwrap();
+        assert!(names(&path).is_empty());
+        RunFolder::create(&path, false).expect("an empty folder is as good as none");
+        folder.write_json("metrics.json", &[1, 2]).unwrap();
+        folder.write_bytes("notes.txt", b"mine").unwrap();
+
+        let error = RunFolder::create(&path, false).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let message = error.to_string();
+        assert!(message.contains("--force") && message.contains("--out") && message.contains("run"), "{message}");
+        assert_eq!(names(&path), ["metrics.json", "notes.txt"], "a refusal touches nothing");
+
+        RunFolder::create(&path, true).unwrap();
+        assert_eq!(names(&path), ["notes.txt"], "force removes results and nothing else");
+    }
+
+    /// Below a regular file, because tests may run as root, for whom permissions do not hold.
+    #[test]
+    fn an_unwritable_folder_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        for path in [file.join("run"), file] {
+            for force in [false, true] {
+                let error = RunFolder::create(&path, force).unwrap_err();
+                assert_eq!(error.exit_code(), 1);
+                assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn peak_memory_is_plausible_on_linux() {
+        let peak = peak_host_bytes();
+        assert_eq!(peak.is_some(), cfg!(target_os = "linux"));
+        assert!(peak.is_none_or(|bytes| bytes > 100_000), "{peak:?}");
+    }
+}

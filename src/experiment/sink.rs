@@ -1,0 +1,91 @@
+//! What the runner tells while it works. The runner prints nothing itself: it calls a [`Sink`], and whoever starts a
+//! run decides what becomes of the events (`report::Console` shows them, [`Silent`] drops them, a test collects them).
+//!
+//! Order of events: `run_started`; for each task `task_started`, then `phase` and `progress` as they come, then
+//! `task_finished`; at the end `run_finished`. A run that fails or is interrupted simply stops telling.
+
+use super::results::{Metrics, Timing};
+use std::path::Path;
+
+/// Known before the first task begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunHeader {
+    pub method: String,
+    pub dataset: String,
+    pub model: String,
+    /// The device as a person would name it, for example `cpu (2 threads)` or the adapter's name.
+    pub device: String,
+    pub n_tasks: usize,
+    /// The class labels of the data set, by task in order of arrival.
+    pub classes_per_task: Vec<Vec<u32>>,
+    /// The exemplar budget K, for methods that keep exemplars.
+    pub memory: Option<usize>,
+    pub seed: u64,
+    pub n_parameters: usize,
+}
+
+/// A task begins. Tasks count from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskStarted {
+    pub task: usize,
+    pub n_tasks: usize,
+    /// Names of the classes that this task brings.
+    pub classes: Vec<String>,
+    /// New training images.
+    pub n_images: usize,
+    /// Stored images of earlier tasks that are trained along with them.
+    pub n_exemplars: usize,
+    pub n_epochs: usize,
+    /// Batches of the whole task, all epochs together.
+    pub n_batches: usize,
+}
+
+/// Training moved on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// The running epoch of this task, from 0.
+    pub epoch: usize,
+    /// Batches of this task done so far, all epochs together.
+    pub batch: usize,
+    /// Mean loss since it was last read from the device; `None` where it has not been read.
+    pub loss: Option<f32>,
+}
+
+/// What a task is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Training,
+    /// The end of a task: choosing what to keep of it (herding, Fisher information …).
+    Exemplars,
+    Evaluation,
+}
+
+/// A task is learnt and evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskFinished<'a> {
+    pub task: usize,
+    pub n_tasks: usize,
+    /// The run so far, this task included.
+    pub metrics: &'a Metrics,
+    /// Wall-clock seconds of this task: training, exemplars and evaluation.
+    pub seconds: f64,
+    /// The last loss that was read.
+    pub loss: Option<f32>,
+}
+
+/// Listens to a run. Every event may be ignored.
+pub trait Sink {
+    fn run_started(&mut self, _header: &RunHeader) {}
+    fn task_started(&mut self, _task: &TaskStarted) {}
+    fn phase(&mut self, _phase: Phase) {}
+    fn progress(&mut self, _progress: &Progress) {}
+    fn task_finished(&mut self, _task: &TaskFinished) {}
+    /// `folder` is where the results lie, if they were written.
+    fn run_finished(&mut self, _metrics: &Metrics, _timing: &Timing, _folder: Option<&Path>) {}
+}
+
+/// Ignores everything: for tests and for use as a library.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Sink for Silent {}

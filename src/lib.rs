@@ -1,0 +1,10 @@
+pub mod error;
+pub mod shape;
+pub mod rng;
+pub mod device;
+pub mod tensor;
+pub mod ops;
+pub mod data;
+pub use device::Device;
+pub use error::{Error, Result};
+pub use tensor::Tensor;

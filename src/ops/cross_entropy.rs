@@ -1,0 +1,95 @@
+//! Softmax cross-entropy against labels. Twin: `shaders/cross_entropy.wgsl`.
+
+use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
+use super::row_loss::RowLoss;
+use super::softmax::{log_sum_exp, softmax_row};
+use crate::device::{Kernel, PRELUDE, Workgroup};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/cross_entropy.wgsl")];
+static FORWARD: Kernel = Kernel {
+    name: "cross_entropy.forward",
+    source: SOURCE,
+    entry: "forward",
+    bindings: "rrw",
+    workgroup: Workgroup::Rows,
+};
+static BACKWARD: Kernel = Kernel {
+    name: "cross_entropy.backward",
+    source: SOURCE,
+    entry: "backward",
+    bindings: "rrrw",
+    workgroup: Workgroup::Rows,
+};
+
+static LOSS: RowLoss = RowLoss {
+    name: "cross_entropy",
+    forward: &FORWARD,
+    backward: &BACKWARD,
+    // −ln softmax(x)[label] over the first `n_active` outputs
+    row: |x, label, n_active| {
+        let active = &x[..n_active.to_bits() as usize];
+        active.get(label[0].to_bits() as usize).map_or(f64::NAN, |&x| log_sum_exp(active, 1.0) - f64::from(x))
+    },
+    // softmax(x) − onehot(label), 0 for inactive outputs
+    row_gradient: |x, label, n_active, dx| {
+        let (active, inactive) = dx.split_at_mut(n_active.to_bits() as usize);
+        softmax_row(&x[..active.len()], 1.0, active);
+        inactive.fill(0.0);
+        match active.get_mut(label[0].to_bits() as usize) {
+            Some(dx) => *dx -= 1.0,
+            None => active.fill(f32::NAN),
+        }
+    },
+};
+
+impl Tensor {
+    /// y = −(1/N)·Σ_n ln softmax(x[n, ..n_active])[label[n]], shape \[1\]. Shapes: x (N, C), labels (N), u32. Only the first
+    /// `n_active` outputs take part: a network laid out for all classes is trained on those seen so far.
+    /// dx = (softmax(x) − onehot)/N, 0 for the other outputs. A label ≥ n_active makes the loss NaN.
+    ///
+    /// # Errors
+    /// If the sizes do not fit.
+    pub fn cross_entropy(&self, labels: &Tensor, n_active: usize) -> Result<Tensor> {
+        labels.expect_u32("cross_entropy")?;
+        let (n, classes) = self.shape().rows_cols();
+        if labels.n_elements() != n || n_active == 0 || n_active > classes {
+            return Err(Error::op(
+                "cross_entropy",
+                format!("logits {}, labels {}, {n_active} active outputs do not fit", self.shape(), labels.shape()),
+            ));
+        }
+        LOSS.apply(self, labels, f32::from_bits(n_active as u32), 1.0 / n as f32)
+    }
+}
+
+pub static OP: Op = Op {
+    name: "cross_entropy",
+    formula: "y = −mean_n ln softmax(x[n])[label[n]]",
+    shaders: &["cross_entropy", "sum"],
+    kernels: &[&FORWARD, &BACKWARD],
+    gradient: true,
+    cases: || {
+        let all = |x: &[Tensor]| x[0].cross_entropy(&x[1], x[0].shape()[1]);
+        let inputs = |classes| vec![Input::new([11, 7], Fill::Uniform(-3.0, 3.0)), labels(11, classes)];
+        vec![
+            Case::new("all", inputs(7), all).tolerance(Tolerance::Exponential),
+            Case::new("first_3", inputs(3), |x| x[0].cross_entropy(&x[1], 3)).tolerance(Tolerance::Exponential),
+            Case::new("extreme", vec![Input::new([4, 14], Fill::Values(EDGES)), labels(4, 14)], all)
+                .tolerance(Tolerance::Exponential)
+                .without_differences(),
+            Case::new("long", vec![Input::random([301, 10]), labels(301, 10)], all)
+                .tolerance(Tolerance::Exponential)
+                .without_differences(),
+        ]
+    },
+    refuses: |device| {
+        let x = Tensor::from_f32(device, [2, 3], &[0.0; 6])?;
+        x.cross_entropy(&Tensor::from_u32(device, [3], &[0, 1, 2])?, 3)
+    },
+};
+
+fn labels(n: usize, classes: u32) -> Input {
+    Input::constant([n], Fill::Indices(classes))
+}

@@ -1,0 +1,207 @@
+//! Matrix product with transposition flags. Twin: `shaders/matmul.wgsl` on `shaders/gemm_8x8.wgsl`.
+
+use super::case::{Case, Input, Op, Tolerance};
+use crate::device::{Array, DType, Device, Grid, Kernel, Workgroup};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tensor::{Backward, Destinations, Tensor};
+use rayon::prelude::*;
+
+/// The register tile that matmul and the convolutions share: rows and columns per invocation.
+pub const GEMM_8X8: &str = include_str!("../../shaders/gemm_8x8.wgsl");
+/// Rows and columns of the tile.
+pub const TILE: usize = 8;
+
+static FORWARD: Kernel = Kernel {
+    name: "matmul",
+    source: &[GEMM_8X8, include_str!("../../shaders/matmul.wgsl")],
+    entry: "multiply",
+    bindings: "rrw",
+    workgroup: Workgroup::Tile,
+};
+
+/// A matrix as it is stored, and whether it takes part transposed.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    pub array: &'a Array,
+    pub transposed: bool,
+}
+
+impl Operand<'_> {
+    /// Rows and columns after transposition.
+    fn sizes(&self) -> (usize, usize) {
+        let (rows, columns) = self.array.shape().rows_cols();
+        if self.transposed { (columns, rows) } else { (rows, columns) }
+    }
+
+    /// Steps in the buffer from row to row and from column to column.
+    fn strides(&self) -> (usize, usize) {
+        let (_, columns) = self.array.shape().rows_cols();
+        if self.transposed { (1, columns) } else { (columns, 1) }
+    }
+
+    fn flipped(self) -> Self {
+        Operand { transposed: !self.transposed, ..self }
+    }
+}
+
+impl Tensor {
+    /// y = self · other. Shapes: (M, K) · (K, N) → (M, N). da = dy · bᵀ, db = aᵀ · dy.
+    ///
+    /// # Errors
+    /// If the inner sizes differ or an input is no matrix.
+    pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
+        self.matmul_transposed(false, other, false)
+    }
+
+    /// y = op(self) · op(other), where a flag transposes an operand: stored (K, M) or (N, K) then.
+    ///
+    /// # Errors
+    /// If the inner sizes differ or an input is no matrix.
+    pub fn matmul_transposed(&self, transpose: bool, other: &Tensor, transpose_other: bool) -> Result<Tensor> {
+        for x in [self, other] {
+            x.expect_f32("matmul")?;
+            if x.shape().len() != 2 {
+                return Err(Error::op("matmul", format!("{} is not the shape of a matrix", x.shape())));
+            }
+        }
+        self.expect_same_device("matmul", other)?;
+        let a = Operand { array: self.array(), transposed: transpose };
+        let b = Operand { array: other.array(), transposed: transpose_other };
+        let ((m, k), (k_other, n)) = (a.sizes(), b.sizes());
+        if k != k_other {
+            return Err(Error::op("matmul", format!("{m}×{k} cannot be multiplied with {k_other}×{n}")));
+        }
+        let y = Array::empty(&self.device(), [m, n], DType::F32)?;
+        multiply(a, b, &y)?;
+        let saved = MatmulBackward {
+            a: self.array().clone(),
+            transpose_a: transpose,
+            b: other.array().clone(),
+            transpose_b: transpose_other,
+        };
+        Ok(Tensor::from_op("matmul", y, &[self, other], || saved))
+    }
+}
+
+/// y ← op(a) · op(b).
+pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
+    let ((m, k), (_, n)) = (a.sizes(), b.sizes());
+    let ((a_row, a_depth), (b_depth, b_column)) = (a.strides(), b.strides());
+    match y.device() {
+        Device::Cpu(_) => {
+            let (a, b) = (a.array.cpu(), b.array.cpu());
+            // Pieces of rows, at most 8 of them: the split depends on the shape alone.
+            let rows = m.div_ceil(8).next_multiple_of(8).max((1 << 15) / (n * k).max(1));
+            y.cpu_mut().par_chunks_mut(rows * n).enumerate().for_each(|(piece, y)| {
+                let a = Matrix { data: &a[piece * rows * a_row..], row: a_row, column: a_depth };
+                let b = Matrix { data: &b, row: b_depth, column: b_column };
+                gemm_rows(y.len() / n, k, n, a, b, y, false);
+            });
+            Ok(())
+        }
+        Device::Gpu(gpu) => {
+            let params = [m, n, k, a_row, a_depth, b_column, b_depth].map(|size| size as u32);
+            let grid = Grid::Invocations3 { x: n.div_ceil(TILE), y: m.div_ceil(TILE), z: 1 };
+            gpu.launch(&FORWARD, &[a.array, b.array, y], &params, grid)
+        }
+    }
+}
+
+/// A matrix in a slice: steps from row to row and from column to column.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub row: usize,
+    pub column: usize,
+}
+
+impl Matrix<'_> {
+    fn covers(&self, rows: usize, columns: usize) -> bool {
+        (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// y (m, n), row-major: y ← a · b, or y ← y + a · b if `accumulate`. Runs on the calling thread.
+pub fn gemm_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
+    assert!(m > 0 && k > 0 && n > 0 && a.covers(m, k) && b.covers(k, n) && y.len() >= m * n, "bug: a matrix is too short");
+    // SAFETY: the assertion above bounds every index that the strides can form in a, b and y, and y is borrowed mutably,
+    // so it overlaps neither.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            y.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+struct MatmulBackward {
+    a: Array,
+    transpose_a: bool,
+    b: Array,
+    transpose_b: bool,
+}
+
+impl Backward for MatmulBackward {
+    fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
+        let a = Operand { array: &self.a, transposed: self.transpose_a };
+        let b = Operand { array: &self.b, transposed: self.transpose_b };
+        let dy = Operand { array: dy, transposed: false };
+        // With y = A·B: dA = dY·Bᵀ and dB = Aᵀ·dY. A transposed operand wants the transpose of that.
+        if inputs.wants(0) {
+            let da = inputs.place(0)?;
+            if a.transposed { multiply(b, dy.flipped(), &da)? } else { multiply(dy, b.flipped(), &da)? }
+        }
+        if inputs.wants(1) {
+            let db = inputs.place(1)?;
+            if b.transposed { multiply(dy.flipped(), a, &db)? } else { multiply(a.flipped(), dy, &db)? }
+        }
+        Ok(())
+    }
+}
+
+fn case(name: &'static str, a: impl Into<Shape>, b: impl Into<Shape>, run: fn(&[Tensor]) -> Result<Tensor>) -> Case {
+    let (a, b) = (a.into(), b.into());
+    let products = a.iter().chain(b.iter()).copied().max().unwrap_or(1);
+    Case::new(name, vec![Input::random(a), Input::random(b)], run).tolerance(Tolerance::Sum(products))
+}
+
+pub static OP: Op = Op {
+    name: "matmul",
+    formula: "y = op(a) · op(b), op(x) = x or xᵀ",
+    shaders: &["matmul", "gemm_8x8"],
+    kernels: &[&FORWARD],
+    gradient: true,
+    cases: || {
+        vec![
+            case("nn", [9, 13], [13, 5], |x| x[0].matmul(&x[1])),
+            case("nt", [9, 13], [5, 13], |x| x[0].matmul_transposed(false, &x[1], true)),
+            case("tn", [13, 9], [13, 5], |x| x[0].matmul_transposed(true, &x[1], false)),
+            case("tt", [13, 9], [5, 13], |x| x[0].matmul_transposed(true, &x[1], true)),
+            case("one", [1, 1], [1, 1], |x| x[0].matmul(&x[1])),
+            case("several_tiles", [67, 33], [33, 131], |x| x[0].matmul(&x[1])).without_differences(),
+            case("whole_tiles", [64, 32], [32, 128], |x| x[0].matmul(&x[1])).without_differences(),
+        ]
+    },
+    refuses: |device| {
+        let a = Tensor::from_f32(device, [2, 3], &[0.0; 6])?;
+        a.matmul(&a)
+    },
+};

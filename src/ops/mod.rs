@@ -1,0 +1,81 @@
+//! Floor 2: the op table. One file per op: what it computes, its derivative, the CPU loops, the kernels, the backward
+//! node and its test cases; the same mathematics in WGSL under the same name in `shaders/`.
+//!
+//! [`ALL`] drives everything that must hold for every op: values against PyTorch, gradients against finite differences,
+//! the GPU against the CPU, repeatability, refusal of wrong input, `engram check`, `engram bench op`, the README's table.
+
+mod argmin;
+mod bce_with_logits;
+mod bias_add;
+mod case;
+mod channel_sum;
+mod check;
+mod conv2d;
+mod cross_entropy;
+mod gather_rows;
+mod global_avg_pool;
+mod herding;
+mod image_batch;
+mod kl_div;
+mod l2_normalize;
+mod linear;
+mod log_softmax;
+mod map;
+mod matmul;
+mod max_pool2d;
+mod mixed_targets;
+mod optimizer_steps;
+mod reshape;
+mod row_loss;
+mod row_sum;
+mod scale;
+mod softmax;
+mod squared_distances;
+mod sum;
+mod threads;
+mod unary;
+mod zip;
+
+pub use case::{Case, Fill, Input, Op, Tolerance};
+pub use check::{Comparison, compare, run_with_gradients};
+pub use conv2d::Conv2d;
+pub use image_batch::{Normalization, image_batch};
+pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
+
+/// Every op, in reading order.
+pub static ALL: &[&Op] = &[
+    &zip::ADD,
+    &zip::SUB,
+    &zip::MUL,
+    &scale::OP,
+    &unary::RELU,
+    &unary::SIGMOID,
+    &unary::EXP,
+    &unary::LOG,
+    &bias_add::OP,
+    &sum::SUM,
+    &sum::MEAN,
+    &row_sum::ROW_SUM,
+    &row_sum::ROW_MEAN,
+    &channel_sum::OP,
+    &matmul::OP,
+    &linear::OP,
+    &conv2d::OP,
+    &max_pool2d::OP,
+    &global_avg_pool::OP,
+    &l2_normalize::OP,
+    &softmax::OP,
+    &log_softmax::OP,
+    &cross_entropy::OP,
+    &kl_div::OP,
+    &bce_with_logits::OP,
+    &mixed_targets::OP,
+    &squared_distances::OP,
+    &argmin::ARGMIN,
+    &argmin::ARGMAX,
+    &gather_rows::OP,
+    &herding::OP,
+    &image_batch::OP,
+    &optimizer_steps::SGD,
+    &optimizer_steps::ADAM,
+];

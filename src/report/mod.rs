@@ -1,0 +1,25 @@
+//! Floor 8: how a run looks to a person. Plain text of at most [`WIDTH`] columns and no colours, so that a terminal, a
+//! log file and a pasted bug report all show the same.
+//!
+//! - [`Console`] listens to a run (`experiment::sink::Sink`): a progress bar per task on stderr, on stdout a table
+//!   that grows by a row per task, then the closing summary.
+//! - [`Summary`] is that summary; [`seeds_table`] puts several runs together as mean ± standard deviation.
+//! - [`curve`] plots accuracies over tasks.
+//!
+//! Nothing here computes a result: the numbers come from `experiment::results`, and all but [`Console`] are functions
+//! from values to text.
+
+mod console;
+mod curve;
+mod seeds;
+mod summary;
+mod table;
+mod text;
+
+pub use console::Console;
+pub use curve::curve;
+pub use seeds::seeds_table;
+pub use summary::{Summary, main_classifier, ordered_classifiers};
+
+/// No line is wider, apart from paths, which are never broken.
+pub const WIDTH: usize = 100;

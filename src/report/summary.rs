@@ -1,0 +1,279 @@
+//! The end of a run in words, for somebody who has never seen one.
+
+use super::curve;
+use super::text::{bytes, classes, command, counted, duration, hundredfold, percent, points, thousands, wrap};
+use crate::experiment::results::{ClassifierResult, Metrics, Timing};
+use std::fmt::Write;
+use std::path::Path;
+
+/// The order in which classifiers are shown; a method's main one is the first that it has.
+const ORDER: [&str; 3] = ["nme", "network", "ncm"];
+const BAR: usize = 20;
+
+/// Everything the closing summary tells of.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary<'a> {
+    pub metrics: &'a Metrics,
+    pub timing: Option<&'a Timing>,
+    /// The exemplar budget K, for methods that keep exemplars.
+    pub memory: Option<usize>,
+    /// The command that runs the same stream with nothing against forgetting.
+    pub compare_with: Option<&'a str>,
+    pub folder: Option<&'a Path>,
+}
+
+/// The classifiers of a run, the main one first.
+pub fn ordered_classifiers(metrics: &Metrics) -> impl Iterator<Item = (&str, &ClassifierResult)> {
+    let known = ORDER.into_iter().filter_map(|name| metrics.classifiers.get_key_value(name));
+    let other = metrics.classifiers.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    known.chain(other).map(|(name, result)| (name.as_str(), result))
+}
+
+/// The classifier that a method is judged by: `nme` where there is one, else `network`.
+pub fn main_classifier(metrics: &Metrics) -> Option<(&str, &ClassifierResult)> {
+    ordered_classifiers(metrics).next()
+}
+
+impl Summary<'_> {
+    /// The summary as paragraphs. Only a path may be wider than 100 columns.
+    pub fn text(&self) -> String {
+        let mut out = String::from("\n");
+        let main = main_classifier(self.metrics).filter(|(_, result)| !result.matrix.is_empty());
+        match main {
+            Some((name, result)) => {
+                out += &self.learned(name, result);
+                out += &self.task_bars(result);
+                out += &forgetting(result);
+                if result.matrix.len() > 1 {
+                    out += &self.memory_text();
+                }
+            }
+            None => out += "Nothing was learned: no task was finished.\n",
+        }
+        if let Some(timing) = self.timing {
+            let text = format!(
+                "Time: {}, training at {} images per second.",
+                duration(timing.seconds_total),
+                thousands(timing.images_per_second.round() as u64)
+            );
+            out += &wrap(&text, 2);
+        }
+        if let Some(line) = self.compare_with {
+            out += "The same stream with nothing against forgetting:\n";
+            out += &command(line);
+        }
+        if let Some(folder) = self.folder {
+            let _ = writeln!(out, "Results: {}", folder.display());
+        }
+        out
+    }
+
+    fn learned(&self, name: &str, result: &ClassifierResult) -> String {
+        let m = self.metrics;
+        let n_tasks = result.matrix.len();
+        let n_classes = self.labels_seen(result).map(<[u32]>::len).sum();
+        let how = match n_tasks {
+            1 => "learnt at once".to_string(),
+            _ => format!("learnt in {} one after the other", counted(n_tasks, "task", "tasks")),
+        };
+        let stopped = if m.complete { "" } else { " (the run was not completed)" };
+        let mut text = format!(
+            "Result{stopped}: {} tells {} apart, {how}, with {} accuracy (classifier: {name}). Guessing would give {}.",
+            m.method,
+            counted(n_classes, "class", "classes"),
+            percent(result.final_accuracy.unwrap_or(f64::NAN)),
+            percent(1.0 / n_classes as f64),
+        );
+        if let (true, Some(average)) = (n_tasks > 1, result.average_incremental_accuracy) {
+            let _ = write!(text, " Average incremental accuracy, the mean over the tasks: {}.", percent(average));
+        }
+        let mut out = wrap(&text, 2);
+        if n_tasks > 1 {
+            out += "\nAccuracy on all classes seen, after each task:\n";
+            let series: Vec<(&str, &[f64])> =
+                ordered_classifiers(m).map(|(name, result)| (name, result.seen_accuracy.as_slice())).collect();
+            out += &curve(&series);
+        }
+        out
+    }
+
+    /// The labels of each task that the last row knows.
+    fn labels_seen<'a>(&'a self, result: &'a ClassifierResult) -> impl Iterator<Item = &'a [u32]> {
+        let row = result.matrix.last().map_or(&[][..], Vec::as_slice);
+        self.metrics.classes_per_task.iter().zip(row).filter(|(_, a)| a.is_some()).map(|(labels, _)| labels.as_slice())
+    }
+
+    fn task_bars(&self, result: &ClassifierResult) -> String {
+        let Some(row) = result.matrix.last() else { return String::new() };
+        let compares = result.matrix.len() > 1;
+        let title = if compares { "What is left of each task" } else { "Accuracy by task" };
+        let mut out = format!("\n{title}:\n");
+        for (i, (now, labels)) in row.iter().zip(&self.metrics.classes_per_task).enumerate() {
+            let Some(now) = *now else { continue };
+            let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
+            let filled = (now.clamp(0.0, 1.0) * BAR as f64).round() as usize;
+            let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
+            let number = i + 1;
+            let _ = write!(out, "  task {number:<3} {:<16} {bar} {:>7}", classes(&labels, 16), percent(now));
+            let first = result.matrix.get(i).and_then(|row| row.get(i).copied().flatten());
+            if let (true, Some(first)) = (compares, first) {
+                let _ = write!(out, "  ({} when it was new)", percent(first));
+            }
+            out.push('\n');
+        }
+        out + "\n"
+    }
+
+    fn memory_text(&self) -> String {
+        let held = &self.metrics.memory_bytes;
+        let (Some(first), Some(last)) = (held.first(), held.last()) else { return String::new() };
+        if held.iter().all(|memory| memory.total == 0) {
+            return "Memory: nothing was kept from one task to the next.\n".to_string();
+        }
+        let parts = [
+            (last.exemplars, "exemplars"),
+            (last.old_network, "the old network"),
+            (last.class_means, "class means"),
+            (last.total.saturating_sub(last.exemplars + last.old_network + last.class_means), "other"),
+        ];
+        let parts: Vec<String> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what} {}", bytes(*n))).collect();
+        let mut text = format!(
+            "Memory: {} held after the last task ({}), {} after the first.",
+            bytes(last.total),
+            parts.join(", "),
+            bytes(first.total)
+        );
+        if let Some(k) = self.memory {
+            // Each class may round its share up by less than one exemplar (definitions: m·seen ≤ K + seen − 1).
+            let seen: usize = self.metrics.classes_per_task.iter().map(Vec::len).sum();
+            let most = thousands((k + seen.saturating_sub(1)) as u64);
+            let _ = write!(
+                text,
+                " The exemplars are bounded: ≤ {most} of them (K = {}, each class rounded up), {} after the first \
+                 task and {} after the last.",
+                thousands(k as u64),
+                bytes(first.exemplars),
+                bytes(last.exemplars)
+            );
+        }
+        wrap(&text, 2)
+    }
+}
+
+fn forgetting(result: &ClassifierResult) -> String {
+    let text = match result.forgetting {
+        None => "Forgetting: – (it takes a second task to forget the first).".to_string(),
+        Some(lost) if hundredfold(lost) > 0.0 => {
+            format!("Forgetting: old tasks lie {} below their best, on average.", points(lost))
+        }
+        Some(lost) => {
+            format!("Forgetting: none; old tasks lie {} above their earlier best, on average.", points(-lost))
+        }
+    };
+    wrap(&text, 2)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::experiment::results::MemoryBytes;
+    use crate::report::WIDTH;
+
+    /// Three tasks of two classes each.
+    pub(in crate::report) fn icarl() -> Metrics {
+        let result = |seen: [f64; 3], old: f64| {
+            let mut result = ClassifierResult::default();
+            result.push(vec![Some(1.0), None, None], seen[0]);
+            result.push(vec![Some(0.9), Some(0.98), None], seen[1]);
+            result.push(vec![Some(old), Some(0.92), Some(0.98)], seen[2]);
+            result
+        };
+        let classifiers = [
+            ("nme", result([1.0, 0.95, 0.9], 0.8)),
+            ("network", result([1.0, 0.8, 0.6], 0.1)),
+            ("ncm", result([1.0, 0.98, 0.95], 0.9)),
+        ];
+        Metrics {
+            method: "icarl".into(),
+            dataset: "glyphs".into(),
+            model: "cnn".into(),
+            seed: 3,
+            n_tasks: 3,
+            classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+            memory_bytes: vec![
+                MemoryBytes::new(156_800, 0, 1_024),
+                MemoryBytes::new(156_800, 1_686_568, 2_048),
+                MemoryBytes::new(1_382_360, 1_686_568, 3_072),
+            ],
+            complete: true,
+            classifiers: classifiers.map(|(name, result)| (name.to_string(), result)).into(),
+        }
+    }
+
+    fn summary(metrics: &Metrics, memory: Option<usize>) -> String {
+        let timing = Timing { seconds_total: 42.0, images_per_second: 12_345.6, ..Timing::default() };
+        let compare_with = Some("cargo run --release -- finetune --dataset glyphs --seed 3");
+        let folder = Some(Path::new("runs/icarl-glyphs"));
+        Summary { metrics, timing: Some(&timing), memory, compare_with, folder }.text()
+    }
+
+    pub(in crate::report) fn assert_contains(text: &str, wanted: &[&str]) {
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for wanted in wanted {
+            assert!(flat.contains(wanted), "{wanted:?} is not in:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn the_summary_tells_the_right_numbers() {
+        let text = summary(&icarl(), Some(200));
+        assert_contains(
+            &text,
+            &[
+                "icarl tells 6 classes apart, learnt in 3 tasks one after the other, with 90.0 % accuracy",
+                "(classifier: nme)",
+                "Guessing would give 16.7 %",
+                "the mean over the tasks: 95.0 %",
+                "task 1 0 1 ████████████████···· 80.0 % (100.0 % when it was new)",
+                "task 2 2 3 ██████████████████·· 92.0 % (98.0 % when it was new)",
+                // ((1.0 − 0.8) + (0.98 − 0.92)) / 2
+                "13.0 points below their best",
+                "2.9 MiB held after the last task (exemplars 1.3 MiB, the old network 1.6 MiB, class means 3.0 KiB)",
+                "≤ 205 of them (K = 200,",
+                "153.1 KiB after the first task and 1.3 MiB after the last",
+                "42.0 s, training at 12,346 images per second",
+                "cargo run --release -- finetune --dataset glyphs --seed 3",
+                "Results: runs/icarl-glyphs",
+                "* nme o network + ncm",
+            ],
+        );
+        assert!(!text.contains("not completed"));
+    }
+
+    #[test]
+    fn other_runs_make_sense_too() {
+        let mut joint = icarl();
+        joint.classifiers.clear();
+        let mut network = ClassifierResult::default();
+        network.push(vec![Some(0.98), Some(0.99), Some(0.97)], 0.98);
+        joint.classifiers.insert("network".into(), network);
+        joint.memory_bytes = vec![MemoryBytes::default()];
+        let text = summary(&joint, None);
+        assert_contains(&text, &["6 classes apart, learnt at once, with 98.0 %", "16.7 %", "Forgetting: –"]);
+        assert!(!text.contains("Memory") && !text.contains("when it was new"), "{text}");
+
+        let mut finetune = icarl();
+        finetune.memory_bytes = vec![MemoryBytes::default(); 3];
+        finetune.complete = false;
+        assert_contains(&summary(&finetune, None), &["nothing was kept", "was not completed"]);
+
+        let mut better = icarl();
+        better.classifiers.get_mut("nme").unwrap().forgetting = Some(-0.02);
+        assert_contains(&summary(&better, None), &["Forgetting: none", "2.0 points above"]);
+
+        finetune.classifiers.clear();
+        assert_contains(&summary(&finetune, None), &["no task was finished"]);
+    }
+}

@@ -1,0 +1,19 @@
+//! What several test files share.
+
+use engram::Device;
+use engram::device::Selection;
+use std::io::Write;
+
+/// The adapter to test on, if there is one: a software adapter counts. Without one a loud line says so, and with
+/// `ENGRAM_REQUIRE_GPU=1` the test fails.
+pub fn gpu(checked: bool) -> Option<Device> {
+    match Selection::Gpu.open(checked, false) {
+        Ok((device, _)) => Some(device),
+        Err(error) => {
+            assert!(std::env::var_os("ENGRAM_REQUIRE_GPU").is_none(), "ENGRAM_REQUIRE_GPU is set, but: {error}");
+            // Straight to stderr: the test harness hides what a passing test prints.
+            let _ = writeln!(std::io::stderr(), "SKIPPED a GPU test: no adapter on this machine");
+            None
+        }
+    }
+}

@@ -1,0 +1,357 @@
+"""Golden values for every op, computed by PyTorch: one text file per op, `<op>.txt`, beside this script.
+
+    python make_golden.py
+
+Inputs are float32. The computation runs in float64 on exactly those inputs and its results are rounded
+to float32 once, at the end, so that a golden value is the correct answer and not PyTorch's rounding of it.
+All sizes within a case differ wherever the op allows it, so that swapped dimensions cannot go unnoticed.
+
+Each op below is a function that yields its cases:  name, inputs, function[, inputs that get a gradient].
+By default every float input gets one; `()` means that the case has no backward pass. The file format:
+
+    case <name>
+    input f32 2x3x5 v v v ...        one line per input, in argument order; u32 for labels and indices
+    output f32 4x3 v v ...           one line per output
+    cotangent f32 4x3 v v ...        the gradient handed to backward, shaped like the first output
+    grad 0 f32 2x3x5 v v ...         what backward returns for input 0 (1, 2, ...)
+
+Numbers are the shortest decimals that read back as the same float32 (never more than 9 digits).
+"""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+ALL = None  # every float input gets a gradient
+OPS = []
+
+
+def op(function):
+    OPS.append(function)
+    return function
+
+
+class Draw:
+    """Random inputs, the same ones on every run: a generator seeded by the op's name."""
+
+    def __init__(self, name):
+        self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+    def normal(self, *shape, scale=1.0):
+        values = torch.randn(shape, generator=self.generator, dtype=torch.float64) * scale
+        return (values * 1e4).round().div(1e4).float()  # four decimals keep the files readable
+
+    def uniform(self, low, high, *shape):
+        values = torch.rand(shape, generator=self.generator, dtype=torch.float64) * (high - low) + low
+        return (values * 1e4).round().div(1e4).float()
+
+    def labels(self, classes, count):
+        return torch.randint(classes, (count,), generator=self.generator)
+
+
+def f32(rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+# ---- elementwise -------------------------------------------------------------------------------------
+
+
+@op
+def add(draw):
+    yield "same_shape", [draw.normal(2, 3, 5), draw.normal(2, 3, 5)], lambda a, b: a + b
+
+
+@op
+def sub(draw):
+    yield "same_shape", [draw.normal(2, 3, 5), draw.normal(2, 3, 5)], lambda a, b: a - b
+
+
+@op
+def mul(draw):
+    yield "same_shape", [draw.normal(2, 3, 5), draw.normal(2, 3, 5)], lambda a, b: a * b
+
+
+@op
+def scale(draw):
+    yield "by_2.5", [draw.normal(2, 3, 5)], lambda x: 2.5 * x
+
+
+@op
+def relu(draw):
+    x = draw.normal(2, 3, 5)
+    x[0, 0, 1] = x[0, 2, 4] = x[1, 1, 3] = 0.0  # the derivative at 0 is 0
+    yield "with_zeros", [x], F.relu
+
+
+@op
+def sigmoid(draw):
+    yield "moderate", [draw.normal(2, 3, 5, scale=2.0)], torch.sigmoid
+    yield "extreme", [f32([-100, -20, -1, 0, 1, 20, 100])], torch.sigmoid
+
+
+@op
+def exp(draw):
+    yield "moderate", [draw.normal(2, 3, 5)], torch.exp
+
+
+@op
+def log(draw):
+    yield "positive", [draw.uniform(0.01, 5.0, 2, 3, 5)], torch.log
+
+
+@op
+def bias_add(draw):
+    yield "matrix", [draw.normal(5, 4), draw.normal(4)], lambda x, b: x + b
+    yield "channels", [draw.normal(2, 3, 4, 5), draw.normal(3)], lambda x, b: x + b[:, None, None]
+
+
+# ---- reductions --------------------------------------------------------------------------------------
+
+
+@op
+def sum(draw):
+    yield "all", [draw.normal(3, 4, 5)], lambda x: x.sum().reshape(1)
+
+
+@op
+def mean(draw):
+    yield "all", [draw.normal(3, 4, 5)], lambda x: x.mean().reshape(1)
+
+
+@op
+def row_sum(draw):
+    yield "matrix", [draw.normal(5, 7)], lambda x: x.sum(1)
+
+
+@op
+def row_mean(draw):
+    yield "matrix", [draw.normal(5, 7)], lambda x: x.mean(1)
+
+
+@op
+def channel_sum(draw):
+    yield "matrix", [draw.normal(5, 4)], lambda x: x.sum(0)
+    yield "image", [draw.normal(2, 3, 4, 5)], lambda x: x.sum((0, 2, 3))
+
+
+@op
+def argmin_rows(draw):
+    yield "matrix", [draw.normal(5, 7)], lambda x: x.argmin(1), ()
+    ties = f32([[3, 1, 2, 1, 1], [0, 0, 0, 0, 0], [5, 4, 3, 2, 2], [-1, 7, -1, 7, -2]])
+    yield "ties", [ties], lambda x: torch.from_numpy(x.numpy().argmin(1)), ()  # NumPy: the first index wins
+
+
+@op
+def argmax_rows(draw):
+    yield "matrix", [draw.normal(5, 7)], lambda x: x.argmax(1), ()
+    ties = f32([[1, 3, 2, 3, 3], [0, 0, 0, 0, 0], [2, 3, 4, 5, 5], [-1, 7, -1, 7, -2]])
+    yield "ties", [ties], lambda x: torch.from_numpy(x.numpy().argmax(1)), ()
+
+
+# ---- matrices ----------------------------------------------------------------------------------------
+
+
+@op
+def matmul(draw):
+    yield "nn", [draw.normal(5, 7), draw.normal(7, 3)], lambda a, b: a @ b
+    yield "nt", [draw.normal(5, 7), draw.normal(3, 7)], lambda a, b: a @ b.T
+    yield "tn", [draw.normal(7, 5), draw.normal(7, 3)], lambda a, b: a.T @ b
+    yield "tt", [draw.normal(7, 5), draw.normal(3, 7)], lambda a, b: a.T @ b.T
+
+
+@op
+def linear(draw):
+    yield "bias", [draw.normal(5, 7), draw.normal(3, 7), draw.normal(3)], F.linear
+    yield "no_bias", [draw.normal(5, 7), draw.normal(3, 7)], F.linear
+
+
+@op
+def l2_normalize(draw):
+    yield "rows", [draw.normal(5, 7)], lambda x: F.normalize(x, dim=1, eps=1e-12)
+
+
+@op
+def squared_distances(draw):
+    def distances(x, m):
+        return (x[:, None, :] - m[None, :, :]).square().sum(2)
+
+    yield "rows", [draw.normal(5, 7), draw.normal(3, 7)], distances
+
+
+@op
+def gather_rows(draw):
+    yield "rows", [draw.normal(6, 4), torch.tensor([2, 0, 2, 5, 2])], lambda x, index: x[index]
+
+
+# ---- images ------------------------------------------------------------------------------------------
+
+
+@op
+def conv2d(draw):
+    def case(name, x, w, bias=True):
+        stride, padding = int(name[-4]), int(name[-1])  # "..._s1_p2"
+        inputs = [draw.normal(*x), draw.normal(*w, scale=0.5)] + [draw.normal(w[0])] * bias
+        return name, inputs, lambda x, w, b=None: F.conv2d(x, w, b, stride, padding)
+
+    yield case("k3_s1_p1", (2, 3, 7, 6), (4, 3, 3, 3))
+    yield case("k5_s2_p2", (2, 3, 9, 8), (4, 3, 5, 5))
+    yield case("k3x2_s1_p0", (3, 2, 6, 5), (5, 2, 3, 2))
+    yield case("k1_s2_p0", (2, 3, 7, 6), (5, 3, 1, 1))
+    yield case("k3_s3_p1", (2, 3, 8, 11), (5, 3, 3, 3))
+    yield case("no_bias_k3_s1_p1", (3, 2, 5, 6), (4, 2, 3, 3), bias=False)
+
+
+@op
+def max_pool2d(draw):
+    def case(name, x):
+        kernel, stride = int(name[-4]), int(name[-1])  # "k3_s2"
+        return name, [x], lambda x: F.max_pool2d(x, kernel, stride)
+
+    yield case("k2_s2", draw.normal(2, 3, 6, 4))
+    yield case("k3_s2", draw.normal(2, 3, 7, 9))
+    yield case("ties_k2_s2", torch.full((2, 3, 4, 6), 0.5))  # the first index of a window gets the gradient
+    yield case("odd_k2_s2", draw.normal(1, 2, 5, 7))
+
+
+@op
+def global_avg_pool(draw):
+    yield "image", [draw.normal(2, 3, 4, 5)], lambda x: x.mean((2, 3))
+
+
+# ---- losses ------------------------------------------------------------------------------------------
+
+
+@op
+def softmax(draw):
+    yield "t1", [draw.normal(5, 7, scale=3.0)], lambda x: F.softmax(x, 1)
+    yield "t2", [draw.normal(5, 7, scale=3.0)], lambda x: F.softmax(x / 2, 1)
+    yield "lecture", [f32([[100, 10, 1]])], lambda x: F.softmax(x / 100, 1)
+
+
+@op
+def log_softmax(draw):
+    yield "t1", [draw.normal(5, 7, scale=3.0)], lambda x: F.log_softmax(x, 1)
+    yield "t4", [draw.normal(5, 7, scale=3.0)], lambda x: F.log_softmax(x / 4, 1)
+
+
+@op
+def cross_entropy(draw):
+    def loss(z, labels):
+        return F.cross_entropy(z, labels).reshape(1)
+
+    yield "all", [draw.normal(6, 5, scale=2.0), draw.labels(5, 6)], loss
+    # Only the first three columns take part; the gradient of the others is 0.
+    yield "first_3", [draw.normal(6, 5, scale=2.0), draw.labels(3, 6)], lambda z, y: loss(z[:, :3], y)
+    z = f32([[1000, 0, -1000, 10], [1000, 1000, -1000, 0], [-1000, 1000, 999, 998]])
+    yield "extreme", [z, torch.tensor([0, 1, 2])], loss
+
+
+@op
+def kl_div(draw):
+    def at(t):
+        def loss(student, teacher):
+            log_p_s, log_p_t = F.log_softmax(student / t, 1), F.log_softmax(teacher / t, 1)
+            return (t * t * (log_p_t.exp() * (log_p_t - log_p_s)).sum(1).mean()).reshape(1)
+
+        return loss
+
+    yield "t1", [draw.normal(5, 7, scale=3.0), draw.normal(5, 7, scale=3.0)], at(1), (0,)
+    yield "t4", [draw.normal(5, 7, scale=3.0), draw.normal(5, 7, scale=3.0)], at(4), (0,)
+
+
+@op
+def bce_with_logits(draw):
+    def loss(z, targets):
+        return F.binary_cross_entropy_with_logits(z, targets).reshape(1)
+
+    targets = draw.uniform(0.0, 1.0, 5, 7)
+    targets[:, 2], targets[:, 4] = 0.0, 1.0
+    yield "soft", [draw.normal(5, 7, scale=2.0), targets], loss, (0,)
+    z = f32([[50, -50, 100, -100], [100, -100, 50, -50], [-50, 50, -100, 100]])
+    yield "extreme", [z, f32([[1, 0, 1, 0], [0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75]])], loss, (0,)
+
+
+# ---- optimisers: parameters and three gradients in, parameters after three steps out --------------------
+
+
+def three_steps(make_optimizer):
+    def run(p0, *gradients):
+        p = p0.clone().requires_grad_()
+        optimizer = make_optimizer([p])
+        for p.grad in gradients:
+            optimizer.step()
+        return p.detach()
+
+    return run
+
+
+@op
+def sgd(draw):
+    def case(name, **options):
+        steps = three_steps(lambda p: torch.optim.SGD(p, lr=0.1, **options))
+        return name, [draw.normal(13) for _ in range(4)], steps, ()
+
+    yield case("momentum_decay", momentum=0.9, weight_decay=0.01)
+    yield case("plain")
+
+
+@op
+def adam(draw):
+    def case(name, **options):
+        steps = three_steps(lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-8, **options))
+        return name, [draw.normal(13) for _ in range(4)], steps, ()
+
+    yield case("decay", weight_decay=0.01)
+    yield case("plain")
+
+
+# ---- running and writing -------------------------------------------------------------------------------
+
+
+def is_float(tensor):
+    return tensor.is_floating_point()
+
+
+def line(label, tensor):
+    values = tensor.detach().numpy()
+    assert np.isfinite(values).all(), label
+    kind = "f32" if is_float(tensor) else "u32"
+    values = values.astype(np.float32 if is_float(tensor) else np.uint32)
+    shape = "x".join(str(size) for size in values.shape)
+    return " ".join([label, kind, shape, *(str(value) for value in values.ravel())])
+
+
+def run_case(draw, name, inputs, function, wrt=ALL):
+    lines = [f"case {name}", *(line("input", x) for x in inputs)]
+    if wrt is ALL:
+        wrt = [i for i, x in enumerate(inputs) if is_float(x)]
+    inputs = [x.double() if is_float(x) else x for x in inputs]
+    for i in wrt:
+        inputs[i].requires_grad_()
+    output = function(*inputs)
+    lines.append(line("output", output))
+    if wrt:
+        cotangent = draw.normal(*output.shape)
+        lines.append(line("cotangent", cotangent))
+        gradients = torch.autograd.grad(output, [inputs[i] for i in wrt], cotangent.double())
+        lines += [line(f"grad {i}", gradient) for i, gradient in zip(wrt, gradients)]
+    return lines
+
+
+def main():
+    folder = Path(__file__).resolve().parent
+    version = torch.__version__.split("+")[0]
+    for function in OPS:
+        name = function.__name__
+        draw = Draw(name)
+        lines = [f"# torch {version}; made by make_golden.py"]
+        for case in function(draw):
+            lines += ["", *run_case(draw, *case)]
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

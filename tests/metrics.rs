@@ -1,0 +1,121 @@
+//! The continual-learning metrics against numbers computed by hand, and the files that carry them.
+
+use engram::experiment::metrics::*;
+use engram::experiment::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder};
+use std::collections::BTreeMap;
+
+fn close(a: Option<f64>, b: f64) {
+    assert!(a.is_some_and(|a| (a - b).abs() < 1e-12), "{a:?} is not {b}");
+}
+
+/// Task 0 goes 0.5 → 0.75 → 0.25, task 1 goes 1.0 → 0.5, task 2 is fresh.
+fn three_by_three() -> Vec<Vec<Option<f64>>> {
+    vec![vec![Some(0.5), None, None], vec![Some(0.75), Some(1.0), None], vec![Some(0.25), Some(0.5), Some(1.0)]]
+}
+
+fn run() -> Metrics {
+    let mut nme = ClassifierResult::default();
+    for (row, seen) in three_by_three().into_iter().zip([0.5, 0.9, 0.7]) {
+        nme.push(row, seen);
+    }
+    Metrics {
+        method: "icarl".into(),
+        dataset: "glyphs".into(),
+        model: "cnn".into(),
+        seed: 3,
+        n_tasks: 3,
+        classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+        memory_bytes: vec![MemoryBytes::new(10, 20, 3); 3],
+        complete: true,
+        classifiers: BTreeMap::from([("nme".to_string(), nme)]),
+    }
+}
+
+#[test]
+fn three_tasks_by_hand() {
+    let r = three_by_three();
+    // Best before the last step: 0.75 (not 0.5, its first value) and 1.0. ((0.75 − 0.25) + (1.0 − 0.5)) / 2.
+    close(forgetting(&r), 0.5);
+    // ((0.25 − 0.5) + (0.5 − 1.0)) / 2.
+    close(backward_transfer(&r), -0.375);
+    close(average_incremental_accuracy(&[0.5, 0.9, 0.7]), 0.7);
+    close(final_accuracy(&[0.5, 0.9, 0.7]), 0.7);
+}
+
+#[test]
+fn rows_may_end_at_the_diagonal() {
+    let short: Vec<Vec<Option<f64>>> =
+        three_by_three().into_iter().map(|row| row.into_iter().filter(Option::is_some).collect()).collect();
+    close(forgetting(&short), 0.5);
+    close(backward_transfer(&short), -0.375);
+}
+
+#[test]
+fn improvement_is_negative_forgetting() {
+    let r = vec![vec![Some(0.5), None], vec![Some(0.75), Some(1.0)]];
+    close(forgetting(&r), -0.25);
+    close(backward_transfer(&r), 0.25);
+}
+
+#[test]
+fn one_row_has_nothing_to_forget() {
+    for r in [vec![], vec![vec![Some(0.9), Some(0.8)]]] {
+        assert_eq!(forgetting(&r), None);
+        assert_eq!(backward_transfer(&r), None);
+    }
+    assert_eq!(average_incremental_accuracy(&[]), None);
+    assert_eq!(final_accuracy(&[]), None);
+}
+
+#[test]
+fn mean_and_sample_deviation() {
+    assert_eq!(mean_sd(&[0.25]), (0.25, 0.0));
+    // Deviations −1, 0, 1: squares sum to 2, over n − 1 = 2.
+    assert_eq!(mean_sd(&[1.0, 2.0, 3.0]), (2.0, 1.0));
+    assert!(mean_sd(&[]).0.is_nan());
+}
+
+#[test]
+fn pushing_rows_keeps_the_derived_numbers_up_to_date() {
+    let mut result = ClassifierResult::default();
+    result.push(vec![Some(0.5), None, None], 0.5);
+    assert_eq!((result.forgetting, result.final_accuracy), (None, Some(0.5)));
+    let full = &run().classifiers["nme"];
+    close(full.forgetting, 0.5);
+    close(full.backward_transfer, -0.375);
+    close(full.average_incremental_accuracy, 0.7);
+    close(full.final_accuracy, 0.7);
+}
+
+#[test]
+fn the_json_has_the_promised_fields_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(&dir.path().join("run"), false).unwrap();
+    folder.write_json("metrics.json", &run()).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("metrics.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Metrics>(&text).unwrap(), run());
+
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for field in ["method", "dataset", "model", "seed", "n_tasks", "classes_per_task", "memory_bytes", "complete"] {
+        assert!(!json[field].is_null(), "{field}");
+    }
+    assert_eq!(json["memory_bytes"][0]["total"], 33);
+    let nme = &json["classifiers"]["nme"];
+    assert_eq!(nme["matrix"][0], serde_json::json!([0.5, null, null]));
+    for field in ["seen_accuracy", "average_incremental_accuracy", "final_accuracy", "forgetting", "backward_transfer"]
+    {
+        assert!(!nme[field].is_null(), "{field}");
+    }
+}
+
+#[test]
+fn the_csv_is_in_long_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path(), false).unwrap();
+    folder.write_accuracy_csv(&run()).unwrap();
+    let csv = std::fs::read_to_string(dir.path().join("accuracy.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "classifier,after_task,task,accuracy");
+    assert_eq!(lines[1..4], ["nme,0,0,0.5", "nme,0,seen,0.5", "nme,1,0,0.75"]);
+    assert_eq!(lines.len(), 1 + 6 + 3, "six known entries and three rows of `seen`");
+}
