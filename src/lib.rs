@@ -1,10 +1,46 @@
-pub mod error;
-pub mod shape;
-pub mod rng;
-pub mod device;
-pub mod tensor;
-pub mod ops;
+//! **engram**: a deep learning engine written from scratch for continual learning. Tensors with gradients run WGSL compute
+//! shaders through wgpu, or plain Rust on the CPU; models, loaders and methods of continual learning stand on top.
+//!
+//! The modules below are listed in reading order, bottom up. A module uses only what lies below it; a test says so.
+//! Shaders lie in `shaders/`, one file per op, beside the files of the same name in `src/ops/`.
+//!
+//! What is deliberately absent:
+//! - `device` knows nothing of gradients, `tensor` of no particular op, `ops` of no layer, `data` of no model; a method
+//!   never sees a future task.
+//! - There is one training loop (`experiment`) and one place that adds gradients (`tensor`): kernels assign.
+//! - Randomness enters only through `rng`, keyed by (seed, purpose, counter): an unused draw shifts nothing. The same seed
+//!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
+//! - There are no stride views, no types but f32 and u32, no graph rewriting, no float atomics.
+
+/// The command line.
+pub mod cli;
+/// Continual-learning methods.
+pub mod continual;
+/// Loaders, the built-in set, task streams.
 pub mod data;
+/// Buffers, kernels, adapters.
+pub mod device;
+/// The error enum, with exit codes.
+pub mod error;
+/// Configuration, runner, metrics, run folder.
+pub mod experiment;
+/// The model table.
+pub mod models;
+/// Parameters in one flat buffer, and layers.
+pub mod nn;
+/// The op table: values, derivatives, kernels, cases.
+pub mod ops;
+/// SGD, Adam, schedules.
+pub mod optim;
+/// Console tables, curves, summaries.
+pub mod report;
+/// Keyed random numbers.
+pub mod rng;
+/// Sizes of up to four axes.
+pub mod shape;
+/// Tensors and the tape.
+pub mod tensor;
+
 pub use device::Device;
 pub use error::{Error, Result};
 pub use tensor::Tensor;

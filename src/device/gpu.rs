@@ -1,12 +1,12 @@
 //! One wgpu adapter: buffers, pipelines, uploads and the only read-back.
 
+use super::Counters;
 use super::adapters::Adapter;
 use super::array::Array;
 use super::kernel::{Grid, Kernel};
 use super::pool::{FreeLists, size_class};
 use super::recorder::Recorder;
 use super::trace::Tracer;
-use super::Counters;
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -340,7 +340,9 @@ impl Gpu {
                 let rows = n.div_ceil(MAX_GROUPS);
                 [n.div_ceil(rows), rows, 1]
             }
-            Grid::Invocations3 { x, y, z } => [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(self.software)), z],
+            Grid::Invocations3 { x, y, z } => {
+                [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(self.software)), z]
+            }
         };
         assert!(groups.iter().all(|&n| n <= MAX_GROUPS), "bug: {} needs {groups:?} workgroups", kernel.name);
         groups.map(|n| n as u32)
@@ -359,9 +361,7 @@ impl Gpu {
         } else {
             // SAFETY: every shader is part of this crate, guards its own indices, has only loops that end, and is
             // compared with its CPU twin on odd sizes by the tests, with checks on and off.
-            unsafe {
-                self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-            }
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         let group0 = self.layout(state, kernel.bindings);
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -401,10 +401,8 @@ impl Gpu {
                     count: None,
                 })
                 .collect();
-            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(bindings),
-                entries: &entries,
-            })
+            self.device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(bindings), entries: &entries })
         };
         state.layouts.entry(bindings).or_insert_with(create).clone()
     }

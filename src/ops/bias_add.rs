@@ -28,7 +28,11 @@ impl Tensor {
         if *bias.shape() != [channels] {
             return Err(Error::op(
                 "bias_add",
-                format!("a bias of shape {} for an input of shape {}: it must be [{channels}]", bias.shape(), self.shape()),
+                format!(
+                    "a bias of shape {} for an input of shape {}: it must be [{channels}]",
+                    bias.shape(),
+                    self.shape()
+                ),
             ));
         }
         let y = Array::empty(&self.device(), self.shape(), DType::F32)?;

@@ -40,9 +40,7 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             let x = x.cpu();
             let images: Vec<Vec<f64>> = x
                 .par_chunks_exact(channels * inner)
-                .map(|image| {
-                    image.chunks_exact(inner).map(|plane| plane.iter().map(|&x| f64::from(x)).sum()).collect()
-                })
+                .map(|image| image.chunks_exact(inner).map(|plane| plane.iter().map(|&x| f64::from(x)).sum()).collect())
                 .collect();
             for (c, y) in y.cpu_mut().iter_mut().enumerate() {
                 *y = images.iter().map(|sums| sums[c]).sum::<f64>() as f32;
@@ -50,9 +48,8 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             Ok(())
         }
         Device::Gpu(gpu) => {
-            let outer = |x: &Array| {
-                gpu.launch(&OUTER, &[x, y], &[n as u32, channels as u32, 1], Grid::Invocations(channels))
-            };
+            let outer =
+                |x: &Array| gpu.launch(&OUTER, &[x, y], &[n as u32, channels as u32, 1], Grid::Invocations(channels));
             if inner == 1 {
                 return outer(x);
             }

@@ -78,7 +78,8 @@ impl Tolerance {
             Tolerance::Exact => f64::MIN_POSITIVE,
             Tolerance::Elementwise => 1e-6 + 1e-5 * expected.abs(),
             Tolerance::Exponential => {
-                let largest = magnitudes.iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
+                let largest =
+                    magnitudes.iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
                 1e-6 + (8.0 + 4.0 * largest_input) * f64::from(f32::EPSILON) * largest
             }
             Tolerance::Sum(k) => {

@@ -49,7 +49,10 @@ impl Tensor {
         teacher.expect_f32("kl_div")?;
         check_temperature("kl_div", temperature)?;
         if self.shape() != teacher.shape() {
-            return Err(Error::op("kl_div", format!("student {} and teacher {} differ", self.shape(), teacher.shape())));
+            return Err(Error::op(
+                "kl_div",
+                format!("student {} and teacher {} differ", self.shape(), teacher.shape()),
+            ));
         }
         LOSS.apply(self, teacher, temperature, 1.0 / self.shape()[0] as f32)
     }

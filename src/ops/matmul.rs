@@ -124,7 +124,10 @@ impl Matrix<'_> {
 
 /// y (m, n), row-major: y ← a · b, or y ← y + a · b if `accumulate`. Runs on the calling thread.
 pub fn gemm_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
-    assert!(m > 0 && k > 0 && n > 0 && a.covers(m, k) && b.covers(k, n) && y.len() >= m * n, "bug: a matrix is too short");
+    assert!(
+        m > 0 && k > 0 && n > 0 && a.covers(m, k) && b.covers(k, n) && y.len() >= m * n,
+        "bug: a matrix is too short"
+    );
     // SAFETY: the assertion above bounds every index that the strides can form in a, b and y, and y is borrowed mutably,
     // so it overlaps neither.
     unsafe {

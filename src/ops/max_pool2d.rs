@@ -47,7 +47,10 @@ impl Tensor {
         };
         if size == 0 || stride == 0 || size > h || size > w {
             let shape = self.shape();
-            return Err(Error::op("max_pool2d", format!("a window of {size} with stride {stride} does not fit {shape}")));
+            return Err(Error::op(
+                "max_pool2d",
+                format!("a window of {size} with stride {stride} does not fit {shape}"),
+            ));
         }
         let (p, q) = ((h - size) / stride + 1, (w - size) / stride + 1);
         let sizes = Sizes { planes: n * c, h, w, p, q, size, stride };

@@ -61,7 +61,8 @@ pub static OP: Op = Op {
     kernels: &[&FORWARD],
     gradient: false,
     cases: || {
-        let inputs = || vec![Input::constant([11, 7], Fill::Uniform(-5.0, 5.0)), Input::constant([11], Fill::Indices(7))];
+        let inputs =
+            || vec![Input::constant([11, 7], Fill::Uniform(-5.0, 5.0)), Input::constant([11], Fill::Indices(7))];
         vec![
             Case::new("all_hard", inputs(), |x| x[0].mixed_targets(&x[1], 0)).tolerance(Tolerance::Exponential),
             Case::new("four_soft", inputs(), |x| x[0].mixed_targets(&x[1], 4)).tolerance(Tolerance::Exponential),

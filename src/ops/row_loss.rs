@@ -43,8 +43,7 @@ impl RowLoss {
         }
         let y = Array::empty(&device, [1], DType::F32)?;
         sum_into(&rows, factor, &y)?;
-        let saved =
-            RowLossBackward { loss: self, x: logits.array().clone(), t: other.array().clone(), number, factor };
+        let saved = RowLossBackward { loss: self, x: logits.array().clone(), t: other.array().clone(), number, factor };
         Ok(Tensor::from_op(self.name, y, &[logits], || saved))
     }
 }

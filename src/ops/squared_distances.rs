@@ -63,8 +63,7 @@ impl Tensor {
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 =
-        a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
     for (a, b) in a_chunks.zip(b_chunks) {
         for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
             *lane += (a - b) * (a - b);
@@ -82,7 +81,8 @@ impl Backward for SquaredDistancesBackward {
     fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
         let m = self.means.shape().rows_cols().0;
         // dy is read as (N, M) for x and as its transpose for the means: steps to the next own row and to the next other.
-        for (i, own, other, own_step, other_step) in [(0, &self.x, &self.means, m, 1), (1, &self.means, &self.x, 1, m)] {
+        for (i, own, other, own_step, other_step) in [(0, &self.x, &self.means, m, 1), (1, &self.means, &self.x, 1, m)]
+        {
             if inputs.wants(i) {
                 backward(dy, own, other, own_step, other_step, &inputs.place(i)?)?;
             }
@@ -92,14 +92,7 @@ impl Backward for SquaredDistancesBackward {
 }
 
 /// d_own[r] = Σ_o 2·dy[r, o]·(own[r] − other[o])
-fn backward(
-    dy: &Array,
-    own: &Array,
-    other: &Array,
-    own_step: usize,
-    other_step: usize,
-    d_own: &Array,
-) -> Result<()> {
+fn backward(dy: &Array, own: &Array, other: &Array, own_step: usize, other_step: usize, d_own: &Array) -> Result<()> {
     let ((n, d), (n_other, _)) = (own.shape().rows_cols(), other.shape().rows_cols());
     match dy.device() {
         Device::Cpu(_) => {

@@ -105,8 +105,8 @@ impl Summary<'_> {
 
     fn task_bars(&self, result: &ClassifierResult) -> String {
         let Some(row) = result.matrix.last() else { return String::new() };
-        let compares = result.matrix.len() > 1;
-        let title = if compares { "What is left of each task" } else { "Accuracy by task" };
+        let last = result.matrix.len() - 1;
+        let title = if last > 0 { "What is left of each task" } else { "Accuracy by task" };
         let mut out = format!("\n{title}:\n");
         for (i, (now, labels)) in row.iter().zip(&self.metrics.classes_per_task).enumerate() {
             let Some(now) = *now else { continue };
@@ -116,7 +116,7 @@ impl Summary<'_> {
             let number = i + 1;
             let _ = write!(out, "  task {number:<3} {:<16} {bar} {:>7}", classes(&labels, 16), percent(now));
             let first = result.matrix.get(i).and_then(|row| row.get(i).copied().flatten());
-            if let (true, Some(first)) = (compares, first) {
+            if let (true, Some(first)) = (i < last, first) {
                 let _ = write!(out, "  ({} when it was new)", percent(first));
             }
             out.push('\n');

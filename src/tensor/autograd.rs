@@ -81,7 +81,10 @@ impl Tensor {
     /// If the tensor is not a single number or depends on no such leaf.
     pub fn backward(&self) -> Result<Gradients> {
         if self.n_elements() != 1 {
-            return Err(Error::op("backward", format!("needs a single number, not a tensor of shape {}", self.shape())));
+            return Err(Error::op(
+                "backward",
+                format!("needs a single number, not a tensor of shape {}", self.shape()),
+            ));
         }
         let one = Array::empty(&self.device(), self.shape(), DType::F32)?;
         device::fill(&one, 1.0)?;

@@ -42,7 +42,9 @@ enum Origin {
     /// Data, or the result of an op none of whose inputs wants a gradient.
     Constant,
     /// A leaf whose gradient is wanted, with the place it is written to if it is a parameter of a flat buffer.
-    Leaf { gradient: Option<Array> },
+    Leaf {
+        gradient: Option<Array>,
+    },
     Node(autograd::Node),
 }
 

@@ -193,11 +193,9 @@ fn inputs([n, c, h, w]: [usize; 4], [o, kh, kw]: [usize; 3]) -> Vec<Input> {
 
 /// A case with a bias; the constants are its geometry.
 fn case<const STRIDE: usize, const PADDING: usize>(name: &'static str, x: [usize; 4], w: [usize; 3]) -> Case {
-    Case::new(name, inputs(x, w), |x| {
-        x[0].conv2d(&x[1], Some(&x[2]), Conv2d { stride: STRIDE, padding: PADDING })
-    })
-    // The longest sum is that of a weight's gradient: all output pixels.
-    .tolerance(Tolerance::Sum((x[1] * w[1] * w[2]).max(x[0] * x[2] * x[3])))
+    Case::new(name, inputs(x, w), |x| x[0].conv2d(&x[1], Some(&x[2]), Conv2d { stride: STRIDE, padding: PADDING }))
+        // The longest sum is that of a weight's gradient: all output pixels.
+        .tolerance(Tolerance::Sum((x[1] * w[1] * w[2]).max(x[0] * x[2] * x[3])))
 }
 
 pub static OP: Op = Op {

@@ -1,0 +1,42 @@
+//! `engram devices`: every adapter and the CPU.
+
+use crate::device::{Selection, list_adapters};
+use crate::error::Result;
+
+/// Prints the list, and which entry `auto` takes.
+pub fn run() -> Result<()> {
+    let adapters = list_adapters();
+    let chosen = Selection::Auto.choose(&adapters)?;
+    let mark = |is_chosen: bool| if is_chosen { "*" } else { " " };
+    println!("  {:<8} {:<38} {:<8} {:<15} largest tensor", "device", "name", "backend", "kind");
+    for (i, adapter) in adapters.iter().enumerate() {
+        let name: String = adapter.info.name.chars().take(38).collect();
+        println!(
+            "{} {:<8} {name:<38} {:<8} {:<15} {} MiB",
+            mark(chosen == Some(i)),
+            format!("gpu:{i}"),
+            format!("{:?}", adapter.info.backend),
+            adapter.kind(),
+            adapter.tensor_limit() >> 20
+        );
+    }
+    let threads = rayon::current_num_threads();
+    println!(
+        "{} {:<8} {:<38} {:<8} {:<15} host memory",
+        mark(chosen.is_none()),
+        "cpu",
+        format!("{threads} threads"),
+        "–",
+        "processor"
+    );
+    println!("\n* is what --device auto takes.");
+    if adapters.is_empty() {
+        println!(
+            "There is no adapter. {}",
+            Selection::Gpu.choose(&adapters).map_or_else(|e| e.to_string(), |_| String::new())
+        );
+    } else if chosen.is_none() {
+        println!("There is no hardware adapter; a software one is slower than the CPU and taken only on request.");
+    }
+    Ok(())
+}

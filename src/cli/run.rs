@@ -1,0 +1,141 @@
+//! `engram icarl`, `finetune`, `joint`: one run per seed, with its folder.
+
+use super::INTERRUPTED;
+use crate::continual;
+use crate::data;
+use crate::device::{Device, Selection};
+use crate::error::Result;
+use crate::experiment::results::RunFolder;
+use crate::experiment::{Config, Overrides, recipes_text, run as run_experiment};
+use crate::report::{Console, seeds_table};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Flags of a run.
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    settings: Overrides,
+    /// Settings from a JSON file, such as the config.json of a run; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for the results [default: runs/METHOD-DATASET-TIME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write into an existing folder
+    #[arg(long)]
+    force: bool,
+    /// Print one line instead of tables
+    #[arg(long)]
+    quiet: bool,
+    /// Print a line per GPU dispatch and the time per kernel at the end
+    #[arg(long)]
+    trace: bool,
+    /// Compile shaders with bounds checks
+    #[arg(long)]
+    checked: bool,
+}
+
+/// The data-set dependent defaults, below the flags.
+pub fn after_help() -> String {
+    recipes_text()
+}
+
+/// Runs a method with every seed.
+pub fn run(method: &str, args: RunArgs) -> Result<()> {
+    let file = args.config.as_deref().map(Overrides::from_file).transpose()?.unwrap_or_default();
+    let mut config = args.settings.or(file).resolve(continual::spec(method)?)?;
+    if let Some(threads) = config.threads {
+        // Fails only if the pool was built before: this is the program's start.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    let dataset = data::spec(&config.dataset)?.load(&config.data_dir)?;
+    let selection: Selection = config.device.parse()?;
+    let (device, warning) = selection.open(args.checked, args.trace)?;
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
+    }
+    if args.trace && matches!(device, Device::Cpu(_)) {
+        eprintln!("warning: --trace shows GPU dispatches; the CPU has none");
+    }
+    config.adapter = device.describe();
+
+    let root = args.out.unwrap_or_else(|| default_folder(&config));
+    // Every folder is claimed before the first run starts, so that a refusal costs nothing.
+    let mut runs = Vec::new();
+    for seed in config.seed..config.seed + config.seeds as u64 {
+        let path = if config.seeds == 1 { root.clone() } else { root.join(format!("seed-{seed}")) };
+        runs.push((Config { seed, seeds: 1, ..config.clone() }, RunFolder::create(&path, args.force)?));
+    }
+    let mut all = Vec::new();
+    for (config, folder) in &runs {
+        folder.write_json("config.json", config)?;
+        let mut console = Console::new(args.quiet).compare_with(comparison(config));
+        all.push(run_experiment(config, &dataset, &device, Some(folder), &mut console, &INTERRUPTED)?);
+    }
+    if all.len() > 1 {
+        println!("{}", seeds_table(&all));
+    }
+    if let Device::Gpu(gpu) = &device
+        && let Some(summary) = gpu.trace_summary()
+    {
+        eprintln!("\n{summary}");
+    }
+    Ok(())
+}
+
+/// The command that shows the same stream without the method.
+fn comparison(config: &Config) -> Option<String> {
+    if config.method != "icarl" {
+        return None;
+    }
+    let mut command = format!("cargo run --release -- finetune --dataset {} --seed {}", config.dataset, config.seed);
+    if config.classes_per_task != 2 {
+        command += &format!(" --classes-per-task {}", config.classes_per_task);
+    }
+    if config.dataset != "glyphs" {
+        command += &format!(" --data-dir {}", config.data_dir.display());
+    }
+    Some(command)
+}
+
+/// runs/METHOD-DATASET-TIME, the time in UTC.
+fn default_folder(config: &Config) -> PathBuf {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    let name =
+        format!("{}-{}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}", config.method, config.dataset);
+    PathBuf::from("runs").join(name)
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let (mut year, mut rest) = (1970, days);
+    while rest >= 365 + u64::from(is_leap(year)) {
+        rest -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while rest >= lengths[month] {
+        rest -= lengths[month];
+        month += 1;
+    }
+    (year, month as u64 + 1, rest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::civil_date;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(civil_date(0), (1970, 1, 1));
+        assert_eq!(civil_date(11_016), (2000, 2, 29));
+        assert_eq!(civil_date(20_777), (2026, 11, 20));
+    }
+}

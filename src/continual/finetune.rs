@@ -1,0 +1,37 @@
+//! The two baselines around every method: fine-tuning, which does nothing against forgetting, and joint training, which
+//! has nothing to forget.
+//!
+//! Both minimise softmax cross-entropy over the classes seen so far and classify by the largest output. Fine-tuning gets
+//! one task after the other; `joint` gets all data as a single task, so its accuracy matrix has one row.
+//!
+//! Deviations: none.
+
+use super::{Batch, Learner, Loss, Method, MethodSpec};
+use crate::error::Result;
+
+struct Finetune;
+
+impl Method for Finetune {
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let logits = learner.network.forward(&batch.x)?.logits;
+        Ok(Loss::single("cross_entropy", logits.cross_entropy(&batch.labels, batch.n_seen)?))
+    }
+}
+
+pub(super) const FINETUNE: MethodSpec = MethodSpec {
+    name: "finetune",
+    summary: "cross-entropy over the classes seen so far, nothing against forgetting (lower reference)",
+    paper: "–",
+    uses_memory: false,
+    sees_everything: false,
+    build: |_| Box::new(Finetune),
+};
+
+pub(super) const JOINT: MethodSpec = MethodSpec {
+    name: "joint",
+    summary: "cross-entropy on all classes at once (upper reference)",
+    paper: "–",
+    uses_memory: false,
+    sees_everything: true,
+    build: |_| Box::new(Finetune),
+};

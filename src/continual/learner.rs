@@ -1,0 +1,110 @@
+//! What a method works with: the network, and a way to show it images.
+
+use crate::data::{Batch, Dataset, Draw, Images, gather};
+use crate::device::{self, Array, DType, Device};
+use crate::error::Result;
+use crate::models::Network;
+use crate::nn::Output;
+use crate::ops::{Normalization, image_batch};
+use crate::tensor::{Tensor, no_grad};
+use std::sync::Arc;
+
+/// Images per forward pass outside training. A multiple of 64, so that chunks of features lie aligned in one buffer.
+pub const CHUNK: usize = 256;
+
+/// A network and the training images of a data set.
+pub struct Learner {
+    pub network: Network,
+    pub device: Device,
+    images: Arc<Images>,
+    normalization: Normalization,
+    /// True for natural images: class means average over mirror images too.
+    pub flips: bool,
+}
+
+impl Learner {
+    /// A learner on the data set's training images.
+    pub fn new(network: Network, device: &Device, dataset: &Dataset) -> Result<Learner> {
+        let inverse_std: Vec<f32> = dataset.std.iter().map(|std| 1.0 / std).collect();
+        let normalization = Normalization {
+            mean: Tensor::from_f32(device, [dataset.mean.len()], &dataset.mean)?,
+            inverse_std: Tensor::from_f32(device, [inverse_std.len()], &inverse_std)?,
+        };
+        let images = dataset.train.clone();
+        Ok(Learner { network, device: device.clone(), images, normalization, flips: dataset.flips })
+    }
+
+    /// Bytes of one stored image.
+    pub fn image_bytes(&self) -> u64 {
+        self.images.image_bytes() as u64
+    }
+
+    /// The network's input for a batch of the loader, (N, C, H, W).
+    pub fn input(&self, batch: &Batch) -> Result<Tensor> {
+        let draws: Vec<u32> = batch.draws.iter().flat_map(|draw| [draw.dy as u32, draw.dx as u32, draw.flip]).collect();
+        self.upload(&self.images, &batch.pixels, &draws)
+    }
+
+    fn upload(&self, images: &Images, pixels: &[u8], draws: &[u32]) -> Result<Tensor> {
+        let pixels = Tensor::constant(Array::from_bytes(&self.device, pixels)?);
+        let draws = Tensor::from_u32(&self.device, [draws.len() / 3, 3], draws)?;
+        image_batch(&pixels, &draws, &self.normalization, [images.channels, images.height, images.width])
+    }
+
+    /// Calls `f` with the outputs of a frozen network for chunks of plain images.
+    fn for_chunks(
+        &self,
+        images: &Images,
+        samples: &[u32],
+        flip: bool,
+        mut f: impl FnMut(usize, Output) -> Result<()>,
+    ) -> Result<()> {
+        let draw = Draw { flip: u32::from(flip), ..Draw::default() };
+        for (i, chunk) in samples.chunks(CHUNK).enumerate() {
+            let draws = [draw.dy as u32, draw.dx as u32, draw.flip].repeat(chunk.len());
+            let x = self.upload(images, &gather(images, chunk), &draws)?;
+            f(i * CHUNK, no_grad(|| self.network.forward(&x))?)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with the outputs for chunks of at most [`CHUNK`] images of any set, without recording.
+    pub fn evaluate(
+        &self,
+        images: &Images,
+        samples: &[u32],
+        mut f: impl FnMut(usize, Output) -> Result<()>,
+    ) -> Result<()> {
+        self.for_chunks(images, samples, false, &mut f)
+    }
+
+    /// φ(x)/‖φ(x)‖ of training samples, (n, D).
+    pub fn normalized_features(&self, samples: &[u32], flip: bool) -> Result<Tensor> {
+        let d = self.network.n_features;
+        let all = Array::empty(&self.device, [samples.len(), d], DType::F32)?;
+        self.for_chunks(&self.images, samples, flip, |first, output| {
+            let features = output.features.l2_normalize()?;
+            device::copy(features.array(), &all.slice(first * d, features.shape())?)
+        })?;
+        Ok(Tensor::constant(all))
+    }
+
+    /// The mean of the normalised features of samples, over mirror images too where the data set allows, brought back to
+    /// length 1: (D).
+    pub fn class_mean(&self, samples: &[u32]) -> Result<Vec<f32>> {
+        let mut mean = self.normalized_features(samples, false)?.channel_sum()?;
+        if self.flips {
+            mean = mean.add(&self.normalized_features(samples, true)?.channel_sum()?)?;
+        }
+        mean.reshape([1, self.network.n_features])?.l2_normalize()?.to_vec()
+    }
+
+    /// One mean per class as the rows of a matrix, (classes, D).
+    pub fn class_means(&self, classes: &[Vec<u32>]) -> Result<Tensor> {
+        let mut rows = Vec::new();
+        for samples in classes {
+            rows.extend(self.class_mean(samples)?);
+        }
+        Tensor::from_f32(&self.device, [classes.len(), self.network.n_features], &rows)
+    }
+}

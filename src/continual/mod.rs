@@ -1,0 +1,159 @@
+//! Floor 6: continual-learning methods. One file per method, one row in [`ALL`].
+//!
+//! The runner (`experiment`) owns the loop, the counters and the evaluation; a method says what is learned from a batch,
+//! what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
+
+mod finetune;
+mod icarl;
+mod learner;
+mod memory;
+
+pub use icarl::Icarl;
+pub use learner::Learner;
+pub use memory::{Rounding, exemplars_per_class};
+
+use crate::error::{Error, Result};
+use crate::nn::Output;
+use crate::tensor::Tensor;
+
+/// The data of one task: samples are indices into the training images.
+pub struct TaskData {
+    /// Counted from 0.
+    pub index: usize,
+    /// Samples of each new class, in order of label.
+    pub samples: Vec<Vec<u32>>,
+    /// Classes seen before this task; new labels are n_old..n_seen.
+    pub n_old: usize,
+    /// Classes seen with this task.
+    pub n_seen: usize,
+}
+
+/// What `observe` learns from.
+pub struct Batch {
+    /// (N, C, H, W).
+    pub x: Tensor,
+    /// (N), u32, in order of arrival.
+    pub labels: Tensor,
+    pub n_old: usize,
+    pub n_seen: usize,
+}
+
+/// A named part of a loss.
+pub struct Term {
+    pub name: &'static str,
+    pub weight: f32,
+    /// Shape \[1\].
+    pub value: Tensor,
+}
+
+/// Weighted, named terms.
+pub struct Loss(pub Vec<Term>);
+
+impl Loss {
+    /// A loss of one term of weight 1.
+    pub fn single(name: &'static str, value: Tensor) -> Loss {
+        Loss(vec![Term { name, weight: 1.0, value }])
+    }
+
+    /// Σ weight · value.
+    pub fn total(&self) -> Result<Tensor> {
+        let mut total: Option<Tensor> = None;
+        for term in &self.0 {
+            let value = if term.weight == 1.0 { term.value.clone() } else { term.value.scale(term.weight)? };
+            total = Some(match total {
+                Some(total) => total.add(&value)?,
+                None => value,
+            });
+        }
+        total.ok_or_else(|| Error::op("loss", "a loss without terms"))
+    }
+}
+
+/// Bytes that a method keeps between tasks, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub exemplars: u64,
+    pub old_network: u64,
+    pub class_means: u64,
+}
+
+/// A continual-learning method.
+pub trait Method {
+    /// The loss of one batch: the paper's algorithm box.
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss>;
+
+    /// What an epoch of this task goes through; by default the task's own samples.
+    fn training_set(&self, task: &TaskData) -> Vec<u32> {
+        task.samples.concat()
+    }
+
+    /// Before the first batch of a task.
+    fn begin_task(&mut self, _learner: &Learner, _task: &TaskData) -> Result<()> {
+        Ok(())
+    }
+
+    /// After the last batch of a task.
+    fn end_task(&mut self, _learner: &Learner, _task: &TaskData) -> Result<()> {
+        Ok(())
+    }
+
+    /// The ways to classify that are evaluated; the first is the method's own.
+    fn classifiers(&self) -> &'static [&'static str] {
+        &["network"]
+    }
+
+    /// The label of each row of a batch, among the first `n_seen`: (N), u32.
+    ///
+    /// # Errors
+    /// If `classifier` is none of [`Method::classifiers`].
+    fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
+        match classifier {
+            "network" => output.logits.argmax_rows(n_seen),
+            _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
+        }
+    }
+
+    /// What is kept from task to task.
+    fn held(&self) -> Held {
+        Held::default()
+    }
+
+    /// Exemplars kept, by label.
+    fn exemplars(&self) -> &[Vec<u32>] {
+        &[]
+    }
+}
+
+/// What a method is built from.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// K, the exemplars kept over all classes.
+    pub memory: usize,
+    pub rounding: Rounding,
+}
+
+/// A row of the method table.
+pub struct MethodSpec {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub paper: &'static str,
+    /// True if the method keeps exemplars: the option `--memory` is its budget.
+    pub uses_memory: bool,
+    /// True if the method sees all data at once, as an upper reference.
+    pub sees_everything: bool,
+    pub build: fn(Options) -> Box<dyn Method>,
+}
+
+/// Every method.
+pub static ALL: &[MethodSpec] = &[icarl::SPEC, finetune::FINETUNE, finetune::JOINT];
+
+/// The row of this name.
+///
+/// # Errors
+/// If there is none; the message lists those there are.
+pub fn spec(name: &str) -> Result<&'static MethodSpec> {
+    ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
+        let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
+        Error::usage(format!("unknown method '{name}': there are {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,330 @@
+//! Everything that decides a run: defaults per data set, a configuration file, flags; in rising order of precedence.
+
+use crate::continual::{self, MethodSpec, Rounding};
+use crate::data::{self, ClassOrder};
+use crate::error::{Error, Result};
+use crate::models;
+use crate::optim::{Kind, Schedule};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What a configuration file or the command line may set. A run's own `config.json` is such a file.
+#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overrides {
+    /// Data set: a name from `engram datasets`
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Folder with data files [default: datasets]
+    #[arg(long, value_name = "DIR", env = "ENGRAM_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Network: mlp, cnn or cnn5 [default: cnn]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// auto, cpu, gpu, gpu:INDEX or gpu:NAME [default: auto]
+    #[arg(long, value_name = "WHICH")]
+    pub device: Option<String>,
+    /// CPU threads [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// New classes per task [default: 2]
+    #[arg(long, value_name = "N")]
+    pub classes_per_task: Option<usize>,
+    /// natural, seed:N, or a list such as 3,1,4 [default: natural]
+    #[arg(long, value_name = "ORDER")]
+    pub class_order: Option<String>,
+    /// Use at most this many training images per task, balanced over its classes [default: all]
+    #[arg(long, value_name = "N")]
+    pub limit_per_task: Option<usize>,
+    /// K, the exemplars kept over all classes [default: glyphs 500, mnist 2000]
+    #[arg(long, value_name = "K")]
+    pub memory: Option<usize>,
+    /// What becomes of K/classes when it does not divide [default: ceil]
+    #[arg(long, value_name = "HOW")]
+    pub memory_rounding: Option<Rounding>,
+    /// Passes over a task's data [default: see below]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Images per step [default: see below]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// sgd or adam [default: see below]
+    #[arg(long, value_name = "NAME")]
+    pub optimizer: Option<Kind>,
+    /// Learning rate at the start of a task [default: see below]
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f32>,
+    /// Epochs of a task at whose start the rate drops, such as 4,6 [default: see below]
+    #[arg(long, value_name = "EPOCHS", value_delimiter = ',')]
+    pub lr_steps: Option<Vec<usize>>,
+    /// What the rate is multiplied with then [default: see below]
+    #[arg(long, value_name = "FACTOR")]
+    pub lr_decay: Option<f32>,
+    /// Momentum of sgd [default: 0.9]
+    #[arg(long, value_name = "M")]
+    pub momentum: Option<f32>,
+    /// L2 penalty on weights, not biases [default: 0]
+    #[arg(long, value_name = "L")]
+    pub weight_decay: Option<f32>,
+    /// Seed of initialisation and order [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Runs with N seeds, from --seed upwards, and prints mean ± sd [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<usize>,
+    /// Written into config.json for the record; ignored when read.
+    #[arg(skip)]
+    pub method: Option<String>,
+    /// As `method`.
+    #[arg(skip)]
+    pub version: Option<String>,
+    /// As `method`.
+    #[arg(skip)]
+    pub adapter: Option<String>,
+}
+
+/// A run, resolved.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    pub version: &'static str,
+    pub method: &'static str,
+    pub dataset: String,
+    pub data_dir: PathBuf,
+    pub model: String,
+    pub device: String,
+    /// What `device` turned out to be; set when it is opened.
+    pub adapter: String,
+    pub threads: Option<usize>,
+    pub classes_per_task: usize,
+    #[serde(serialize_with = "as_text")]
+    pub class_order: ClassOrder,
+    pub limit_per_task: Option<usize>,
+    pub memory: usize,
+    pub memory_rounding: Rounding,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub optimizer: Kind,
+    pub lr: f32,
+    pub lr_steps: Vec<usize>,
+    pub lr_decay: f32,
+    pub momentum: f32,
+    pub weight_decay: f32,
+    pub seed: u64,
+    pub seeds: usize,
+}
+
+fn as_text<S: serde::Serializer>(order: &ClassOrder, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(order)
+}
+
+/// Hyper-parameters that suit a data set.
+struct Recipe {
+    dataset: &'static str,
+    /// Recipes of methods that see all data at once differ.
+    sees_everything: bool,
+    memory: usize,
+    epochs: usize,
+    batch_size: usize,
+    lr: f32,
+    lr_steps: &'static [usize],
+    lr_decay: f32,
+}
+
+const RECIPES: &[Recipe] = &[
+    Recipe {
+        dataset: "glyphs",
+        sees_everything: false,
+        memory: 500,
+        epochs: 6,
+        batch_size: 32,
+        lr: 1e-3,
+        lr_steps: &[4],
+        lr_decay: 0.2,
+    },
+    Recipe {
+        dataset: "glyphs",
+        sees_everything: true,
+        memory: 0,
+        epochs: 5,
+        batch_size: 64,
+        lr: 1e-3,
+        lr_steps: &[4],
+        lr_decay: 0.2,
+    },
+    Recipe {
+        dataset: "mnist",
+        sees_everything: false,
+        memory: 2000,
+        epochs: 8,
+        batch_size: 64,
+        lr: 1e-3,
+        lr_steps: &[6],
+        lr_decay: 0.2,
+    },
+    Recipe {
+        dataset: "mnist",
+        sees_everything: true,
+        memory: 0,
+        epochs: 3,
+        batch_size: 64,
+        lr: 1e-3,
+        lr_steps: &[2],
+        lr_decay: 0.2,
+    },
+];
+
+/// The defaults per data set as text, for `--help`.
+pub fn recipes_text() -> String {
+    let mut text = String::from("Defaults that depend on the data set (Adam everywhere):\n");
+    for recipe in RECIPES {
+        let which = if recipe.sees_everything { "joint" } else { "others" };
+        let steps: Vec<String> = recipe.lr_steps.iter().map(usize::to_string).collect();
+        text += &format!(
+            "  {:<7} {which:<7} --epochs {} --batch-size {} --lr {} --lr-steps {} --lr-decay {}\n",
+            recipe.dataset,
+            recipe.epochs,
+            recipe.batch_size,
+            recipe.lr,
+            steps.join(","),
+            recipe.lr_decay
+        );
+    }
+    text
+}
+
+impl Overrides {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong type.
+    pub fn from_file(path: &Path) -> Result<Overrides> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        serde_json::from_str(&text)
+            .map_err(|e| Error::usage(format!("{}: no valid configuration: {e}", path.display())))
+    }
+
+    /// These settings, and where they are silent those of `other`.
+    pub fn or(self, other: Overrides) -> Overrides {
+        Overrides {
+            dataset: self.dataset.or(other.dataset),
+            data_dir: self.data_dir.or(other.data_dir),
+            model: self.model.or(other.model),
+            device: self.device.or(other.device),
+            threads: self.threads.or(other.threads),
+            classes_per_task: self.classes_per_task.or(other.classes_per_task),
+            class_order: self.class_order.or(other.class_order),
+            limit_per_task: self.limit_per_task.or(other.limit_per_task),
+            memory: self.memory.or(other.memory),
+            memory_rounding: self.memory_rounding.or(other.memory_rounding),
+            epochs: self.epochs.or(other.epochs),
+            batch_size: self.batch_size.or(other.batch_size),
+            optimizer: self.optimizer.or(other.optimizer),
+            lr: self.lr.or(other.lr),
+            lr_steps: self.lr_steps.or(other.lr_steps),
+            lr_decay: self.lr_decay.or(other.lr_decay),
+            momentum: self.momentum.or(other.momentum),
+            weight_decay: self.weight_decay.or(other.weight_decay),
+            seed: self.seed.or(other.seed),
+            seeds: self.seeds.or(other.seeds),
+            method: None,
+            version: None,
+            adapter: None,
+        }
+    }
+
+    /// Fills in what is not set and checks what is.
+    ///
+    /// # Errors
+    /// If a name is unknown or a number makes no sense.
+    pub fn resolve(self, method: &'static MethodSpec) -> Result<Config> {
+        let dataset = self.dataset.unwrap_or_else(|| "glyphs".into());
+        let n_classes = data::spec(&dataset)?.class_names.len();
+        let recipe = RECIPES
+            .iter()
+            .find(|recipe| recipe.dataset == dataset && recipe.sees_everything == method.sees_everything)
+            .expect("bug: a data set without a recipe");
+        let config = Config {
+            version: env!("CARGO_PKG_VERSION"),
+            method: method.name,
+            data_dir: self.data_dir.unwrap_or_else(|| "datasets".into()),
+            model: self.model.unwrap_or_else(|| "cnn".into()),
+            device: self.device.unwrap_or_else(|| "auto".into()),
+            adapter: String::new(),
+            threads: self.threads,
+            classes_per_task: if method.sees_everything { n_classes } else { self.classes_per_task.unwrap_or(2) },
+            class_order: self.class_order.as_deref().unwrap_or("natural").parse()?,
+            limit_per_task: self.limit_per_task,
+            memory: self.memory.unwrap_or(recipe.memory),
+            memory_rounding: self.memory_rounding.unwrap_or(Rounding::Ceil),
+            epochs: self.epochs.unwrap_or(recipe.epochs),
+            batch_size: self.batch_size.unwrap_or(recipe.batch_size),
+            optimizer: self.optimizer.unwrap_or(Kind::Adam),
+            lr: self.lr.unwrap_or(recipe.lr),
+            lr_steps: self.lr_steps.unwrap_or_else(|| recipe.lr_steps.to_vec()),
+            lr_decay: self.lr_decay.unwrap_or(recipe.lr_decay),
+            momentum: self.momentum.unwrap_or(0.9),
+            weight_decay: self.weight_decay.unwrap_or(0.0),
+            seed: self.seed.unwrap_or(1),
+            seeds: self.seeds.unwrap_or(1),
+            dataset,
+        };
+        config.check(method, n_classes)?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    fn check(&self, method: &MethodSpec, n_classes: usize) -> Result<()> {
+        models::spec(&self.model)?;
+        let sizes = [
+            ("--epochs", self.epochs),
+            ("--batch-size", self.batch_size),
+            ("--seeds", self.seeds),
+            ("--classes-per-task", self.classes_per_task),
+            ("--threads", self.threads.unwrap_or(1)),
+            ("--limit-per-task", self.limit_per_task.unwrap_or(1)),
+        ];
+        for (flag, value) in sizes {
+            if value == 0 {
+                return Err(Error::usage(format!("{flag} must be at least 1")));
+            }
+        }
+        if self.classes_per_task > n_classes {
+            let n = self.classes_per_task;
+            return Err(Error::usage(format!(
+                "--classes-per-task {n}: '{}' has only {n_classes} classes",
+                self.dataset
+            )));
+        }
+        let n_stream = self.class_order.classes(n_classes)?.len();
+        if method.uses_memory && self.memory < n_stream {
+            return Err(Error::usage(format!(
+                "--memory {} is less than one exemplar for each of the {n_stream} classes: give at least --memory {n_stream}",
+                self.memory
+            )));
+        }
+        let ranges = [
+            ("--lr", self.lr, f32::MIN_POSITIVE, f32::MAX),
+            ("--lr-decay", self.lr_decay, f32::MIN_POSITIVE, f32::MAX),
+            ("--momentum", self.momentum, 0.0, 0.999_999),
+            ("--weight-decay", self.weight_decay, 0.0, f32::MAX),
+        ];
+        for (flag, value, low, high) in ranges {
+            if !(value >= low && value <= high) {
+                let range = if low > 0.0 { "a positive number" } else { "0 or a positive number" };
+                let below_one = if high < 1.0 { " below 1" } else { "" };
+                return Err(Error::usage(format!("{flag} {value}: it must be {range}{below_one}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of the method table.
+    pub fn method_spec(&self) -> &'static MethodSpec {
+        continual::spec(self.method).expect("bug: a configuration with an unknown method")
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        Schedule { lr: self.lr, steps: self.lr_steps.clone(), decay: self.lr_decay }
+    }
+}

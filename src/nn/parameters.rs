@@ -1,0 +1,161 @@
+//! All parameters of a model in one flat buffer, their gradients in a second.
+//!
+//! Each parameter is a 256-byte aligned slice; the padding is zero and stays zero. Parameters with weight decay form a
+//! prefix. So an optimiser step, a copy of the old network, a penalty, a checkpoint are one kernel or one copy.
+
+use crate::device::{self, Array, DType, Device};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Words between starts of slices.
+const ALIGNMENT: usize = 64;
+
+/// A parameter before it has a place.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// As PyTorch would name it, for example `conv1.weight`.
+    pub name: String,
+    pub shape: Shape,
+    /// Initial values are uniform in ±bound.
+    pub bound: f32,
+    /// True if weight decay acts on it.
+    pub decay: bool,
+}
+
+/// The parameters of a model.
+pub struct Parameters {
+    device: Device,
+    entries: Vec<Parameter>,
+    /// Where each parameter starts, in words.
+    offsets: Vec<usize>,
+    values: Array,
+    gradients: Option<Array>,
+    tensors: Vec<Tensor>,
+    n_decayed: usize,
+}
+
+impl Parameters {
+    /// Lays out and initialises parameters. The initial values of a parameter depend on the seed and on its position in
+    /// the list alone.
+    pub fn new(device: &Device, entries: Vec<Parameter>, seed: u64) -> Result<Parameters> {
+        let padded = |entry: &Parameter| entry.shape.n_elements().next_multiple_of(ALIGNMENT);
+        let n_decayed = entries.iter().filter(|entry| entry.decay).map(padded).sum();
+        let (mut next_decayed, mut next_other) = (0, n_decayed);
+        let mut offsets = Vec::new();
+        for entry in &entries {
+            let next = if entry.decay { &mut next_decayed } else { &mut next_other };
+            offsets.push(*next);
+            *next += padded(entry);
+        }
+        let mut values = vec![0.0; next_other];
+        for (i, (entry, &offset)) in entries.iter().zip(&offsets).enumerate() {
+            let mut rng = Rng::keyed(seed, Purpose::Init, i as u64);
+            for value in &mut values[offset..offset + entry.shape.n_elements()] {
+                *value = rng.range(-entry.bound, entry.bound);
+            }
+        }
+        let values = Array::from_f32(device, [values.len()], &values)?;
+        let gradients = Array::empty(device, values.shape(), DType::F32)?;
+        device::fill(&gradients, 0.0)?;
+        Self::over(device.clone(), entries, offsets, values, Some(gradients), n_decayed)
+    }
+
+    fn over(
+        device: Device,
+        entries: Vec<Parameter>,
+        offsets: Vec<usize>,
+        values: Array,
+        gradients: Option<Array>,
+        n_decayed: usize,
+    ) -> Result<Parameters> {
+        let mut tensors = Vec::new();
+        for (entry, &offset) in entries.iter().zip(&offsets) {
+            let value = values.slice(offset, entry.shape)?;
+            tensors.push(match &gradients {
+                Some(gradients) => Tensor::parameter(value, gradients.slice(offset, entry.shape)?),
+                None => Tensor::constant(value),
+            });
+        }
+        Ok(Parameters { device, entries, offsets, values, gradients, tensors, n_decayed })
+    }
+
+    /// A frozen copy: the same values, without gradients.
+    pub fn snapshot(&self) -> Result<Parameters> {
+        let values = Array::empty(&self.device, self.values.shape(), DType::F32)?;
+        device::copy(&self.values, &values)?;
+        Self::over(self.device.clone(), self.entries.clone(), self.offsets.clone(), values, None, self.n_decayed)
+    }
+
+    /// The parameters in order of declaration.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// All values, with padding: (words).
+    pub fn values(&self) -> &Array {
+        &self.values
+    }
+
+    /// All gradients, laid out like the values; `None` for a frozen copy.
+    pub fn gradients(&self) -> Option<&Array> {
+        self.gradients.as_ref()
+    }
+
+    /// Words at the start on which weight decay acts.
+    pub fn n_decayed(&self) -> usize {
+        self.n_decayed
+    }
+
+    /// Number of parameters, without padding.
+    pub fn n_parameters(&self) -> usize {
+        self.entries.iter().map(|entry| entry.shape.n_elements()).sum()
+    }
+
+    /// Bytes of the flat buffer.
+    pub fn bytes(&self) -> u64 {
+        4 * self.values.n_elements() as u64
+    }
+
+    /// Writes the gradient of `loss` into the flat gradient buffer; a parameter the loss does not depend on gets zeros.
+    pub fn backward(&self, loss: &Tensor) -> Result<()> {
+        let gradients = loss.backward()?;
+        let Some(flat) = &self.gradients else {
+            return Err(Error::op("backward", "the parameters are frozen"));
+        };
+        for ((tensor, entry), &offset) in self.tensors.iter().zip(&self.entries).zip(&self.offsets) {
+            if gradients.get(tensor).is_none() {
+                device::fill(&flat.slice(offset, entry.shape)?, 0.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names, shapes and host copies of all values, in order of declaration.
+    pub fn to_host(&self) -> Result<Vec<(&str, Shape, Vec<f32>)>> {
+        let all = self.values.to_vec()?;
+        let entries = self.entries.iter().zip(&self.offsets);
+        Ok(entries
+            .map(|(entry, &offset)| {
+                let values = all[offset..offset + entry.shape.n_elements()].to_vec();
+                (entry.name.as_str(), entry.shape, values)
+            })
+            .collect())
+    }
+
+    /// Overwrites the parameter of this name.
+    ///
+    /// # Errors
+    /// If there is none, or its shape is another.
+    pub fn set(&self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+        let Some(i) = self.entries.iter().position(|entry| entry.name == name) else {
+            return Err(Error::usage(format!("the model has no parameter '{name}'")));
+        };
+        let own = self.entries[i].shape;
+        if *own != *shape {
+            return Err(Error::usage(format!("'{name}' has shape {shape:?} in the file and {own} in the model")));
+        }
+        self.tensors[i].array().write(values)
+    }
+}

@@ -1,0 +1,92 @@
+//! Floor 3: optimisers over the flat parameter vector, and learning-rate schedules.
+
+use crate::device::{self, Array, DType};
+use crate::error::{Error, Result};
+use crate::nn::Parameters;
+use crate::ops::{AdamStep, SgdStep, adam_step, sgd_step};
+use serde::{Deserialize, Serialize};
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam with β = (0.9, 0.999), ε = 1e-8 and weight decay added to the gradient.
+    Adam,
+}
+
+/// An optimiser and its state, which lives beside the parameters it moves.
+pub struct Optimizer {
+    kind: Kind,
+    momentum: f32,
+    weight_decay: f32,
+    /// Velocity; or first and second moment.
+    state: Vec<Array>,
+    n_steps: u32,
+}
+
+impl Optimizer {
+    /// An optimiser for these parameters, with zero state. Adam ignores `momentum`.
+    pub fn new(kind: Kind, momentum: f32, weight_decay: f32, parameters: &Parameters) -> Result<Optimizer> {
+        let values = parameters.values();
+        let n_vectors = if kind == Kind::Sgd { 1 } else { 2 };
+        let state: Result<Vec<Array>> =
+            (0..n_vectors).map(|_| Array::empty(&values.device(), values.shape(), DType::F32)).collect();
+        let mut optimizer = Optimizer { kind, momentum, weight_decay, state: state?, n_steps: 0 };
+        optimizer.reset()?;
+        Ok(optimizer)
+    }
+
+    /// Forgets velocity and moments.
+    pub fn reset(&mut self) -> Result<()> {
+        self.n_steps = 0;
+        self.state.iter().try_for_each(|vector| device::fill(vector, 0.0))
+    }
+
+    /// Moves the parameters along their gradients.
+    pub fn step(&mut self, parameters: &Parameters, lr: f32) -> Result<()> {
+        let gradients = parameters.gradients().ok_or_else(|| Error::op("step", "the parameters are frozen"))?;
+        let (w, n_decayed, weight_decay) = (parameters.values(), parameters.n_decayed(), self.weight_decay);
+        self.n_steps += 1;
+        match self.kind {
+            Kind::Sgd => {
+                let step = SgdStep { lr, momentum: self.momentum, weight_decay, n_decayed };
+                sgd_step(gradients, w, &self.state[0], step)
+            }
+            Kind::Adam => {
+                let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
+                let step = AdamStep { lr, beta1, beta2, epsilon, weight_decay, n_decayed, t: self.n_steps };
+                adam_step(gradients, w, &self.state[0], &self.state[1], step)
+            }
+        }
+    }
+}
+
+/// A learning rate that is multiplied by `decay` at the start of each of the epochs `steps` (counted from 0, per task).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub lr: f32,
+    pub steps: Vec<usize>,
+    pub decay: f32,
+}
+
+impl Schedule {
+    /// The learning rate of an epoch.
+    pub fn at(&self, epoch: usize) -> f32 {
+        let n_drops = self.steps.iter().filter(|&&step| step <= epoch).count();
+        self.lr * self.decay.powi(n_drops as i32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Schedule;
+
+    #[test]
+    fn the_rate_drops_at_its_steps() {
+        let schedule = Schedule { lr: 2.0, steps: vec![49, 63], decay: 0.2 };
+        let rates = [0, 48, 49, 62, 63, 69].map(|epoch| schedule.at(epoch));
+        assert_eq!(rates, [2.0, 2.0, 0.4, 0.4, 2.0 * 0.2f32.powi(2), 2.0 * 0.2f32.powi(2)]);
+    }
+}
