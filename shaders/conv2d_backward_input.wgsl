@@ -1,9 +1,10 @@
 // Gradient of a convolution with respect to its input: rows are in-channels, columns are input pixels of the batch.
 //
-//   dx[n, c, u, v] = Σ_{i, j} Σ_o w[o, c, i, j] · dy[n, o, p, q]   where p·stride = u + padding − i, q·stride = v + padding − j
+//   dx[n, c, u, v] = Σ_{o, i} Σ_j w[o, c, i, j] · dy[n, o, p, q]   where p·stride = u + padding − i, q·stride = v + padding − j
 //
-// Taps are the kernel positions (i, j), the depth is O; a tap adds nothing where stride does not divide.
-// The holes of a gemm skeleton. CPU twin: src/ops/conv2d/cpu.rs::backward_input
+// outer is o, inner is i, the depth is KW; the weight comes packed. Eight columns are eight neighbouring pixels of one row, so for
+// stride 1 the next j needs one new pixel: the window slides. With a larger stride, pixels that it does not divide add
+// nothing. The holes of a gemm skeleton. CPU twin: src/ops/conv2d/cpu.rs::backward_input
 
 struct Params {
     n: u32, c: u32, h: u32, w: u32,       // x (N, C, H, W)
@@ -13,78 +14,88 @@ struct Params {
     padding: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
+// True for stride 1: the window slides.
+override SLIDING: bool = true;
+
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 struct Columns {
-    image: vec4<u32>, // where the pixel's image starts in dy
-    y: vec4<u32>,     // u + padding
-    x: vec4<u32>,     // v + padding
+    image: u32, // n
+    row: u32,   // u
+    v: u32,     // the first of eight input columns
 }
 
-struct Tap {
-    base: vec4<u32>,
-    inside: vec4<bool>,
+struct Window {
+    b0: vec4<f32>,
+    b1: vec4<f32>,
+    base: u32,  // where the row starts in dy
+    x: u32,     // v + padding of the first pixel
+    width: u32, // columns of dy that exist: 0 if the row does not
 }
 
 fn extent() -> Extent {
-    return Extent(params.c, params.n * params.h * params.w, params.o, 0u, params.kh * params.kw);
+    let groups = params.n * params.h * ((params.w + 7u) / 8u);
+    return Extent(params.c, groups, params.kw, params.kh, 0u, params.o);
 }
 
-fn rows_at(m: vec4<u32>) -> vec4<u32> {
-    return m * (params.kh * params.kw);
+fn columns_at(group: u32) -> Columns {
+    let per_row = (params.w + 7u) / 8u;
+    let row = group / per_row;
+    let image = row / params.h;
+    return Columns(image, row - image * params.h, 8u * (group - row * per_row));
 }
 
-fn columns_at(n: vec4<u32>) -> Columns {
-    let pixels = params.h * params.w;
-    let image = n / pixels;
-    let pixel = n - image * pixels;
-    let row = pixel / params.w;
-    let column = pixel - row * params.w;
-    return Columns(image * (params.o * params.p * params.q), row + params.padding, column + params.padding);
-}
-
-fn tap_at(columns: Columns, tap: u32) -> Tap {
-    let i = tap / params.kw;
-    let j = tap - i * params.kw;
-    // Left of and above the first output the difference wraps around to a large number.
-    var at_y = columns.y - i;
-    var at_x = columns.x - j;
-    var inside = vec4<bool>(true);
-    if params.stride > 1u {
-        let row = at_y / params.stride;
-        let column = at_x / params.stride;
-        inside = (row * params.stride == at_y) & (column * params.stride == at_x);
-        at_y = row;
-        at_x = column;
+fn start(columns: Columns, o: u32, i: u32) -> Window {
+    // Above the first output the difference wraps around to a large number.
+    let at_y = columns.row + params.padding - i;
+    var row = at_y;
+    if !SLIDING { row = at_y / params.stride; }
+    let exists = row < params.p && (SLIDING || row * params.stride == at_y);
+    let base = ((columns.image * params.o + o) * params.p + min(row, params.p - 1u)) * params.q;
+    let first = columns.v + params.padding;
+    var window = Window(vec4<f32>(0.0), vec4<f32>(0.0), base, first, select(0u, params.q, exists));
+    if SLIDING {
+        // Seven of the eight pixels; the first step brings the eighth from the left.
+        window.b0 = four(window, first + 1u);
+        window.b1 = vec4<f32>(pixel(window, first + 5u), pixel(window, first + 6u), pixel(window, first + 7u), 0.0);
     }
-    inside = inside & (at_y < vec4<u32>(params.p)) & (at_x < vec4<u32>(params.q));
-    return Tap(select(columns.image, columns.image + at_y * params.q + at_x, inside), inside);
+    return window;
 }
 
-fn load_a(rows: vec4<u32>, tap: u32, d: u32) -> vec4<f32> {
-    let at = rows + (d * params.c * params.kh * params.kw + tap);
-    return vec4<f32>(weight[at.x], weight[at.y], weight[at.z], weight[at.w]);
-}
-
-fn load_b(tap: Tap, d: u32) -> vec4<f32> {
-    let at = tap.base + d * params.p * params.q;
-    return select(vec4<f32>(0.0), vec4<f32>(dy[at.x], dy[at.y], dy[at.z], dy[at.w]), tap.inside);
-}
-
-fn store(m: u32, n: u32, value: vec4<f32>) {
-    put(m, n, value.x);
-    put(m, n + 1u, value.y);
-    put(m, n + 2u, value.z);
-    put(m, n + 3u, value.w);
-}
-
-fn put(m: u32, n: u32, value: f32) {
-    let pixels = params.h * params.w;
-    let image = n / pixels;
-    if image < params.n {
-        dx[(image * params.c + m) * pixels + n - image * pixels] = value;
+fn advance(window: ptr<function, Window>, d: u32) {
+    let first = (*window).x - d;
+    if SLIDING {
+        (*window).b1 = vec4<f32>((*window).b0.w, (*window).b1.xyz);
+        (*window).b0 = vec4<f32>(pixel(*window, first), (*window).b0.xyz);
+    } else {
+        (*window).b0 = four(*window, first);
+        (*window).b1 = four(*window, first + 4u);
     }
+}
+
+// dy at q·stride = x, which wraps around left of the first output.
+fn pixel(window: Window, x: u32) -> f32 {
+    var column = x;
+    if !SLIDING { column = x / params.stride; }
+    let exists = column < window.width && (SLIDING || column * params.stride == x);
+    return select(0.0, dy[window.base + min(column, params.q - 1u)], exists);
+}
+
+fn four(window: Window, x: u32) -> vec4<f32> {
+    return vec4<f32>(pixel(window, x), pixel(window, x + 1u), pixel(window, x + 2u), pixel(window, x + 3u));
+}
+
+fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>) {
+    let at = ((columns.image * params.c + m) * params.h + columns.row) * params.w + columns.v;
+    let n = params.w - columns.v;
+    dx[at] = c0.x;
+    if n > 1u { dx[at + 1u] = c0.y; }
+    if n > 2u { dx[at + 2u] = c0.z; }
+    if n > 3u { dx[at + 3u] = c0.w; }
+    if n > 4u { dx[at + 4u] = c1.x; }
+    if n > 5u { dx[at + 5u] = c1.y; }
+    if n > 6u { dx[at + 6u] = c1.z; }
+    if n > 7u { dx[at + 7u] = c1.w; }
 }

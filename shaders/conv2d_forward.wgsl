@@ -1,9 +1,10 @@
 // Convolution as an implicit matrix product: rows are out-channels, columns are output pixels of the whole batch.
 //
-//   y[n, o, p, q] = b[o] + Σ_{i, j} Σ_c w[o, c, i, j] · x[n, c, p·stride + i − padding, q·stride + j − padding]
+//   y[n, o, p, q] = b[o] + Σ_{c, i} Σ_j w[o, c, i, j] · x[n, c, p·stride + i − padding, q·stride + j − padding]
 //
-// Taps are the kernel positions (i, j), the depth is C. The holes of a gemm skeleton; one invocation owns a tile of
-// out-channels and neighbouring pixels. CPU twin: src/ops/conv2d/cpu.rs::forward
+// outer is c, inner is i, the depth is KW; the weight comes packed. Eight columns are eight neighbouring pixels of one row, so for
+// stride 1 the next j needs one new pixel: the window slides. The holes of a gemm skeleton.
+// CPU twin: src/ops/conv2d/cpu.rs::forward
 
 struct Params {
     n: u32, c: u32, h: u32, w: u32,       // x (N, C, H, W)
@@ -14,73 +15,90 @@ struct Params {
     has_bias: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
+// True for stride 1: the window slides.
+override SLIDING: bool = true;
+
+@group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 struct Columns {
-    image: vec4<u32>, // where the pixel's image starts in x
-    y: vec4<u32>,     // top left corner of the patch, in the padded image
-    x: vec4<u32>,
+    image: u32, // n
+    row: u32,   // p
+    q: u32,     // the first of eight output columns
 }
 
-struct Tap {
-    base: vec4<u32>,
-    inside: vec4<bool>,
+struct Window {
+    b0: vec4<f32>,
+    b1: vec4<f32>,
+    base: u32,  // where the image row starts in x
+    x: u32,     // column of x of the first pixel for j = 0; wraps around left of the image
+    width: u32, // columns of x that exist: 0 if the row does not
 }
 
 fn extent() -> Extent {
-    return Extent(params.o, params.n * params.p * params.q, params.c, 0u, params.kh * params.kw);
+    let groups = params.n * params.p * ((params.q + 7u) / 8u);
+    return Extent(params.o, groups, params.kw, params.kh, 0u, params.c);
 }
 
-fn rows_at(m: vec4<u32>) -> vec4<u32> {
-    return m * (params.c * params.kh * params.kw);
+fn columns_at(group: u32) -> Columns {
+    let per_row = (params.q + 7u) / 8u;
+    let row = group / per_row;
+    let image = row / params.p;
+    return Columns(image, row - image * params.p, 8u * (group - row * per_row));
 }
 
-fn columns_at(n: vec4<u32>) -> Columns {
-    let pixels = params.p * params.q;
-    let image = n / pixels;
-    let pixel = n - image * pixels;
-    let row = pixel / params.q;
-    let column = pixel - row * params.q;
-    return Columns(image * (params.c * params.h * params.w), row * params.stride, column * params.stride);
+fn start(columns: Columns, c: u32, i: u32) -> Window {
+    // Above the image the difference wraps around to a large number.
+    let row = columns.row * params.stride + i - params.padding;
+    let width = select(0u, params.w, row < params.h);
+    let base = ((columns.image * params.c + c) * params.h + min(row, params.h - 1u)) * params.w;
+    let first = columns.q * params.stride - params.padding;
+    var window = Window(vec4<f32>(0.0), vec4<f32>(0.0), base, first, width);
+    if SLIDING {
+        // Seven of the eight pixels; the first step brings the eighth.
+        window.b0 = vec4<f32>(0.0, pixel(window, first), pixel(window, first + 1u), pixel(window, first + 2u));
+        window.b1 = four(window, first + 3u, 1u);
+    }
+    return window;
 }
 
-fn tap_at(columns: Columns, tap: u32) -> Tap {
-    let i = tap / params.kw;
-    let j = tap - i * params.kw;
-    // Left of and above the image the difference wraps around to a large number.
-    let at_y = columns.y + i - params.padding;
-    let at_x = columns.x + j - params.padding;
-    let inside = (at_y < vec4<u32>(params.h)) & (at_x < vec4<u32>(params.w));
-    return Tap(select(columns.image, columns.image + at_y * params.w + at_x, inside), inside);
+fn advance(window: ptr<function, Window>, d: u32) {
+    let first = (*window).x + d;
+    if SLIDING {
+        (*window).b0 = vec4<f32>((*window).b0.yzw, (*window).b1.x);
+        (*window).b1 = vec4<f32>((*window).b1.yzw, pixel(*window, first + 7u));
+    } else {
+        (*window).b0 = four(*window, first, params.stride);
+        (*window).b1 = four(*window, first + 4u * params.stride, params.stride);
+    }
 }
 
-fn load_a(rows: vec4<u32>, tap: u32, d: u32) -> vec4<f32> {
-    let at = rows + (d * params.kh * params.kw + tap);
-    return vec4<f32>(weight[at.x], weight[at.y], weight[at.z], weight[at.w]);
+fn pixel(window: Window, column: u32) -> f32 {
+    return select(0.0, x[window.base + min(column, params.w - 1u)], column < window.width);
 }
 
-fn load_b(tap: Tap, d: u32) -> vec4<f32> {
-    let at = tap.base + d * params.h * params.w;
-    return select(vec4<f32>(0.0), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), tap.inside);
+fn four(window: Window, column: u32, step: u32) -> vec4<f32> {
+    return vec4<f32>(
+        pixel(window, column),
+        pixel(window, column + step),
+        pixel(window, column + 2u * step),
+        pixel(window, column + 3u * step),
+    );
 }
 
-fn store(m: u32, n: u32, value: vec4<f32>) {
+fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>) {
     var b = 0.0;
     if params.has_bias != 0u { b = bias[m]; }
-    put(m, n, value.x + b);
-    put(m, n + 1u, value.y + b);
-    put(m, n + 2u, value.z + b);
-    put(m, n + 3u, value.w + b);
-}
-
-fn put(m: u32, n: u32, value: f32) {
-    let pixels = params.p * params.q;
-    let image = n / pixels;
-    if image < params.n {
-        y[(image * params.o + m) * pixels + n - image * pixels] = value;
-    }
+    let at = ((columns.image * params.o + m) * params.p + columns.row) * params.q + columns.q;
+    let n = params.q - columns.q;
+    y[at] = c0.x + b;
+    if n > 1u { y[at + 1u] = c0.y + b; }
+    if n > 2u { y[at + 2u] = c0.z + b; }
+    if n > 3u { y[at + 3u] = c0.w + b; }
+    if n > 4u { y[at + 4u] = c1.x + b; }
+    if n > 5u { y[at + 5u] = c1.y + b; }
+    if n > 6u { y[at + 6u] = c1.z + b; }
+    if n > 7u { y[at + 7u] = c1.w + b; }
 }

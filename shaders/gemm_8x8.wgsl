@@ -1,34 +1,37 @@
 // Skeleton of a matrix product with a register tile of 8 rows by 8 columns and no shared memory.
 //
-//   C[m, n] = Σ_tap Σ_d A(m, tap, d) · B(tap, d, n)        m < n_rows, n < n_columns, d < depth
+//   C[m, n] = Σ_outer Σ_inner Σ_d A[k, m] · B(outer, inner, d, n),   k = (outer·n_inner + inner)·depth + d
 //
-// A plain product has one tap; a convolution has one tap per kernel position (its weight gradient: one per image row),
-// so that index arithmetic is done once per tap and not once per product.
+// A comes packed (pack.wgsl): four neighbouring rows m in one vec4, so that most loads are wide. B is whatever the op's own
+// file makes of it. A plain product has one (outer, inner); a convolution has one per channel and kernel row (its weight
+// gradient: one per image row), so that index arithmetic is done once for all d, and neighbouring d can share loads.
 //
-// The op's own file fills the holes, four rows or columns at a time:
-//   fn extent() -> Extent                              sizes, and the taps that this z-slice of the grid adds up
-//   fn rows_at(m: vec4<u32>) -> vec4<u32>              what is known of four rows before the loops
-//   fn columns_at(n: vec4<u32>) -> Columns             … of four columns
-//   fn tap_at(columns: Columns, tap: u32) -> Tap       … and of four columns once per tap
-//   fn load_a(rows: vec4<u32>, tap: u32, d: u32) -> vec4<f32>
-//   fn load_b(tap: Tap, d: u32) -> vec4<f32>
-//   fn store(m: u32, n: u32, value: vec4<f32>)         columns n to n + 3; must skip those >= n_columns
+// The op's own file fills the holes, eight neighbouring columns at a time:
+//   fn extent() -> Extent                               sizes, and the part of outer that this z-slice of the grid adds up
+//   struct Columns; fn columns_at(group: u32) -> Columns  what is known of columns 8·group … 8·group + 7 before the loops
+//   struct Window { b0: vec4<f32>, b1: vec4<f32>, … }   the eight numbers of B, and what is needed to get the next
+//   fn start(columns: Columns, outer: u32, inner: u32) -> Window   before d = 0
+//   fn advance(window: ptr<function, Window>, d: u32)   makes b0 and b1 those of d
+//   fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>)
 //
-// One invocation owns 8 neighbouring rows and 8 neighbouring columns. Surplus rows and columns compute a copy of the
-// last one, which is not stored. Sums run in a fixed order.
+// One invocation owns 8 rows and 8 columns of C. Sums run in a fixed order.
 
 override WG_X: u32 = 8u;
 override WG_Y: u32 = 8u;
 
 struct Extent {
     n_rows: u32,
-    n_columns: u32,
+    n_column_groups: u32,
     depth: u32,
-    first_tap: u32,
-    end_tap: u32,
+    n_inner: u32,
+    first_outer: u32,
+    end_outer: u32,
 }
 
-// The z-slice of the grid: which part of the taps, for products that are split.
+// (K, rows), four rows to a vec4, the last filled up with zeros.
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+
+// The z-slice of the grid: which part of outer, for products that are split.
 var<private> slice: u32;
 
 @compute @workgroup_size(WG_X, WG_Y)
@@ -36,52 +39,51 @@ fn multiply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id)
     slice = wid.z;
     let extent = extent();
     let m = (wid.y * WG_Y + lid.y) * 8u;
-    let n = (wid.x * WG_X + lid.x) * 8u;
-    if m >= extent.n_rows || n >= extent.n_columns {
+    let column_group = wid.x * WG_X + lid.x;
+    if m >= extent.n_rows || column_group >= extent.n_column_groups {
         return;
     }
-    let last_row = vec4<u32>(extent.n_rows - 1u);
-    let last_column = vec4<u32>(extent.n_columns - 1u);
-    let step = vec4<u32>(0u, 1u, 2u, 3u);
-    let rows0 = rows_at(min(m + 0u + step, last_row));
-    let rows1 = rows_at(min(m + 4u + step, last_row));
-    let columns0 = columns_at(min(n + 0u + step, last_column));
-    let columns1 = columns_at(min(n + 4u + step, last_column));
+    let columns = columns_at(column_group);
+    let a_width = (extent.n_rows + 3u) / 4u;
+    var at0 = extent.first_outer * extent.n_inner * extent.depth * a_width + m / 4u;
+    // Rows 4 to 7 may not exist: then rows 0 to 3 are computed twice.
+    let second = min(1u, a_width - 1u - m / 4u);
 
-    var c0_0 = vec4<f32>(0.0); var c0_1 = vec4<f32>(0.0);
-    var c1_0 = vec4<f32>(0.0); var c1_1 = vec4<f32>(0.0);
-    var c2_0 = vec4<f32>(0.0); var c2_1 = vec4<f32>(0.0);
-    var c3_0 = vec4<f32>(0.0); var c3_1 = vec4<f32>(0.0);
-    var c4_0 = vec4<f32>(0.0); var c4_1 = vec4<f32>(0.0);
-    var c5_0 = vec4<f32>(0.0); var c5_1 = vec4<f32>(0.0);
-    var c6_0 = vec4<f32>(0.0); var c6_1 = vec4<f32>(0.0);
-    var c7_0 = vec4<f32>(0.0); var c7_1 = vec4<f32>(0.0);
+    var c00 = vec4<f32>(0.0); var c01 = vec4<f32>(0.0);
+    var c10 = vec4<f32>(0.0); var c11 = vec4<f32>(0.0);
+    var c20 = vec4<f32>(0.0); var c21 = vec4<f32>(0.0);
+    var c30 = vec4<f32>(0.0); var c31 = vec4<f32>(0.0);
+    var c40 = vec4<f32>(0.0); var c41 = vec4<f32>(0.0);
+    var c50 = vec4<f32>(0.0); var c51 = vec4<f32>(0.0);
+    var c60 = vec4<f32>(0.0); var c61 = vec4<f32>(0.0);
+    var c70 = vec4<f32>(0.0); var c71 = vec4<f32>(0.0);
 
-    for (var tap = extent.first_tap; tap < extent.end_tap; tap++) {
-        let tap0 = tap_at(columns0, tap);
-        let tap1 = tap_at(columns1, tap);
+    for (var outer = extent.first_outer; outer < extent.end_outer; outer++) {
+    for (var inner = 0u; inner < extent.n_inner; inner++) {
+        var window = start(columns, outer, inner);
         for (var d = 0u; d < extent.depth; d++) {
-            let a0 = load_a(rows0, tap, d);
-            let a1 = load_a(rows1, tap, d);
-            let b0 = load_b(tap0, d);
-            let b1 = load_b(tap1, d);
-            c0_0 = fma(a0.xxxx, b0, c0_0); c0_1 = fma(a0.xxxx, b1, c0_1);
-            c1_0 = fma(a0.yyyy, b0, c1_0); c1_1 = fma(a0.yyyy, b1, c1_1);
-            c2_0 = fma(a0.zzzz, b0, c2_0); c2_1 = fma(a0.zzzz, b1, c2_1);
-            c3_0 = fma(a0.wwww, b0, c3_0); c3_1 = fma(a0.wwww, b1, c3_1);
-            c4_0 = fma(a1.xxxx, b0, c4_0); c4_1 = fma(a1.xxxx, b1, c4_1);
-            c5_0 = fma(a1.yyyy, b0, c5_0); c5_1 = fma(a1.yyyy, b1, c5_1);
-            c6_0 = fma(a1.zzzz, b0, c6_0); c6_1 = fma(a1.zzzz, b1, c6_1);
-            c7_0 = fma(a1.wwww, b0, c7_0); c7_1 = fma(a1.wwww, b1, c7_1);
+            advance(&window, d);
+            let a0 = a[at0];
+            let a1 = a[at0 + second];
+            at0 += a_width;
+            c00 = fma(a0.xxxx, window.b0, c00); c01 = fma(a0.xxxx, window.b1, c01);
+            c10 = fma(a0.yyyy, window.b0, c10); c11 = fma(a0.yyyy, window.b1, c11);
+            c20 = fma(a0.zzzz, window.b0, c20); c21 = fma(a0.zzzz, window.b1, c21);
+            c30 = fma(a0.wwww, window.b0, c30); c31 = fma(a0.wwww, window.b1, c31);
+            c40 = fma(a1.xxxx, window.b0, c40); c41 = fma(a1.xxxx, window.b1, c41);
+            c50 = fma(a1.yyyy, window.b0, c50); c51 = fma(a1.yyyy, window.b1, c51);
+            c60 = fma(a1.zzzz, window.b0, c60); c61 = fma(a1.zzzz, window.b1, c61);
+            c70 = fma(a1.wwww, window.b0, c70); c71 = fma(a1.wwww, window.b1, c71);
         }
     }
+    }
 
-    if m + 0u < extent.n_rows { store(m + 0u, n + 0u, c0_0); store(m + 0u, n + 4u, c0_1); }
-    if m + 1u < extent.n_rows { store(m + 1u, n + 0u, c1_0); store(m + 1u, n + 4u, c1_1); }
-    if m + 2u < extent.n_rows { store(m + 2u, n + 0u, c2_0); store(m + 2u, n + 4u, c2_1); }
-    if m + 3u < extent.n_rows { store(m + 3u, n + 0u, c3_0); store(m + 3u, n + 4u, c3_1); }
-    if m + 4u < extent.n_rows { store(m + 4u, n + 0u, c4_0); store(m + 4u, n + 4u, c4_1); }
-    if m + 5u < extent.n_rows { store(m + 5u, n + 0u, c5_0); store(m + 5u, n + 4u, c5_1); }
-    if m + 6u < extent.n_rows { store(m + 6u, n + 0u, c6_0); store(m + 6u, n + 4u, c6_1); }
-    if m + 7u < extent.n_rows { store(m + 7u, n + 0u, c7_0); store(m + 7u, n + 4u, c7_1); }
+    store(m, columns, c00, c01);
+    if m + 1u < extent.n_rows { store(m + 1u, columns, c10, c11); }
+    if m + 2u < extent.n_rows { store(m + 2u, columns, c20, c21); }
+    if m + 3u < extent.n_rows { store(m + 3u, columns, c30, c31); }
+    if m + 4u < extent.n_rows { store(m + 4u, columns, c40, c41); }
+    if m + 5u < extent.n_rows { store(m + 5u, columns, c50, c51); }
+    if m + 6u < extent.n_rows { store(m + 6u, columns, c60, c61); }
+    if m + 7u < extent.n_rows { store(m + 7u, columns, c70, c71); }
 }

@@ -1,6 +1,6 @@
-// Matrix product with transposition flags: y = op(a) · op(b).
+// Matrix product y = a · b of packed operands; transposition is a matter of packing.
 //
-//   y[m, n] = Σ_k a(m, k) · b(k, n)          a is stored (m, k) or (k, m), b (k, n) or (n, k), y (m, n)
+//   y[m, n] = Σ_k a[k, m] · b[k, n]          a (K, M) and b (K, N) packed by pack.wgsl, y (M, N)
 //
 // The holes of a gemm skeleton. CPU twin: src/ops/matmul.rs
 
@@ -8,51 +8,55 @@ struct Params {
     n_rows: u32,
     n_columns: u32,
     depth: u32,
-    a_row: u32,    // step in a from row to row
-    a_depth: u32,  // … and from k to k + 1
-    b_column: u32, // step in b from column to column
-    b_depth: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-struct Columns { base: vec4<u32> }
-struct Tap { base: vec4<u32> }
+struct Columns {
+    n: u32,      // the first column
+    at: u32,     // its vec4 in row 0 of b
+    second: u32, // 1 if the next vec4 exists
+    width: u32,  // vec4s per row of b
+}
+
+struct Window {
+    b0: vec4<f32>,
+    b1: vec4<f32>,
+    at: u32,
+    second: u32,
+    width: u32,
+}
 
 fn extent() -> Extent {
-    return Extent(params.n_rows, params.n_columns, params.depth, 0u, 1u);
+    return Extent(params.n_rows, (params.n_columns + 7u) / 8u, params.depth, 1u, 0u, 1u);
 }
 
-fn rows_at(m: vec4<u32>) -> vec4<u32> {
-    return m * params.a_row;
+fn columns_at(group: u32) -> Columns {
+    let width = (params.n_columns + 3u) / 4u;
+    return Columns(8u * group, 2u * group, min(1u, width - 1u - 2u * group), width);
 }
 
-fn columns_at(n: vec4<u32>) -> Columns {
-    return Columns(n * params.b_column);
+fn start(columns: Columns, outer: u32, inner: u32) -> Window {
+    return Window(vec4<f32>(0.0), vec4<f32>(0.0), columns.at, columns.second, columns.width);
 }
 
-fn tap_at(columns: Columns, tap: u32) -> Tap {
-    return Tap(columns.base);
+fn advance(window: ptr<function, Window>, d: u32) {
+    (*window).b0 = b[(*window).at];
+    (*window).b1 = b[(*window).at + (*window).second];
+    (*window).at += (*window).width;
 }
 
-fn load_a(rows: vec4<u32>, tap: u32, d: u32) -> vec4<f32> {
-    let at = rows + d * params.a_depth;
-    return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
-}
-
-fn load_b(tap: Tap, d: u32) -> vec4<f32> {
-    let at = tap.base + d * params.b_depth;
-    return vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
-}
-
-fn store(m: u32, n: u32, value: vec4<f32>) {
-    let at = m * params.n_columns + n;
-    let end = params.n_columns - min(n, params.n_columns);
-    if end > 0u { y[at] = value.x; }
-    if end > 1u { y[at + 1u] = value.y; }
-    if end > 2u { y[at + 2u] = value.z; }
-    if end > 3u { y[at + 3u] = value.w; }
+fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>) {
+    let at = m * params.n_columns + columns.n;
+    let n = params.n_columns - columns.n;
+    y[at] = c0.x;
+    if n > 1u { y[at + 1u] = c0.y; }
+    if n > 2u { y[at + 2u] = c0.z; }
+    if n > 3u { y[at + 3u] = c0.w; }
+    if n > 4u { y[at + 4u] = c1.x; }
+    if n > 5u { y[at + 5u] = c1.y; }
+    if n > 6u { y[at + 6u] = c1.z; }
+    if n > 7u { y[at + 7u] = c1.w; }
 }

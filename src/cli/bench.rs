@@ -69,6 +69,9 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     if common.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
     }
+    if common.threads == Some(0) {
+        return Err(Error::usage("--threads must be at least 1"));
+    }
     if let Some(threads) = common.threads {
         // Fails only if the pool was built before: this is the program's start.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();

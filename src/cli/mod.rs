@@ -7,7 +7,7 @@ mod devices;
 mod run;
 
 use crate::error::Error;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -54,9 +54,21 @@ struct DeviceArgs {
     checked: bool,
 }
 
+/// The command line. `--epochs -1` is taken as a bad value of --epochs, not as an unknown flag -1.
+fn command() -> clap::Command {
+    fn numbers_may_be_negative(command: clap::Command) -> clap::Command {
+        let allow = |arg: clap::Arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        };
+        command.mut_args(allow).mut_subcommands(numbers_may_be_negative)
+    }
+    numbers_may_be_negative(Cli::command())
+}
+
 /// Parses the command line, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     // The first Ctrl-C ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Relaxed) {

@@ -2,7 +2,7 @@
 
 use super::INTERRUPTED;
 use crate::continual;
-use crate::data;
+use crate::data::{self, TaskStream};
 use crate::device::{Device, Selection};
 use crate::error::Result;
 use crate::experiment::results::RunFolder;
@@ -60,6 +60,8 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
         eprintln!("warning: --trace shows GPU dispatches; the CPU has none");
     }
     config.adapter = device.describe();
+    // Wrong use is found before `--force` replaces anything.
+    TaskStream::split(&dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
 
     let root = args.out.unwrap_or_else(|| default_folder(&config));
     // Every folder is claimed before the first run starts, so that a refusal costs nothing.

@@ -305,14 +305,14 @@ impl Gpu {
     /// Records one kernel. `params` are the fields of the shader's parameter block, floats by their bits.
     ///
     /// # Errors
-    /// If the adapter was lost.
+    /// If the adapter was lost or the launch is too large.
     ///
     /// # Panics
     /// If the bindings are not those the kernel declares.
     pub fn launch(&self, kernel: &'static Kernel, bindings: &[&Array], params: &[u32], grid: Grid) -> Result<()> {
         assert_eq!(bindings.len(), kernel.bindings.len(), "bug: {} got other bindings than it declares", kernel.name);
         assert!(bindings.len() <= MAX_BINDINGS, "bug: {} binds more than is portable", kernel.name);
-        let groups = self.groups(kernel, grid);
+        let groups = self.groups(kernel, grid)?;
         let mut state = self.state.lock();
         let state = &mut *state;
 
@@ -332,7 +332,7 @@ impl Gpu {
     }
 
     /// Workgroups in x, y, z; more than 65,535 in x are folded into y.
-    fn groups(&self, kernel: &Kernel, grid: Grid) -> [u32; 3] {
+    fn groups(&self, kernel: &Kernel, grid: Grid) -> Result<[u32; 3]> {
         let width = kernel.workgroup.constants(self.software).1;
         let groups = match grid {
             Grid::Invocations(n) => {
@@ -344,8 +344,14 @@ impl Gpu {
                 [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(self.software)), z]
             }
         };
-        assert!(groups.iter().all(|&n| n <= MAX_GROUPS), "bug: {} needs {groups:?} workgroups", kernel.name);
-        groups.map(|n| n as u32)
+        if groups.iter().any(|&n| n > MAX_GROUPS) {
+            return Err(Error::Device(format!(
+                "{}: a launch of {groups:?} workgroups, but adapters take {MAX_GROUPS} per dimension. Use a smaller \
+                 --batch-size",
+                kernel.name
+            )));
+        }
+        Ok(groups.map(|n| n as u32))
     }
 
     fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Result<wgpu::ComputePipeline> {
@@ -369,13 +375,14 @@ impl Gpu {
             bind_group_layouts: &[Some(&group0), Some(state.recorder.arena_layout())],
             immediate_size: 0,
         });
+        let constants = [kernel.workgroup.constants(self.software).0, kernel.constants].concat();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&layout),
             module: &module,
             entry_point: Some(kernel.entry),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: kernel.workgroup.constants(self.software).0,
+                constants: &constants,
                 zero_initialize_workgroup_memory: self.checked,
             },
             cache: None,

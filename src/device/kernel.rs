@@ -1,4 +1,4 @@
-//! What a kernel is: WGSL text, an entry point, its bindings and its workgroup.
+//! What a kernel is: WGSL text, an entry point, its bindings, its workgroup and its constants.
 
 /// A compute kernel. The text is the concatenation of plain `.wgsl` files; tensors are bindings 0, 1, … of group 0 in
 /// the order of `bindings`, the parameter block is the uniform at group 1, binding 0.
@@ -12,6 +12,9 @@ pub struct Kernel {
     /// One letter per tensor: `r` read, `w` read and write.
     pub bindings: &'static str,
     pub workgroup: Workgroup,
+    /// `override` constants besides those of the workgroup. A branch on one costs nothing at run time, while software
+    /// adapters execute both sides of any other.
+    pub constants: &'static [(&'static str, f64)],
 }
 
 /// The workgroup of a kernel, chosen by the kind of adapter through `override` constants.
@@ -29,7 +32,7 @@ pub enum Workgroup {
 
 impl Workgroup {
     /// The `override` constants and the number of invocations in x.
-    pub(super) fn constants(self, software: bool) -> (&'static [(&'static str, f64)], usize) {
+    pub fn constants(self, software: bool) -> (&'static [(&'static str, f64)], usize) {
         match (self, software) {
             (Workgroup::Flat, _) => (&[("WG", 256.0)], 256),
             // Software adapters run eight invocations in lockstep and pay for every group.
@@ -43,7 +46,7 @@ impl Workgroup {
     }
 
     /// Invocations per workgroup in y.
-    pub(super) fn height(self, software: bool) -> usize {
+    pub fn height(self, software: bool) -> usize {
         if self == Workgroup::Tile && !software { 8 } else { 1 }
     }
 }

@@ -9,7 +9,7 @@ pub const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/primitives.wgsl")];
 
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static str) -> Kernel {
-    Kernel { name, source: SOURCE, entry, bindings, workgroup: Workgroup::Flat }
+    Kernel { name, source: SOURCE, entry, bindings, workgroup: Workgroup::Flat, constants: &[] }
 }
 static COPY: Kernel = kernel("copy", "copy", "rw");
 static FILL: Kernel = kernel("fill", "fill", "w");

@@ -11,6 +11,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 
 impl Tensor {

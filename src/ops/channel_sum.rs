@@ -9,16 +9,29 @@ use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/channel_sum.wgsl")];
-static INNER: Kernel =
-    Kernel { name: "channel_sum.inner", source: SOURCE, entry: "inner", bindings: "rw", workgroup: Workgroup::Rows };
-static OUTER: Kernel =
-    Kernel { name: "channel_sum.outer", source: SOURCE, entry: "outer", bindings: "rw", workgroup: Workgroup::Rows };
+static INNER: Kernel = Kernel {
+    name: "channel_sum.inner",
+    source: SOURCE,
+    entry: "inner",
+    bindings: "rw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
+static OUTER: Kernel = Kernel {
+    name: "channel_sum.outer",
+    source: SOURCE,
+    entry: "outer",
+    bindings: "rw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
 static BACKWARD: Kernel = Kernel {
     name: "channel_sum.backward",
     source: SOURCE,
     entry: "backward",
     bindings: "rw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 impl Tensor {

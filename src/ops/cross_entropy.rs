@@ -14,6 +14,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rrw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
     name: "cross_entropy.backward",
@@ -21,6 +22,7 @@ static BACKWARD: Kernel = Kernel {
     entry: "backward",
     bindings: "rrrw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 
 static LOSS: RowLoss = RowLoss {

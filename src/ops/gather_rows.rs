@@ -12,6 +12,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
     name: "gather_rows.backward",
@@ -19,6 +20,7 @@ static BACKWARD: Kernel = Kernel {
     entry: "backward",
     bindings: "rrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 impl Tensor {

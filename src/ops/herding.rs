@@ -8,10 +8,22 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/herding.wgsl")];
-static SCORE: Kernel =
-    Kernel { name: "herding.score", source: SOURCE, entry: "score", bindings: "rrrw", workgroup: Workgroup::Rows };
-static PICK: Kernel =
-    Kernel { name: "herding.pick", source: SOURCE, entry: "pick", bindings: "rrrwww", workgroup: Workgroup::One };
+static SCORE: Kernel = Kernel {
+    name: "herding.score",
+    source: SOURCE,
+    entry: "score",
+    bindings: "rrrw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
+static PICK: Kernel = Kernel {
+    name: "herding.pick",
+    source: SOURCE,
+    entry: "pick",
+    bindings: "rrrwww",
+    workgroup: Workgroup::One,
+    constants: &[],
+};
 
 impl Tensor {
     /// The first `m` rows that herding picks, in order of choice: for k = 1 … m the row n, not yet chosen, that minimises

@@ -12,6 +12,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rrrrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 /// How bytes become numbers: (byte/255 − mean) · inverse_std.

@@ -8,10 +8,22 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/kl_div.wgsl")];
-static FORWARD: Kernel =
-    Kernel { name: "kl_div.forward", source: SOURCE, entry: "forward", bindings: "rrw", workgroup: Workgroup::Rows };
-static BACKWARD: Kernel =
-    Kernel { name: "kl_div.backward", source: SOURCE, entry: "backward", bindings: "rrrw", workgroup: Workgroup::Rows };
+static FORWARD: Kernel = Kernel {
+    name: "kl_div.forward",
+    source: SOURCE,
+    entry: "forward",
+    bindings: "rrw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
+static BACKWARD: Kernel = Kernel {
+    name: "kl_div.backward",
+    source: SOURCE,
+    entry: "backward",
+    bindings: "rrrw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
 
 static LOSS: RowLoss = RowLoss {
     name: "kl_div",

@@ -13,6 +13,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
     name: "l2_normalize.backward",
@@ -20,6 +21,7 @@ static BACKWARD: Kernel = Kernel {
     entry: "backward",
     bindings: "rrrw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 
 /// Shorter rows are divided by this instead of by their length.

@@ -71,7 +71,7 @@ impl Backward for LinearBackward {
 pub static OP: Op = Op {
     name: "linear",
     formula: "y = x · wᵀ + b",
-    shaders: &["matmul", "gemm_8x8", "bias_add", "channel_sum"],
+    shaders: &["matmul", "gemm_8x8", "pack", "bias_add", "channel_sum"],
     kernels: &[],
     gradient: true,
     cases: || {

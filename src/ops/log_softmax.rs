@@ -14,6 +14,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
     name: "log_softmax.backward",
@@ -21,6 +22,7 @@ static BACKWARD: Kernel = Kernel {
     entry: "backward",
     bindings: "rrw",
     workgroup: Workgroup::Rows,
+    constants: &[],
 };
 
 impl Tensor {

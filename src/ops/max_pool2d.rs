@@ -13,6 +13,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rww",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
     name: "max_pool2d.backward",
@@ -20,6 +21,7 @@ static BACKWARD: Kernel = Kernel {
     entry: "backward",
     bindings: "rrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 #[derive(Clone, Copy)]

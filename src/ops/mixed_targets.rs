@@ -13,6 +13,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 impl Tensor {

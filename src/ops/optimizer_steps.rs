@@ -13,6 +13,7 @@ static SGD_KERNEL: Kernel = Kernel {
     entry: "step",
     bindings: "rww",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 static ADAM_KERNEL: Kernel = Kernel {
     name: "adam",
@@ -20,6 +21,7 @@ static ADAM_KERNEL: Kernel = Kernel {
     entry: "step",
     bindings: "rwww",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 /// Numbers of one SGD step.

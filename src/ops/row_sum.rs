@@ -7,10 +7,22 @@ use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/row_sum.wgsl")];
-static FORWARD: Kernel =
-    Kernel { name: "row_sum.forward", source: SOURCE, entry: "forward", bindings: "rw", workgroup: Workgroup::Rows };
-static BACKWARD: Kernel =
-    Kernel { name: "row_sum.backward", source: SOURCE, entry: "backward", bindings: "rw", workgroup: Workgroup::Flat };
+static FORWARD: Kernel = Kernel {
+    name: "row_sum.forward",
+    source: SOURCE,
+    entry: "forward",
+    bindings: "rw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
+static BACKWARD: Kernel = Kernel {
+    name: "row_sum.backward",
+    source: SOURCE,
+    entry: "backward",
+    bindings: "rw",
+    workgroup: Workgroup::Flat,
+    constants: &[],
+};
 
 impl Tensor {
     /// y\[n\] = Σ_c x\[n, c\]. Shapes: (N, C) → (N). dx\[n, c\] = dy\[n\].

@@ -7,10 +7,22 @@ use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/softmax.wgsl")];
-static FORWARD: Kernel =
-    Kernel { name: "softmax.forward", source: SOURCE, entry: "forward", bindings: "rw", workgroup: Workgroup::Rows };
-static BACKWARD: Kernel =
-    Kernel { name: "softmax.backward", source: SOURCE, entry: "backward", bindings: "rrw", workgroup: Workgroup::Rows };
+static FORWARD: Kernel = Kernel {
+    name: "softmax.forward",
+    source: SOURCE,
+    entry: "forward",
+    bindings: "rw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
+static BACKWARD: Kernel = Kernel {
+    name: "softmax.backward",
+    source: SOURCE,
+    entry: "backward",
+    bindings: "rrw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
 
 impl Tensor {
     /// y[n, c] = exp(x[n, c]/T) / Σ_k exp(x[n, k]/T). Shapes: (N, C) → (N, C). dx = y·(dy − Σ_k y·dy)/T.

@@ -13,6 +13,7 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     bindings: "rrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
     name: "squared_distances.backward",
@@ -20,6 +21,7 @@ static BACKWARD: Kernel = Kernel {
     entry: "backward",
     bindings: "rrrw",
     workgroup: Workgroup::Flat,
+    constants: &[],
 };
 
 impl Tensor {

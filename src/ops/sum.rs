@@ -7,12 +7,30 @@ use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/sum.wgsl")];
-static PARTIAL: Kernel =
-    Kernel { name: "sum.partial", source: SOURCE, entry: "partial", bindings: "rw", workgroup: Workgroup::Rows };
-static FINISH: Kernel =
-    Kernel { name: "sum.finish", source: SOURCE, entry: "finish", bindings: "rw", workgroup: Workgroup::One };
-static BROADCAST: Kernel =
-    Kernel { name: "sum.backward", source: SOURCE, entry: "backward", bindings: "rw", workgroup: Workgroup::Flat };
+static PARTIAL: Kernel = Kernel {
+    name: "sum.partial",
+    source: SOURCE,
+    entry: "partial",
+    bindings: "rw",
+    workgroup: Workgroup::Rows,
+    constants: &[],
+};
+static FINISH: Kernel = Kernel {
+    name: "sum.finish",
+    source: SOURCE,
+    entry: "finish",
+    bindings: "rw",
+    workgroup: Workgroup::One,
+    constants: &[],
+};
+static BROADCAST: Kernel = Kernel {
+    name: "sum.backward",
+    source: SOURCE,
+    entry: "backward",
+    bindings: "rw",
+    workgroup: Workgroup::Flat,
+    constants: &[],
+};
 
 impl Tensor {
     /// y = Σ x over all elements, shape \[1\]. dx = dy everywhere.

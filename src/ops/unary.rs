@@ -9,10 +9,10 @@ use crate::tensor::Tensor;
 const MAP: &str = include_str!("../../shaders/map.wgsl");
 
 const fn forward(name: &'static str, source: &'static [&'static str]) -> Kernel {
-    Kernel { name, source, entry: "forward", bindings: "rw", workgroup: Workgroup::Flat }
+    Kernel { name, source, entry: "forward", bindings: "rw", workgroup: Workgroup::Flat, constants: &[] }
 }
 const fn backward(name: &'static str, source: &'static [&'static str]) -> Kernel {
-    Kernel { name, source, entry: "backward", bindings: "rrrw", workgroup: Workgroup::Flat }
+    Kernel { name, source, entry: "backward", bindings: "rrrw", workgroup: Workgroup::Flat, constants: &[] }
 }
 
 impl Tensor {

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 const ZIP: &str = include_str!("../../shaders/zip.wgsl");
 
 const fn kernel(name: &'static str, source: &'static [&'static str]) -> Kernel {
-    Kernel { name, source, entry: "forward", bindings: "rrw", workgroup: Workgroup::Flat }
+    Kernel { name, source, entry: "forward", bindings: "rrw", workgroup: Workgroup::Flat, constants: &[] }
 }
 static ADD_KERNEL: Kernel = kernel("add.forward", &[PRELUDE, ZIP, include_str!("../../shaders/add.wgsl")]);
 static SUB_KERNEL: Kernel = kernel("sub.forward", &[PRELUDE, ZIP, include_str!("../../shaders/sub.wgsl")]);

@@ -8,20 +8,31 @@ mod cpu;
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
-use super::matmul::{GEMM_8X8, TILE};
+use super::matmul::{GEMM_8X8, Packing, TILE};
 use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 
-const fn kernel(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> Kernel {
-    Kernel { name, source, entry: "multiply", bindings, workgroup: Workgroup::Tile }
+/// With stride 1 neighbouring outputs share pixels, so the window of a tile slides; otherwise it is loaded afresh.
+const SLIDING: &[(&str, f64)] = &[("SLIDING", 1.0)];
+const STRIDED: &[(&str, f64)] = &[("SLIDING", 0.0)];
+
+const fn kernel(
+    name: &'static str,
+    source: &'static [&'static str],
+    bindings: &'static str,
+    constants: &'static [(&'static str, f64)],
+) -> Kernel {
+    Kernel { name, source, entry: "multiply", bindings, workgroup: Workgroup::Tile, constants }
 }
-static FORWARD: Kernel =
-    kernel("conv2d.forward", &[GEMM_8X8, include_str!("../../../shaders/conv2d_forward.wgsl")], "rrrw");
-static BACKWARD_INPUT: Kernel =
-    kernel("conv2d.backward_input", &[GEMM_8X8, include_str!("../../../shaders/conv2d_backward_input.wgsl")], "rrw");
-static BACKWARD_WEIGHT: Kernel =
-    kernel("conv2d.backward_weight", &[GEMM_8X8, include_str!("../../../shaders/conv2d_backward_weight.wgsl")], "rrw");
+const FORWARD_SOURCE: &[&str] = &[GEMM_8X8, include_str!("../../../shaders/conv2d_forward.wgsl")];
+static FORWARD: Kernel = kernel("conv2d.forward", FORWARD_SOURCE, "rrrw", SLIDING);
+static FORWARD_STRIDED: Kernel = kernel("conv2d.forward_strided", FORWARD_SOURCE, "rrrw", STRIDED);
+const INPUT_SOURCE: &[&str] = &[GEMM_8X8, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
+static BACKWARD_INPUT: Kernel = kernel("conv2d.backward_input", INPUT_SOURCE, "rrw", SLIDING);
+static BACKWARD_INPUT_STRIDED: Kernel = kernel("conv2d.backward_input_strided", INPUT_SOURCE, "rrw", STRIDED);
+const WEIGHT_SOURCE: &[&str] = &[GEMM_8X8, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
+static BACKWARD_WEIGHT: Kernel = kernel("conv2d.backward_weight", WEIGHT_SOURCE, "rrw", &[]);
 
 /// How a kernel moves over the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +119,17 @@ impl Sizes {
                 Ok(())
             }
             Device::Gpu(gpu) => {
+                let kernel = if self.stride == 1 { &FORWARD } else { &FORWARD_STRIDED };
                 let mut params = self.params().to_vec();
                 params.push(u32::from(bias.is_some()));
+                let patch = self.patch();
+                let packing =
+                    Packing { n_k: patch, n_m: self.o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
+                let weight = packing.of(&gpu, weight)?;
                 // Without a bias the weight stands in for the binding and is not read.
-                let bindings = [x, weight, bias.unwrap_or(weight), y];
-                gpu.launch(&FORWARD, &bindings, &params, grid(self.o, self.n * self.p * self.q, 1))
+                let bindings = [&weight, x, bias.unwrap_or(&weight), y];
+                let column_groups = self.n * self.p * self.q.div_ceil(TILE);
+                gpu.launch(kernel, &bindings, &params, grid(self.o, column_groups, 1))
             }
         }
     }
@@ -124,8 +141,13 @@ impl Sizes {
                 Ok(())
             }
             Device::Gpu(gpu) => {
-                let grid = grid(self.c, self.n * self.h * self.w, 1);
-                gpu.launch(&BACKWARD_INPUT, &[dy, weight, dx], &self.params(), grid)
+                let kernel = if self.stride == 1 { &BACKWARD_INPUT } else { &BACKWARD_INPUT_STRIDED };
+                let (window, patch) = (self.kh * self.kw, self.patch());
+                let (n_k, n_m) = (self.o * window, self.c);
+                let packing = Packing { n_k, n_m, inner: window, outer_step: patch, inner_step: 1, m_step: window };
+                let weight = packing.of(&gpu, weight)?;
+                let grid = grid(self.c, self.n * self.h * self.w.div_ceil(TILE), 1);
+                gpu.launch(kernel, &[&weight, dy, dx], &self.params(), grid)
             }
         }
     }
@@ -151,7 +173,11 @@ impl Sizes {
         let n_slices = image_rows.div_ceil(rows_per_slice);
         let mut params = self.params().to_vec();
         params.push(rows_per_slice as u32);
-        let grid = grid(self.o, self.patch(), n_slices);
+        let grid = grid(self.o, self.patch().div_ceil(TILE), n_slices);
+        let pixels = self.p * self.q;
+        let (n_k, n_m) = (self.n * pixels, self.o);
+        let packing = Packing { n_k, n_m, inner: pixels, outer_step: n_m * pixels, inner_step: 1, m_step: pixels };
+        let dy = &packing.of(gpu, dy)?;
         if n_slices == 1 {
             return gpu.launch(&BACKWARD_WEIGHT, &[dy, x, dw], &params, grid);
         }
@@ -161,8 +187,8 @@ impl Sizes {
     }
 }
 
-fn grid(rows: usize, columns: usize, z: usize) -> Grid {
-    Grid::Invocations3 { x: columns.div_ceil(TILE), y: rows.div_ceil(TILE), z }
+fn grid(rows: usize, column_groups: usize, z: usize) -> Grid {
+    Grid::Invocations3 { x: column_groups, y: rows.div_ceil(TILE), z }
 }
 
 struct Conv2dBackward {
@@ -201,8 +227,8 @@ fn case<const STRIDE: usize, const PADDING: usize>(name: &'static str, x: [usize
 pub static OP: Op = Op {
     name: "conv2d",
     formula: "y[n,o,p,q] = b[o] + Σ_{c,i,j} w[o,c,i,j] · x[n,c,p·s+i−pad,q·s+j−pad]",
-    shaders: &["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "gemm_8x8", "channel_sum"],
-    kernels: &[&FORWARD, &BACKWARD_INPUT, &BACKWARD_WEIGHT],
+    shaders: &["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "gemm_8x8", "pack", "channel_sum"],
+    kernels: &[&FORWARD, &FORWARD_STRIDED, &BACKWARD_INPUT, &BACKWARD_INPUT_STRIDED, &BACKWARD_WEIGHT],
     gradient: true,
     cases: || {
         vec![
