@@ -142,13 +142,22 @@ impl Network {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let file =
             SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("no safetensors file: {e}")))?;
-        for (name, _, _) in self.parameters.to_host()? {
+        let host = self.parameters.to_host()?;
+        let mut new_values = Vec::new();
+        for (name, shape, _) in &host {
             let view = file.tensor(name).map_err(|_| Error::file(path, format!("the tensor '{name}' is missing")))?;
             if view.dtype() != Dtype::F32 {
                 return Err(Error::file(path, format!("'{name}' holds {:?}, not F32", view.dtype())));
             }
-            let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
-            self.parameters.set(name, view.shape(), &values).map_err(|e| Error::file(path, e.to_string()))?;
+            if *view.shape() != **shape {
+                let message = format!("'{name}' has shape {:?} in the file and {shape} in the model", view.shape());
+                return Err(Error::file(path, message));
+            }
+            new_values.push(bytemuck::pod_collect_to_vec::<u8, f32>(view.data()));
+        }
+        // Only a file that fits in every part changes the network.
+        for ((name, shape, _), values) in host.iter().zip(new_values) {
+            self.parameters.set(name, shape, &values)?;
         }
         Ok(())
     }

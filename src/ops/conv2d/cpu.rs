@@ -10,18 +10,26 @@ use std::cell::RefCell;
 /// Pieces that a weight gradient is summed in, at most.
 const MAX_PIECES: usize = 8;
 
-thread_local! {
-    /// The patches of one image; kept, because a fresh one of this size would cost a page fault per 4 KiB.
-    static PATCHES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+/// Floats that are copied at once. Copies overrun the end of a row by less than this; the next row covers that.
+const BLOCK: usize = 16;
+
+/// What a thread needs to work on one image; kept, because fresh memory of this size costs a page fault per 4 KiB.
+#[derive(Default)]
+struct Scratch {
+    /// (CKK, PQ), and a block more.
+    patches: Vec<f32>,
+    /// (C, H + 2·padding, W + 2·padding), and a block more.
+    padded: Vec<f32>,
 }
 
-fn with_patches<R>(sizes: &Sizes, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    PATCHES.with_borrow_mut(|patches| {
-        let n = sizes.patch() * sizes.p * sizes.q;
-        if patches.len() < n {
-            patches.resize(n, 0.0);
-        }
-        f(&mut patches[..n])
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn with_scratch<R>(sizes: &Sizes, f: impl FnOnce(&mut Scratch) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.patches.resize(sizes.patch() * sizes.p * sizes.q + BLOCK, 0.0);
+        f(scratch)
     })
 }
 
@@ -35,9 +43,9 @@ pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y
                 plane.fill(b);
             }
         }
-        with_patches(sizes, |patches| {
-            gather(sizes, x, patches);
-            let patches = Matrix { data: patches, row: pq, column: 1 };
+        with_scratch(sizes, |scratch| {
+            gather(sizes, x, scratch);
+            let patches = Matrix { data: &scratch.patches, row: pq, column: 1 };
             gemm_rows(sizes.o, patch, pq, weight, patches, y, bias.is_some());
         });
     });
@@ -48,7 +56,7 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], dx: &mut [f32])
     let (patch, pq) = (sizes.patch(), sizes.p * sizes.q);
     let weight = Matrix { data: weight, row: 1, column: patch };
     dx.par_chunks_exact_mut(sizes.c * sizes.h * sizes.w).zip(dy.par_chunks_exact(sizes.o * pq)).for_each(|(dx, dy)| {
-        with_patches(sizes, |patches| {
+        with_scratch(sizes, |Scratch { patches, .. }| {
             let dy = Matrix { data: dy, row: pq, column: 1 };
             gemm_rows(patch, sizes.o, pq, weight, dy, patches, false);
             dx.fill(0.0);
@@ -69,10 +77,10 @@ pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], dw: &mut [f32]) {
             for (i, (dy, x)) in
                 dy.chunks_exact(sizes.o * pq).zip(x.chunks_exact(sizes.c * sizes.h * sizes.w)).enumerate()
             {
-                with_patches(sizes, |patches| {
-                    gather(sizes, x, patches);
+                with_scratch(sizes, |scratch| {
+                    gather(sizes, x, scratch);
                     let dy = Matrix { data: dy, row: pq, column: 1 };
-                    let patches = Matrix { data: patches, row: 1, column: pq };
+                    let patches = Matrix { data: &scratch.patches, row: 1, column: pq };
                     gemm_rows(sizes.o, pq, patch, dy, patches, &mut sum, i > 0);
                 });
             }
@@ -117,23 +125,41 @@ fn for_patch_rows(sizes: &Sizes, mut f: impl FnMut(usize, Option<usize>, usize, 
 }
 
 /// patches[(c, i, j), (p, q)] = x[c, p·stride + i − padding, q·stride + j − padding]
-fn gather(sizes: &Sizes, x: &[f32], patches: &mut [f32]) {
-    let Sizes { q, stride, padding, .. } = *sizes;
-    for_patch_rows(sizes, |at, row, j, columns| {
-        let out = &mut patches[at..at + q];
-        let Some(row) = row.filter(|_| !columns.is_empty()) else { return out.fill(0.0) };
-        out[..columns.start].fill(0.0);
-        out[columns.end..].fill(0.0);
-        let from = row + columns.start * stride + j - padding;
-        let out = &mut out[columns];
-        if stride == 1 {
-            out.copy_from_slice(&x[from..from + out.len()]);
-        } else {
-            for (out, x) in out.iter_mut().zip(x[from..].iter().step_by(stride)) {
-                *out = *x;
+fn gather(sizes: &Sizes, x: &[f32], Scratch { patches, padded }: &mut Scratch) {
+    let Sizes { c, h, w, kh, kw, p, q, stride, padding, .. } = *sizes;
+    let (padded_h, padded_w) = (h + 2 * padding, w + 2 * padding);
+    padded.clear();
+    padded.resize(c * padded_h * padded_w + BLOCK, 0.0);
+    for (row, x) in x.chunks_exact(w).enumerate() {
+        let at = ((row / h) * padded_h + row % h + padding) * padded_w + padding;
+        padded[at..at + w].copy_from_slice(x);
+    }
+    let mut to = 0;
+    for channel in 0..c {
+        for i in 0..kh {
+            for j in 0..kw {
+                for out_row in 0..p {
+                    let from = (channel * padded_h + out_row * stride + i) * padded_w + j;
+                    if stride == 1 {
+                        copy_row(&padded[from..], &mut patches[to..], q);
+                    } else {
+                        for (patch, x) in patches[to..to + q].iter_mut().zip(padded[from..].iter().step_by(stride)) {
+                            *patch = *x;
+                        }
+                    }
+                    to += q;
+                }
             }
         }
-    });
+    }
+}
+
+/// Copies at least `n` floats, in whole blocks: far cheaper than the exact copy of a short row.
+fn copy_row(from: &[f32], to: &mut [f32], n: usize) {
+    for at in (0..n).step_by(BLOCK) {
+        let block: [f32; BLOCK] = from[at..at + BLOCK].try_into().expect("bug: a block of another length");
+        to[at..at + BLOCK].copy_from_slice(&block);
+    }
 }
 
 /// dx[c, p·stride + i − padding, q·stride + j − padding] += patches[(c, i, j), (p, q)]
