@@ -14,7 +14,7 @@ pub enum Purpose {
     Init = 1,
     /// The order of training samples; the counter is the epoch, counted over the whole run.
     Shuffle = 2,
-    /// Crops and flips; the counter is the batch, counted over the whole run.
+    /// Crops and flips; the counter is epoch · 2³² + batch.
     Augment = 3,
     /// The order of classes in a task stream.
     ClassOrder = 4,

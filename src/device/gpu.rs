@@ -194,9 +194,11 @@ impl Gpu {
         let mut state = self.state.lock();
         let recycled = if for_upload {
             let pending = state.recorder.submission();
-            state.free_uploads.take_if(class, |buffer| buffer.last_use.load(Relaxed) != pending)
+            state
+                .free_uploads
+                .take_smallest(class, |buffer| (buffer.last_use.load(Relaxed) != pending).then_some(buffer.id))
         } else {
-            state.free.take(class)
+            state.free.take_smallest(class, |buffer| Some(buffer.id))
         };
         let buffer = match recycled {
             Some(buffer) => buffer,

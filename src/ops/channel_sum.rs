@@ -2,7 +2,7 @@
 //! Twin: `shaders/channel_sum.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
-use super::threads::for_rows;
+use super::threads::{for_rows, sum_f64};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
@@ -53,7 +53,7 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             let x = x.cpu();
             let images: Vec<Vec<f64>> = x
                 .par_chunks_exact(channels * inner)
-                .map(|image| image.chunks_exact(inner).map(|plane| plane.iter().map(|&x| f64::from(x)).sum()).collect())
+                .map(|image| image.chunks_exact(inner).map(sum_f64).collect())
                 .collect();
             for (c, y) in y.cpu_mut().iter_mut().enumerate() {
                 *y = images.iter().map(|sums| sums[c]).sum::<f64>() as f32;

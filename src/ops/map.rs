@@ -6,13 +6,16 @@ use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
+/// dx from dy, x, y, for a piece of all.
+type PieceGradient = fn(&[f32], &[f32], &[f32], &mut [f32]);
+
 /// An elementwise op.
 pub struct Map {
     pub name: &'static str,
     /// y from x, for a piece of both.
     pub f: fn(&[f32], &mut [f32]),
     /// dx from dy, x, y, for a piece of all.
-    pub df: fn(&[f32], &[f32], &[f32], &mut [f32]),
+    pub df: PieceGradient,
     pub forward: &'static Kernel,
     pub backward: &'static Kernel,
 }

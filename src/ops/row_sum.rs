@@ -1,7 +1,7 @@
 //! Sums and means of each row of a matrix. Twin: `shaders/row_sum.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
-use super::threads::for_rows;
+use super::threads::{for_rows, sum_f64};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
@@ -51,7 +51,7 @@ pub fn row_sum_into(x: &Array, factor: f32, y: &Array) -> Result<()> {
         Device::Cpu(_) => {
             let x = x.cpu();
             for (y, row) in y.cpu_mut().iter_mut().zip(x.chunks_exact(n_columns)) {
-                *y = (f64::from(factor) * row.iter().map(|&x| f64::from(x)).sum::<f64>()) as f32;
+                *y = (f64::from(factor) * sum_f64(row)) as f32;
             }
             Ok(())
         }

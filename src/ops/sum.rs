@@ -1,10 +1,11 @@
 //! Sums and means over everything. Twin: `shaders/sum.wgsl`.
 
 use super::case::{Case, Fill, Input, Op, Tolerance};
-use super::threads::sum_f64;
+use super::threads::{CHUNK, sum_f64};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
+use rayon::prelude::*;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/sum.wgsl")];
 static PARTIAL: Kernel = Kernel {
@@ -59,8 +60,8 @@ pub fn sum_into(x: &Array, factor: f32, y: &Array) -> Result<()> {
     let n = x.n_elements();
     match x.device() {
         Device::Cpu(_) => {
-            let x = x.cpu();
-            y.cpu_mut()[0] = (f64::from(factor) * sum_f64(n, |i| f64::from(x[i]))) as f32;
+            let pieces: Vec<f64> = x.cpu().par_chunks(CHUNK).map(sum_f64).collect();
+            y.cpu_mut()[0] = (f64::from(factor) * pieces.iter().sum::<f64>()) as f32;
         }
         Device::Gpu(gpu) => {
             let finish = |x: &Array| {

@@ -15,11 +15,15 @@ pub fn for_rows(data: &mut [f32], row: usize, f: impl Fn(usize, &mut [f32]) + Sy
     data.par_chunks_mut(rows_per_piece * row).enumerate().for_each(|(piece, rows)| f(piece * rows_per_piece, rows));
 }
 
-/// Σ f(element) in f64: pieces of fixed size, added in order.
-pub fn sum_f64(n: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
-    let pieces: Vec<f64> = (0..n.div_ceil(CHUNK))
-        .into_par_iter()
-        .map(|piece| (piece * CHUNK..((piece + 1) * CHUNK).min(n)).map(&f).sum())
-        .collect();
-    pieces.iter().sum()
+/// Σ x in f64, in eight lanes that are added at the end: one lane alone would wait for each addition.
+pub fn sum_f64(x: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    let chunks = x.chunks_exact(8);
+    let rest: f64 = chunks.remainder().iter().map(|&x| f64::from(x)).sum();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(x);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
 }

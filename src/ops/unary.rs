@@ -158,7 +158,7 @@ pub static LOG: Op = Op {
     kernels: &[&LOG_FORWARD, &LOG_BACKWARD],
     gradient: true,
     cases: || {
-        let values: &[f32] = &[1e-30, 1e-3, 1.0, 2.718_281_8, 20.0, 100.0, 1e4, 1e30];
+        let values: &[f32] = &[1e-30, 1e-3, 1.0, std::f32::consts::E, 20.0, 100.0, 1e4, 1e30];
         vec![
             Case::new("positive", vec![Input::new([5, 13], Fill::Uniform(0.7, 4.0))], |x| x[0].log())
                 .tolerance(Tolerance::Exponential),
