@@ -1,0 +1,229 @@
+//! The house stands: no module looks upwards, files stay readable, and the tables agree with the files and the README.
+
+use engram::{continual, ops};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Modules by floor, bottom up. A module uses only what lies on lower floors; those of one floor do not see each other,
+/// except in the cellar.
+const FLOORS: &[&[&str]] = &[
+    &["error", "shape", "rng"],
+    &["device"],
+    &["tensor"],
+    &["ops"],
+    &["nn"],
+    &["optim"],
+    &["models", "data"],
+    &["distill"],
+    &["continual"],
+    &["experiment"],
+    &["report"],
+    &["cli"],
+];
+
+/// Names that `src/lib.rs` hands on.
+const EXPORTS: &[(&str, &str)] = &[("Device", "device"), ("Error", "error"), ("Result", "error"), ("Tensor", "tensor")];
+
+const MAX_LINES: usize = 500;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The module of a source file: `src/ops/conv2d/cpu.rs` belongs to `ops`. None for the library's and program's roots.
+fn module_of(path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    let module = first.trim_end_matches(".rs");
+    (!["lib", "main"].contains(&module)).then(|| module.to_string())
+}
+
+/// The modules that a file names by `crate::`, with their line numbers, tests and comments included or not as they are
+/// code or not.
+fn uses(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap()).collect();
+    for (i, line) in code.iter().enumerate() {
+        for (at, _) in line.match_indices("crate::") {
+            let rest = code[i..].join("\n").split_off(at + "crate::".len());
+            let names = match rest.strip_prefix('{') {
+                Some(group) => top_level_names(group),
+                None => vec![first_name(&rest)],
+            };
+            found.extend(names.into_iter().map(|name| (i + 1, name)));
+        }
+    }
+    for (_, name) in &mut found {
+        if let Some((_, module)) = EXPORTS.iter().find(|(export, _)| export == name) {
+            *name = module.to_string();
+        }
+    }
+    found
+}
+
+fn first_name(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// The first names of the items of `a::{b, c}, d}`: a and d.
+fn top_level_names(group: &str) -> Vec<String> {
+    let (mut depth, mut item, mut items) = (0, String::new(), Vec::new());
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => items.push(std::mem::take(&mut item)),
+            _ => item.push(c),
+        }
+    }
+    items.push(item);
+    items.iter().map(|item| first_name(item.trim())).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn the_reader_of_paths_works() {
+    let names = |text| uses(text).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+    assert_eq!(names("use crate::device::{self, Array};"), ["device"]);
+    assert_eq!(names("use crate::{Device, ops::{a, b}, rng::Rng};"), ["device", "ops", "rng"]);
+    assert_eq!(names("use crate::{\n    nn::Output,\n    Tensor,\n};"), ["nn", "tensor"]);
+    assert_eq!(names("let x = crate::report::table(); // crate::cli"), ["report"]);
+    assert_eq!(names("//! [`crate::cli`]"), [] as [&str; 0]);
+}
+
+#[test]
+fn no_arrow_points_upwards() {
+    let (mut complaints, mut n_arrows) = (Vec::new(), 0);
+    for path in files(&root().join("src"), "rs") {
+        let Some(module) = module_of(&path) else { continue };
+        let own = floor(&module).unwrap_or_else(|| panic!("'{module}' has no floor: {}", path.display()));
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (line, used) in uses(&text) {
+            let Some(theirs) = floor(&used) else {
+                complaints.push(format!("{}:{line}: '{used}' has no floor", path.display()));
+                continue;
+            };
+            n_arrows += 1;
+            if theirs > own || (theirs == own && used != module && own > 0) {
+                complaints.push(format!("{}:{line}: '{module}' uses '{used}'", path.display()));
+            }
+        }
+        // `super` in a folder's mod.rs is the crate itself: another way upwards.
+        if path.file_name().is_some_and(|name| name == "mod.rs") && path.parent().unwrap().ends_with(&module) {
+            for other in FLOORS.concat().into_iter().filter(|other| text.contains(&format!("super::{other}"))) {
+                if !text.contains(&format!("mod {other};")) {
+                    complaints.push(format!("{}: write crate::{other} for super::{other}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(n_arrows > 100, "only {n_arrows} uses were found");
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    for (folder, extension) in [("src", "rs"), ("shaders", "wgsl")] {
+        for path in files(&root().join(folder), extension) {
+            let n_lines = std::fs::read_to_string(&path).unwrap().lines().count();
+            assert!(n_lines <= MAX_LINES, "{} has {n_lines} lines, more than {MAX_LINES}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_op_table_names_its_shaders() {
+    let read = |name: &str| {
+        let path = root().join("shaders").join(format!("{name}.wgsl"));
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let mut names = BTreeSet::new();
+    for op in ops::ALL {
+        assert!(names.insert(op.name), "two ops are called {}", op.name);
+        let mut texts: Vec<String> = op.shaders.iter().map(|name| read(name)).collect();
+        texts.push(read("prelude"));
+        for kernel in op.kernels {
+            for part in kernel.source {
+                let named = texts.iter().any(|text| text == part);
+                let first = part.lines().next().unwrap_or("");
+                assert!(named, "{}: the row does not name a file of kernel {}: '{first}'", op.name, kernel.name);
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------- the tables of the README
+
+fn ops_table() -> String {
+    let mut text = String::from("| op | formula | gradient | shaders |\n|---|---|---|---|\n");
+    for op in ops::ALL {
+        let gradient = if op.gradient { "yes" } else { "no" };
+        let shaders: Vec<String> = op.shaders.iter().map(|name| format!("[{name}](shaders/{name}.wgsl)")).collect();
+        let _ = writeln!(text, "| `{}` | {} | {gradient} | {} |", op.name, cell(op.formula), shaders.join(", "));
+    }
+    text
+}
+
+fn methods_table() -> String {
+    let mut text = String::from("| method | what it does | paper |\n|---|---|---|\n");
+    for method in continual::ALL {
+        let _ = writeln!(text, "| `{}` | {} | {} |", method.name, cell(method.summary), cell(method.paper));
+    }
+    text
+}
+
+/// A bar would end the cell, and stars and underscores would set type.
+fn cell(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if "|*_<>`".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// The tables of the README are those of the code. `ENGRAM_WRITE_README=1 cargo test --test architecture` renews them.
+#[test]
+fn the_readme_shows_the_tables_of_the_code() {
+    let path = root().join("README.md");
+    let Ok(mut readme) = std::fs::read_to_string(&path) else { return };
+    let write = std::env::var_os("ENGRAM_WRITE_README").is_some();
+    for (name, table) in [("ops", ops_table()), ("methods", methods_table())] {
+        let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
+        let places = readme.find(&begin).zip(readme.find(&end));
+        let Some((from, to)) = places.map(|(from, to)| (from + begin.len(), to)).filter(|(from, to)| from <= to) else {
+            panic!("README.md has no place for the table: the lines {begin} and {end}");
+        };
+        let wanted = format!("\n\n{table}\n");
+        if write {
+            readme.replace_range(from..to, &wanted);
+        } else {
+            let advice = "run ENGRAM_WRITE_README=1 cargo test --release --test architecture";
+            assert_eq!(readme[from..to], wanted, "the table '{name}' of README.md is out of date: {advice}");
+        }
+    }
+    if write {
+        std::fs::write(&path, readme).unwrap();
+    }
+}
