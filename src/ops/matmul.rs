@@ -1,6 +1,7 @@
 //! Matrix product with transposition flags. Twin: `shaders/matmul.wgsl` on `shaders/gemm_8x8.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
+use super::gemm::{Matrix, gemm_rows};
 use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -145,53 +146,6 @@ impl Packing {
         let params = [n_k, n_m, inner, outer_step, inner_step, m_step].map(|size| size as u32);
         gpu.launch(&PACK, &[origin, &packed], &params, Grid::Invocations(n_k * width))?;
         Ok(packed)
-    }
-}
-
-/// A matrix in a slice: steps from row to row and from column to column.
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    pub data: &'a [f32],
-    pub row: usize,
-    pub column: usize,
-}
-
-impl Matrix<'_> {
-    fn covers(&self, rows: usize, columns: usize) -> bool {
-        (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
-    }
-}
-
-/// y (m, n), row-major: y ← a · b, or y ← y + a · b if `accumulate`. Runs on the calling thread.
-pub fn gemm_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
-    assert!(
-        m > 0 && k > 0 && n > 0 && a.covers(m, k) && b.covers(k, n) && y.len() >= m * n,
-        "bug: a matrix is too short"
-    );
-    // SAFETY: the assertion above bounds every index that the strides can form in a, b and y, and y is borrowed mutably,
-    // so it overlaps neither.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            n as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a.column as isize,
-            a.row as isize,
-            b.data.as_ptr(),
-            b.column as isize,
-            b.row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }
 

@@ -81,6 +81,9 @@ fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
     let Sizes { h, w, p, q, size, stride, .. } = sizes;
     y.par_chunks_exact_mut(p * q).zip(argmax.par_chunks_exact_mut(p * q)).zip(x.par_chunks_exact(h * w)).for_each(
         |((y, argmax), x)| {
+            if size == 2 && stride == 2 {
+                return pool_pairs(w, q, x, y, argmax);
+            }
             for row in 0..p {
                 for column in 0..q {
                     let corner = row * stride * w + column * stride;
@@ -99,6 +102,22 @@ fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
             }
         },
     );
+}
+
+/// One plane with windows of 2 × 2 that touch: the common case, without index arithmetic per pixel.
+fn pool_pairs(w: usize, q: usize, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
+    let outputs = y.chunks_exact_mut(q).zip(argmax.chunks_exact_mut(q));
+    for (i, ((y, argmax), rows)) in outputs.zip(x.chunks_exact(2 * w)).enumerate() {
+        let (upper, lower) = rows.split_at(w);
+        let windows = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+        for (column, ((y, argmax), (upper, lower))) in y.iter_mut().zip(argmax).zip(windows).enumerate() {
+            let (best, at) = if upper[1] > upper[0] { (upper[1], 1) } else { (upper[0], 0) };
+            let (best, at) = if lower[0] > best { (lower[0], w) } else { (best, at) };
+            let (best, at) = if lower[1] > best { (lower[1], w + 1) } else { (best, at) };
+            *y = best;
+            *argmax = f32::from_bits((2 * i * w + 2 * column + at) as u32);
+        }
+    }
 }
 
 struct MaxPoolBackward {

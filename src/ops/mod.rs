@@ -13,6 +13,7 @@ mod check;
 mod conv2d;
 mod cross_entropy;
 mod gather_rows;
+mod gemm;
 mod global_avg_pool;
 mod herding;
 mod image_batch;

@@ -3,7 +3,7 @@
 //! Images are independent, so threads take images; sums over images run in pieces of fixed size.
 
 use super::Sizes;
-use crate::ops::matmul::{Matrix, gemm_rows};
+use crate::ops::gemm::{Matrix, gemm_rows};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -20,6 +20,8 @@ struct Scratch {
     patches: Vec<f32>,
     /// (C, H + 2·padding, W + 2·padding), and a block more.
     padded: Vec<f32>,
+    /// (O, P, Q filled up to whole blocks).
+    rows: Vec<f32>,
 }
 
 thread_local! {
@@ -28,7 +30,8 @@ thread_local! {
 
 fn with_scratch<R>(sizes: &Sizes, f: impl FnOnce(&mut Scratch) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.patches.resize(sizes.patch() * sizes.p * sizes.q + BLOCK, 0.0);
+        let n = sizes.patch() * sizes.p * sizes.q + BLOCK;
+        scratch.patches.resize(n.max(scratch.patches.len()), 0.0);
         f(scratch)
     })
 }
@@ -52,72 +55,77 @@ pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y
 }
 
 /// dx[n] = the patches' places added up of wᵀ (CKK, O) · dy[n] (O, PQ)
+///
+/// Rows of dy are filled up with zeros to whole blocks, so that patches are added up in whole blocks too.
 pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
-    let (patch, pq) = (sizes.patch(), sizes.p * sizes.q);
+    let Sizes { c, h, w, o, p, q, padding, .. } = *sizes;
+    let (patch, row) = (sizes.patch(), q.next_multiple_of(BLOCK));
     let weight = Matrix { data: weight, row: 1, column: patch };
-    dx.par_chunks_exact_mut(sizes.c * sizes.h * sizes.w).zip(dy.par_chunks_exact(sizes.o * pq)).for_each(|(dx, dy)| {
-        with_scratch(sizes, |Scratch { patches, .. }| {
-            let dy = Matrix { data: dy, row: pq, column: 1 };
-            gemm_rows(patch, sizes.o, pq, weight, dy, patches, false);
-            dx.fill(0.0);
-            scatter_add(sizes, patches, dx);
+    let padded_w = w + 2 * padding;
+    dx.par_chunks_exact_mut(c * h * w).zip(dy.par_chunks_exact(o * p * q)).for_each(|(dx, dy)| {
+        SCRATCH.with_borrow_mut(|Scratch { patches, padded, rows }| {
+            rows.clear();
+            rows.resize(o * p * row, 0.0);
+            for (to, from) in rows.chunks_exact_mut(row).zip(dy.chunks_exact(q)) {
+                to[..q].copy_from_slice(from);
+            }
+            patches.resize((patch * p * row).max(patches.len()), 0.0);
+            let dy = Matrix { data: rows, row: p * row, column: 1 };
+            gemm_rows(patch, o, p * row, weight, dy, patches, false);
+
+            padded.clear();
+            padded.resize(c * (h + 2 * padding) * padded_w + row * sizes.stride, 0.0);
+            scatter_add(sizes, row, patches, padded);
+            for (i, dx) in dx.chunks_exact_mut(w).enumerate() {
+                let at = ((i / h) * (h + 2 * padding) + i % h + padding) * padded_w + padding;
+                dx.copy_from_slice(&padded[at..at + w]);
+            }
         });
     });
 }
 
-/// dw (O, CKK) = Σ_n dy[n] (O, PQ) · patches[n]ᵀ (PQ, CKK)
+/// dwᵀ (CKK, O) = Σ_n patches[n] (CKK, PQ) · dy[n]ᵀ (PQ, O): transposed, because the product wants rows of its second factor
+/// in one piece, and dy is much smaller than the patches.
 pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], dw: &mut [f32]) {
-    let (patch, pq) = (sizes.patch(), sizes.p * sizes.q);
+    let (patch, pq, o) = (sizes.patch(), sizes.p * sizes.q, sizes.o);
     let images = sizes.n.div_ceil(MAX_PIECES);
     let pieces: Vec<Vec<f32>> = dy
-        .par_chunks(images * sizes.o * pq)
+        .par_chunks(images * o * pq)
         .zip(x.par_chunks(images * sizes.c * sizes.h * sizes.w))
         .map(|(dy, x)| {
-            let mut sum = vec![0.0; dw_len(sizes)];
-            for (i, (dy, x)) in
-                dy.chunks_exact(sizes.o * pq).zip(x.chunks_exact(sizes.c * sizes.h * sizes.w)).enumerate()
-            {
+            let mut sum = vec![0.0; patch * o];
+            let mut transposed = vec![0.0; pq * o];
+            for (dy, x) in dy.chunks_exact(o * pq).zip(x.chunks_exact(sizes.c * sizes.h * sizes.w)) {
                 with_scratch(sizes, |scratch| {
                     gather(sizes, x, scratch);
-                    let dy = Matrix { data: dy, row: pq, column: 1 };
-                    let patches = Matrix { data: &scratch.patches, row: 1, column: pq };
-                    gemm_rows(sizes.o, pq, patch, dy, patches, &mut sum, i > 0);
+                    transpose(dy, pq, &mut transposed);
+                    let patches = Matrix { data: &scratch.patches, row: pq, column: 1 };
+                    let dy = Matrix { data: &transposed, row: o, column: 1 };
+                    gemm_rows(patch, pq, o, patches, dy, &mut sum, true);
                 });
             }
             sum
         })
         .collect();
-    dw.copy_from_slice(&pieces[0]);
-    for piece in &pieces[1..] {
-        for (dw, piece) in dw.iter_mut().zip(piece) {
-            *dw += piece;
+    let (first, rest) = pieces.split_first().expect("bug: a batch without images");
+    let mut total = first.clone();
+    for piece in rest {
+        for (total, piece) in total.iter_mut().zip(piece) {
+            *total += piece;
         }
     }
+    transpose(&total, o, dw);
 }
 
-fn dw_len(sizes: &Sizes) -> usize {
-    sizes.o * sizes.patch()
-}
-
-/// The output columns q for which q·stride + j − padding lies inside a row of `w` pixels.
-fn inside(sizes: &Sizes, j: usize) -> std::ops::Range<usize> {
-    let first = sizes.padding.saturating_sub(j).div_ceil(sizes.stride);
-    let end = (sizes.w + sizes.padding).saturating_sub(j).div_ceil(sizes.stride);
-    first.min(sizes.q)..end.clamp(first.min(sizes.q), sizes.q)
-}
-
-/// Calls `f(rows of the patch matrix, row of the image, columns inside)` for each kernel position and output row; the row
-/// of the image is `None` where it lies outside.
-fn for_patch_rows(sizes: &Sizes, mut f: impl FnMut(usize, Option<usize>, usize, std::ops::Range<usize>)) {
-    let Sizes { c, h, w, kh, kw, p, q, stride, padding, .. } = *sizes;
-    for channel in 0..c {
-        for i in 0..kh {
-            for j in 0..kw {
-                let patch_row = (channel * kh + i) * kw + j;
-                let columns = inside(sizes, j);
-                for out_row in 0..p {
-                    let y = (out_row * stride + i).checked_sub(padding).filter(|&y| y < h);
-                    f((patch_row * p + out_row) * q, y.map(|y| (channel * h + y) * w), j, columns.clone());
+/// to (columns, rows) = fromᵀ, where from is (rows, columns); in blocks, so that neither side strays through memory.
+fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    let rows = from.len() / columns;
+    for i0 in (0..rows).step_by(BLOCK) {
+        for j0 in (0..columns).step_by(BLOCK) {
+            for j in j0..(j0 + BLOCK).min(columns) {
+                let to = &mut to[j * rows + i0..j * rows + (i0 + BLOCK).min(rows)];
+                for (to, from) in to.iter_mut().zip(from[i0 * columns + j..].iter().step_by(columns)) {
+                    *to = *from;
                 }
             }
         }
@@ -125,7 +133,7 @@ fn for_patch_rows(sizes: &Sizes, mut f: impl FnMut(usize, Option<usize>, usize, 
 }
 
 /// patches[(c, i, j), (p, q)] = x[c, p·stride + i − padding, q·stride + j − padding]
-fn gather(sizes: &Sizes, x: &[f32], Scratch { patches, padded }: &mut Scratch) {
+fn gather(sizes: &Sizes, x: &[f32], Scratch { patches, padded, .. }: &mut Scratch) {
     let Sizes { c, h, w, kh, kw, p, q, stride, padding, .. } = *sizes;
     let (padded_h, padded_w) = (h + 2 * padding, w + 2 * padding);
     padded.clear();
@@ -162,21 +170,29 @@ fn copy_row(from: &[f32], to: &mut [f32], n: usize) {
     }
 }
 
-/// dx[c, p·stride + i − padding, q·stride + j − padding] += patches[(c, i, j), (p, q)]
-fn scatter_add(sizes: &Sizes, patches: &[f32], dx: &mut [f32]) {
-    let Sizes { stride, padding, .. } = *sizes;
-    for_patch_rows(sizes, |at, row, j, columns| {
-        let Some(row) = row.filter(|_| !columns.is_empty()) else { return };
-        let to = row + columns.start * stride + j - padding;
-        let patch = &patches[at + columns.start..at + columns.end];
-        if stride == 1 {
-            for (dx, patch) in dx[to..to + patch.len()].iter_mut().zip(patch) {
-                *dx += patch;
-            }
-        } else {
-            for (dx, patch) in dx[to..].iter_mut().step_by(stride).zip(patch) {
-                *dx += patch;
+/// padded[c, p·stride + i, q·stride + j] += patches[(c, i, j), (p, q)], where rows of the patches are `row` long
+fn scatter_add(sizes: &Sizes, row: usize, patches: &[f32], padded: &mut [f32]) {
+    let Sizes { c, h, w, kh, kw, p, q, stride, padding, .. } = *sizes;
+    let mut rows = patches.chunks_exact(row);
+    for channel in 0..c {
+        for i in 0..kh {
+            for j in 0..kw {
+                for out_row in 0..p {
+                    let at = (channel * (h + 2 * padding) + out_row * stride + i) * (w + 2 * padding) + j;
+                    let patch = rows.next().expect("bug: too few patches");
+                    if stride == 1 {
+                        for (to, from) in padded[at..at + row].chunks_exact_mut(BLOCK).zip(patch.chunks_exact(BLOCK)) {
+                            for lane in 0..BLOCK {
+                                to[lane] += from[lane];
+                            }
+                        }
+                    } else {
+                        for (to, from) in padded[at..].iter_mut().step_by(stride).zip(&patch[..q]) {
+                            *to += from;
+                        }
+                    }
+                }
             }
         }
-    });
+    }
 }

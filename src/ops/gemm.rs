@@ -1,0 +1,257 @@
+//! The matrix product of the CPU, on the calling thread.
+//!
+//! Where the processor has AVX-512 two register-tiled kernels of our own do the work: operands are read where they lie, and
+//! every element of the result is added up in the same order wherever it stands, so a sample's result does not depend on
+//! the batch around it. Elsewhere, and for the one layout that neither kernel reads well, the `gemm` crate does it.
+
+/// A matrix in a slice: steps from row to row and from column to column.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub row: usize,
+    pub column: usize,
+}
+
+impl Matrix<'_> {
+    fn covers(&self, rows: usize, columns: usize) -> bool {
+        (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// y (m, n), row-major: y ← a · b, or y ← y + a · b if `accumulate`. Shapes: a (m, k), b (k, n).
+pub fn gemm_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
+    let fits = m > 0 && k > 0 && n > 0 && a.covers(m, k) && b.covers(k, n) && y.len() >= m * n;
+    assert!(fits, "bug: a matrix of a product is too short");
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        if b.column == 1 {
+            // SAFETY: the processor has AVX-512, and the assertion bounds every index the kernel forms.
+            return unsafe { avx512::multiply_rows(m, k, n, a, b, y, accumulate) };
+        }
+        if b.row == 1 && a.column == 1 {
+            // SAFETY: as above.
+            return unsafe { avx512::multiply_dots(m, k, n, a, b, y, accumulate) };
+        }
+    }
+    // SAFETY: the assertion bounds every index that the strides can form in a, b and y, and y is borrowed mutably, so it
+    // overlaps neither.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            y.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::Matrix;
+    use std::arch::x86_64::*;
+
+    /// Floats in a register.
+    const LANES: usize = 16;
+    /// Rows and registers of columns of the tile of `multiply_rows`: 24 accumulators of the 32 registers.
+    const ROWS: usize = 8;
+    const COLUMNS: usize = 3;
+    /// Rows of b that a tile goes through at a time: they stay in the first cache for all rows of a.
+    const DEPTH: usize = 256;
+    /// Rows and columns of the tile of `multiply_dots`.
+    const DOT_ROWS: usize = 4;
+    const DOT_COLUMNS: usize = 4;
+
+    /// The lanes below `n`.
+    fn mask(n: usize) -> __mmask16 {
+        if n >= LANES { !0 } else { (1 << n) - 1 }
+    }
+
+    /// For b with rows that lie in one piece: a tile of y is the sum over k of a column of a times a row of b.
+    ///
+    /// # Safety
+    /// AVX-512 must be there, and all indices inside the matrices' sizes must lie inside their slices.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn multiply_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
+        // Tiles of equal width, as far as whole registers allow.
+        let step = n.div_ceil(n.div_ceil(COLUMNS * LANES)).next_multiple_of(LANES);
+        for column in (0..n).step_by(step) {
+            let width = (n - column).min(step);
+            for first in (0..k).step_by(DEPTH) {
+                for row in (0..m).step_by(ROWS) {
+                    // SAFETY: row, first and column lie inside the matrices, and so does the tile.
+                    unsafe {
+                        let tile = Tile {
+                            a: a.data.as_ptr().add(row * a.row + first * a.column),
+                            a_row: a.row,
+                            a_depth: a.column,
+                            b: b.data.as_ptr().add(first * b.row + column),
+                            b_depth: b.row,
+                            y: y.as_mut_ptr().add(row * n + column),
+                            y_row: n,
+                            depth: (k - first).min(DEPTH),
+                            width,
+                            accumulate: accumulate || first > 0,
+                        };
+                        match (m - row).min(ROWS) {
+                            8 => tile.rows::<8>(),
+                            7 => tile.rows::<7>(),
+                            6 => tile.rows::<6>(),
+                            5 => tile.rows::<5>(),
+                            4 => tile.rows::<4>(),
+                            3 => tile.rows::<3>(),
+                            2 => tile.rows::<2>(),
+                            _ => tile.rows::<1>(),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    struct Tile {
+        a: *const f32,
+        a_row: usize,
+        a_depth: usize,
+        b: *const f32,
+        b_depth: usize,
+        y: *mut f32,
+        y_row: usize,
+        depth: usize,
+        width: usize,
+        accumulate: bool,
+    }
+
+    impl Tile {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn rows<const R: usize>(&self) {
+            // SAFETY: as for the caller.
+            unsafe {
+                match self.width.div_ceil(LANES) {
+                    3 => self.multiply::<R, 3>(),
+                    2 => self.multiply::<R, 2>(),
+                    _ => self.multiply::<R, 1>(),
+                }
+            }
+        }
+
+        /// R rows by C registers, the last of which may be partly used.
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn multiply<const R: usize, const C: usize>(&self) {
+            let last = mask(self.width - (C - 1) * LANES);
+            let lanes = |c: usize| if c + 1 == C { last } else { !0 };
+            let mut sums = [[_mm512_setzero_ps(); C]; R];
+            // SAFETY: masked lanes are not touched, all others lie inside the matrices.
+            unsafe {
+                for d in 0..self.depth {
+                    let mut b = [_mm512_setzero_ps(); C];
+                    for (c, b) in b.iter_mut().enumerate() {
+                        *b = _mm512_maskz_loadu_ps(lanes(c), self.b.add(d * self.b_depth + c * LANES));
+                    }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let a = _mm512_set1_ps(*self.a.add(r * self.a_row + d * self.a_depth));
+                        for (sum, b) in sums.iter_mut().zip(b) {
+                            *sum = _mm512_fmadd_ps(a, b, *sum);
+                        }
+                    }
+                }
+                for (r, sums) in sums.iter().enumerate() {
+                    for (c, &sum) in sums.iter().enumerate() {
+                        let y = self.y.add(r * self.y_row + c * LANES);
+                        let before =
+                            if self.accumulate { _mm512_maskz_loadu_ps(lanes(c), y) } else { _mm512_setzero_ps() };
+                        _mm512_mask_storeu_ps(y, lanes(c), _mm512_add_ps(before, sum));
+                    }
+                }
+            }
+        }
+    }
+
+    /// For rows of a and columns of b that lie in one piece: every element of y is a dot product, in sixteen lanes that are
+    /// added at the end.
+    ///
+    /// # Safety
+    /// As for `multiply_rows`.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn multiply_dots(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
+        for row in (0..m).step_by(DOT_ROWS) {
+            for column in (0..n).step_by(DOT_COLUMNS) {
+                // Surplus rows and columns compute a copy of the last one, which is not stored.
+                let a_rows: [*const f32; DOT_ROWS] =
+                    std::array::from_fn(|r| unsafe { a.data.as_ptr().add((row + r).min(m - 1) * a.row) });
+                let b_columns: [*const f32; DOT_COLUMNS] =
+                    std::array::from_fn(|c| unsafe { b.data.as_ptr().add((column + c).min(n - 1) * b.column) });
+                let mut sums = [[_mm512_setzero_ps(); DOT_COLUMNS]; DOT_ROWS];
+                for d in (0..k).step_by(LANES) {
+                    let lanes = mask(k - d);
+                    // SAFETY: masked lanes are not touched, all others lie inside the matrices.
+                    let (a, b) = unsafe {
+                        (
+                            a_rows.map(|row| _mm512_maskz_loadu_ps(lanes, row.add(d))),
+                            b_columns.map(|column| _mm512_maskz_loadu_ps(lanes, column.add(d))),
+                        )
+                    };
+                    for (sums, a) in sums.iter_mut().zip(a) {
+                        for (sum, b) in sums.iter_mut().zip(b) {
+                            *sum = _mm512_fmadd_ps(a, b, *sum);
+                        }
+                    }
+                }
+                for (r, sums) in sums.iter().enumerate().take(m - row) {
+                    for (c, &sum) in sums.iter().enumerate().take(n - column) {
+                        let y = &mut y[(row + r) * n + column + c];
+                        let sum = _mm512_reduce_add_ps(sum);
+                        *y = if accumulate { *y + sum } else { sum };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_and_edge_size_is_right() {
+        let value = |i: usize| ((i * 7919 + 13) % 101) as f32 / 50.0 - 1.0;
+        for (m, k, n) in [(1, 1, 1), (3, 5, 17), (8, 16, 48), (9, 33, 49), (13, 7, 100), (5, 40, 3)] {
+            let a: Vec<f32> = (0..m * k).map(value).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| value(i + 5)).collect();
+            for (a_row, a_column) in [(k, 1), (1, m)] {
+                for (b_row, b_column) in [(n, 1), (1, k)] {
+                    for accumulate in [false, true] {
+                        let mut y = vec![0.5; m * n];
+                        let a = Matrix { data: &a, row: a_row, column: a_column };
+                        let b = Matrix { data: &b, row: b_row, column: b_column };
+                        gemm_rows(m, k, n, a, b, &mut y, accumulate);
+                        for (at, y) in y.iter().enumerate() {
+                            let (i, j) = (at / n, at % n);
+                            let terms =
+                                (0..k).map(|d| a.data[i * a_row + d * a_column] * b.data[d * b_row + j * b_column]);
+                            let expected = terms.sum::<f32>() + if accumulate { 0.5 } else { 0.0 };
+                            assert!((y - expected).abs() <= 1e-5 * k as f32, "{m}×{k}×{n}: {y} instead of {expected}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
