@@ -12,33 +12,33 @@
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
 //! - There are no stride views, no types but f32 and u32, no graph rewriting, no float atomics.
 
-/// The command line.
+// The command line.
 pub mod cli;
-/// Continual-learning methods.
+// Continual-learning methods.
 pub mod continual;
-/// Loaders, the built-in set, task streams.
+// Loaders, the built-in set, task streams.
 pub mod data;
-/// Buffers, kernels, adapters.
+// Buffers, kernels, adapters.
 pub mod device;
-/// The error enum, with exit codes.
+// The error enum, with exit codes.
 pub mod error;
-/// Configuration, runner, metrics, run folder.
+// Configuration, runner, metrics, run folder.
 pub mod experiment;
-/// The model table.
+// The model table.
 pub mod models;
-/// Parameters in one flat buffer, and layers.
+// Parameters in one flat buffer, and layers.
 pub mod nn;
-/// The op table: values, derivatives, kernels, cases.
+// The op table: values, derivatives, kernels, cases.
 pub mod ops;
-/// SGD, Adam, schedules.
+// SGD, Adam, schedules.
 pub mod optim;
-/// Console tables, curves, summaries.
+// Console tables, curves, summaries.
 pub mod report;
-/// Keyed random numbers.
+// Keyed random numbers.
 pub mod rng;
-/// Sizes of up to four axes.
+// Sizes of up to four axes.
 pub mod shape;
-/// Tensors and the tape.
+// Tensors and the tape.
 pub mod tensor;
 
 pub use device::Device;

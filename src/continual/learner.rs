@@ -68,7 +68,7 @@ impl Learner {
         Ok(())
     }
 
-    /// Calls `f` with the outputs for chunks of at most [`CHUNK`] images of any set, without recording.
+    /// Calls `f` with the outputs for chunks of a few hundred images of any set, without recording.
     pub fn evaluate(
         &self,
         images: &Images,

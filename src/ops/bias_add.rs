@@ -17,7 +17,7 @@ static FORWARD: Kernel = Kernel {
 };
 
 impl Tensor {
-    /// y[n, c, …] = x[n, c, …] + bias[c]. Shapes: x (N, C) or (N, C, H, W), bias (C). dx = dy, dbias = Σ_{n, …} dy.
+    /// y[n, c, …] = x[n, c, …] + bias\[c\]. Shapes: x (N, C) or (N, C, H, W), bias (C). dx = dy, dbias = Σ_{n, …} dy.
     ///
     /// # Errors
     /// If the bias has not one number per channel.

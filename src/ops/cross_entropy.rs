@@ -47,7 +47,7 @@ static LOSS: RowLoss = RowLoss {
 };
 
 impl Tensor {
-    /// y = −(1/N)·Σ_n ln softmax(x[n, ..n_active])[label[n]], shape \[1\]. Shapes: x (N, C), labels (N), u32. Only the first
+    /// y = −(1/N)·Σ_n ln softmax(x[n, ..n_active])[label\[n\]], shape \[1\]. Shapes: x (N, C), labels (N), u32. Only the first
     /// `n_active` outputs take part: a network laid out for all classes is trained on those seen so far.
     /// dx = (softmax(x) − onehot)/N, 0 for the other outputs. A label ≥ n_active makes the loss NaN.
     ///

@@ -24,7 +24,7 @@ static BACKWARD: Kernel = Kernel {
 };
 
 impl Tensor {
-    /// y[k] = x[indices[k]]. Shapes: x (N, D), indices (K), u32 → (K, D). dx[r] = Σ over k with indices[k] = r of dy[k].
+    /// y\[k\] = x[indices\[k\]]. Shapes: x (N, D), indices (K), u32 → (K, D). dx\[r\] = Σ over k with indices\[k\] = r of dy\[k\].
     /// Indices must be below N: those beyond give the last row.
     ///
     /// # Errors

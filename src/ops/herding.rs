@@ -27,7 +27,7 @@ static PICK: Kernel = Kernel {
 
 impl Tensor {
     /// The first `m` rows that herding picks, in order of choice: for k = 1 … m the row n, not yet chosen, that minimises
-    /// ‖μ − (φ[n] + Σ chosen)/k‖, the first of equals; μ is the mean of all rows (Rebuffi et al. 2017, Algorithm 4).
+    /// ‖μ − (φ\[n\] + Σ chosen)/k‖, the first of equals; μ is the mean of all rows (Rebuffi et al. 2017, Algorithm 4).
     /// Shapes: φ (N, D) → (m), u32. No derivative. On the GPU all picks are recorded without waiting for one.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Tensor {
     }
 }
 
-/// ‖μ − (φ + Σ)/k‖ orders the rows like ‖t − φ‖ with t = k·μ − Σ: t starts at μ and moves by μ − φ[pick].
+/// ‖μ − (φ + Σ)/k‖ orders the rows like ‖t − φ‖ with t = k·μ − Σ: t starts at μ and moves by μ − φ\[pick\].
 fn herd(features: &[f32], mean: &[f32], picks: &mut [f32]) {
     let d = mean.len();
     let mut target = mean.to_vec();

@@ -17,7 +17,7 @@ static FORWARD: Kernel = Kernel {
 };
 
 impl Tensor {
-    /// t[n, c] = σ(self[n, c]) for c < n_soft, else 1 if label[n] = c and 0 otherwise. Shapes: self (N, C) are the logits of
+    /// t[n, c] = σ(self[n, c]) for c < n_soft, else 1 if label\[n\] = c and 0 otherwise. Shapes: self (N, C) are the logits of
     /// an old network, labels (N), u32 → (N, C). For a sample of an old class every new output is 0, and its old outputs are
     /// those of the old network, not its label. No derivative.
     ///

@@ -25,7 +25,7 @@ static BACKWARD: Kernel = Kernel {
 };
 
 impl Tensor {
-    /// y[n, m] = ‖x[n] − means[m]‖². Shapes: x (N, D), means (M, D) → (N, M). dx[n] = Σ_m 2·dy[n, m]·(x[n] − means[m]), and
+    /// y[n, m] = ‖x\[n\] − means\[m\]‖². Shapes: x (N, D), means (M, D) → (N, M). dx\[n\] = Σ_m 2·dy[n, m]·(x\[n\] − means\[m\]), and
     /// likewise for the means. Computed from differences, not from products, which would cancel.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Backward for SquaredDistancesBackward {
     }
 }
 
-/// d_own[r] = Σ_o 2·dy[r, o]·(own[r] − other[o])
+/// d_own\[r\] = Σ_o 2·dy[r, o]·(own\[r\] − other\[o\])
 fn backward(dy: &Array, own: &Array, other: &Array, own_step: usize, other_step: usize, d_own: &Array) -> Result<()> {
     let ((n, d), (n_other, _)) = (own.shape().rows_cols(), other.shape().rows_cols());
     match dy.device() {

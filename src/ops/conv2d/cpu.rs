@@ -36,7 +36,7 @@ fn with_scratch<R>(sizes: &Sizes, f: impl FnOnce(&mut Scratch) -> R) -> R {
     })
 }
 
-/// y[n] = w (O, CKK) · patches[n] (CKK, PQ) + b
+/// y\[n\] = w (O, CKK) · patches\[n\] (CKK, PQ) + b
 pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let (patch, pq) = (sizes.patch(), sizes.p * sizes.q);
     let weight = Matrix { data: weight, row: patch, column: 1 };
@@ -54,7 +54,7 @@ pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y
     });
 }
 
-/// dx[n] = the patches' places added up of wᵀ (CKK, O) · dy[n] (O, PQ)
+/// dx\[n\] = the patches' places added up of wᵀ (CKK, O) · dy\[n\] (O, PQ)
 ///
 /// Rows of dy are filled up with zeros to whole blocks, so that patches are added up in whole blocks too.
 pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
@@ -84,7 +84,7 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], dx: &mut [f32])
     });
 }
 
-/// dwᵀ (CKK, O) = Σ_n patches[n] (CKK, PQ) · dy[n]ᵀ (PQ, O): transposed, because the product wants rows of its second factor
+/// dwᵀ (CKK, O) = Σ_n patches\[n\] (CKK, PQ) · dy\[n\]ᵀ (PQ, O): transposed, because the product wants rows of its second factor
 /// in one piece, and dy is much smaller than the patches.
 pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], dw: &mut [f32]) {
     let (patch, pq, o) = (sizes.patch(), sizes.p * sizes.q, sizes.o);

@@ -60,7 +60,7 @@ struct Sizes {
 }
 
 impl Tensor {
-    /// y[n, o, p, q] = b[o] + Σ_{c, i, j} w[o, c, i, j] · x[n, c, p·stride + i − padding, q·stride + j − padding],
+    /// y[n, o, p, q] = b\[o\] + Σ_{c, i, j} w[o, c, i, j] · x[n, c, p·stride + i − padding, q·stride + j − padding],
     /// zero outside the image. Shapes: x (N, C, H, W), w (O, C, KH, KW), b (O) → y (N, O, P, Q) with
     /// P = ⌊(H + 2·padding − KH) / stride⌋ + 1.
     ///
