@@ -3,6 +3,7 @@
 
 mod common;
 
+use engram::device::{Array, DType};
 use engram::models::Network;
 use engram::nn::{Parameter, Parameters};
 use engram::optim::{Kind, Optimizer};
@@ -273,5 +274,23 @@ fn a_training_loop_allocates_nothing_after_its_first_steps() {
             }
             assert_eq!(after.dispatches > before.dispatches, matches!(device, Device::Gpu(_)));
         }
+    }
+}
+
+#[test]
+fn a_launch_of_more_than_65535_workgroups_reaches_every_element() {
+    if let Some(device) = common::gpu(false) {
+        let n = 65_536 * 256 + 77;
+        let x = Tensor::constant(Array::empty(&device, [n], DType::F32).unwrap()).with_gradient();
+        let gradients = x.sum().unwrap().backward().unwrap();
+        assert!(gradients.get(&x).unwrap().to_vec().unwrap().iter().all(|&dx| dx == 1.0));
+    }
+}
+
+#[test]
+fn a_tensor_beyond_the_adapters_limit_is_refused_with_advice() {
+    if let Some(device) = common::gpu(false) {
+        let message = Array::empty(&device, [1 << 32], DType::F32).unwrap_err().to_string();
+        assert!(message.contains("MiB") && message.contains("--batch-size"), "{message}");
     }
 }

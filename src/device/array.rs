@@ -1,8 +1,8 @@
 //! A shaped slice of a buffer on a device.
 
+use super::Device;
 use super::cpu::CpuBuffer;
 use super::gpu::GpuBuffer;
-use super::{Device, pool};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use parking_lot::{MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLockReadGuard, RwLockWriteGuard};
@@ -220,10 +220,5 @@ impl Array {
             Storage::Gpu(buffer) => buffer.gpu.upload(buffer, self.offset, bytemuck::cast_slice(values))?,
         }
         Ok(())
-    }
-
-    /// Bytes the array takes in its pool.
-    pub fn pooled_bytes(&self) -> usize {
-        4 * pool::size_class(self.n_elements())
     }
 }

@@ -202,8 +202,21 @@ impl Run<'_> {
         }
         if let Some((step, loss)) = latest {
             last_loss = Some(read_loss(&loss, task.index, self.config.epochs - 1, step)?);
+            self.check_weights(task.index)?;
         }
         Ok(last_loss)
+    }
+
+    /// The loss is read before the step it leads to: the last step of a task may still have broken the weights.
+    fn check_weights(&self, task: usize) -> Result<()> {
+        let weights = Tensor::constant(self.learner.network.parameters.values().clone());
+        if weights.sum()?.item()?.is_finite() {
+            return Ok(());
+        }
+        let task = task + 1;
+        Err(Error::Training(format!(
+            "training diverged: the weights are no longer numbers after task {task}. Use a smaller --lr"
+        )))
     }
 
     /// One row of the accuracy matrix for every classifier.
