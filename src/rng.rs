@@ -54,6 +54,13 @@ impl Rng {
         low + (high - low) * self.uniform()
     }
 
+    /// Normal with mean 0 and variance 1 (Box and Muller 1958; the second number of a pair is not used).
+    pub fn normal(&mut self) -> f32 {
+        // 1 − u is in (0, 1], where the logarithm is finite.
+        let (u, v) = (1.0 - f64::from(self.uniform()), f64::from(self.uniform()));
+        ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+    }
+
     /// Uniform in 0..n without bias (Lemire's multiply-and-reject). `n` must not be 0.
     pub fn below(&mut self, n: u32) -> u32 {
         assert!(n > 0, "bug: a draw from an empty range");
@@ -96,6 +103,17 @@ mod tests {
         assert_eq!(order, PINNED_ORDER);
     }
     const PINNED_ORDER: [u32; 8] = [1, 3, 5, 4, 7, 2, 6, 0];
+
+    #[test]
+    fn normal_has_the_moments_of_a_normal() {
+        let mut rng = Rng::keyed(4, Purpose::Test, 0);
+        let draws: Vec<f64> = (0..40_000).map(|_| f64::from(rng.normal())).collect();
+        let moment = |k: i32| draws.iter().map(|x| x.powi(k)).sum::<f64>() / draws.len() as f64;
+        // Standard errors: 0.005, 0.007, 0.019, 0.05.
+        for (k, expected, tolerance) in [(1, 0.0, 0.02), (2, 1.0, 0.03), (3, 0.0, 0.08), (4, 3.0, 0.2)] {
+            assert!((moment(k) - expected).abs() < tolerance, "moment {k} is {}", moment(k));
+        }
+    }
 
     #[test]
     fn below_is_uniform() {

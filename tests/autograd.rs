@@ -5,7 +5,8 @@ mod common;
 
 use engram::device::{Array, DType};
 use engram::models::Network;
-use engram::nn::{Parameter, Parameters};
+use engram::nn::{Init, Parameter, Parameters};
+use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
@@ -144,7 +145,7 @@ fn parameters(device: &Device) -> Parameters {
     let parameter = |name: &str, n: usize, decay| Parameter {
         name: name.into(),
         shape: Shape::new(&[n]).unwrap(),
-        bound: 1.0,
+        init: Init::Uniform(1.0),
         decay,
     };
     Parameters::new(device, vec![parameter("a", 5, true), parameter("b", 70, false)], 1).unwrap()
@@ -182,7 +183,7 @@ fn padding_stays_zero() {
             let labels = Tensor::from_u32(&device, [5], &[0, 1, 2, 0, 1]).unwrap();
             for step in 0..4 {
                 let x = random(&device, [5, 1, 8, 8], step);
-                let loss = network.forward(&x).unwrap().logits.cross_entropy(&labels, 3).unwrap();
+                let loss = network.forward(&x, Mode::Train).unwrap().logits.cross_entropy(&labels, 3).unwrap();
                 parameters.backward(&loss).unwrap();
                 optimizer.step(parameters, 0.1).unwrap();
             }
@@ -249,8 +250,8 @@ fn a_training_loop_allocates_nothing_after_its_first_steps() {
             let mut step = |step: u64| {
                 let x = random(&device, [6, 1, 12, 12], step);
                 let labels = Tensor::from_u32(&device, [6], &[0, 1, 2, 3, 8, 9]).unwrap();
-                let targets = no_grad(|| old.forward(&x)?.logits.mixed_targets(&labels, 8)).unwrap();
-                let loss = network.forward(&x).unwrap().logits.bce_with_logits(&targets).unwrap();
+                let targets = no_grad(|| old.forward(&x, Mode::Eval)?.logits.mixed_targets(&labels, 8)).unwrap();
+                let loss = network.forward(&x, Mode::Train).unwrap().logits.bce_with_logits(&targets).unwrap();
                 network.parameters.backward(&loss).unwrap();
                 optimizer.step(&network.parameters, 0.001).unwrap();
                 device.flush().unwrap();

@@ -4,6 +4,7 @@ use engram::continual::{Batch, Icarl, Learner, Method, Options, Rounding, TaskDa
 use engram::data::{self, Augment, ClassOrder, Dataset, Images, Plan, TaskStream};
 use engram::models::Network;
 use engram::nn::Output;
+use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::tensor::no_grad;
 use engram::{Device, Tensor};
@@ -179,7 +180,7 @@ fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
             let held = icarl.held();
             assert_eq!(held.exemplars, 784 * n_exemplars as u64);
             assert_eq!(held.class_means, 4 * 256 * n_seen as u64);
-            assert_eq!(held.old_network, if task == 0 { 0 } else { stream.learner.network.parameters.bytes() });
+            assert_eq!(held.old_network, if task == 0 { 0 } else { stream.learner.network.bytes() });
             // A training set is the task's images and the exemplars, each once.
             if let Some(next) = stream.tasks.get(task + 1) {
                 let set = icarl.training_set(next);
@@ -249,7 +250,7 @@ fn the_first_task_is_plain_binary_cross_entropy() {
         let mut stream = Stream::new(model, 160);
         let mut n_batches = 0;
         stream.learn(&mut Icarl::new(options(12)), 0, |stream, batch, loss| {
-            let logits = stream.learner.network.forward(&batch.x).unwrap().logits;
+            let logits = stream.learner.network.forward(&batch.x, Mode::Train).unwrap().logits;
             let plain = logits.bce_with_logits(&one_hot(&batch.labels, 6)).unwrap();
             assert_eq!(bits(&plain), bits(loss), "{model}");
             // … and that is −ln of the probability of each output's target, averaged over all outputs.
@@ -284,8 +285,9 @@ fn the_old_network_never_changes() {
             let checksum = old.to_safetensors().unwrap();
             let n_old = stream.tasks[task].n_old;
             stream.learn(&mut icarl, task, |stream, batch, loss| {
-                let targets = no_grad(|| old.forward(&batch.x)?.logits.mixed_targets(&batch.labels, n_old)).unwrap();
-                let logits = stream.learner.network.forward(&batch.x).unwrap().logits;
+                let targets =
+                    no_grad(|| old.forward(&batch.x, Mode::Eval)?.logits.mixed_targets(&batch.labels, n_old)).unwrap();
+                let logits = stream.learner.network.forward(&batch.x, Mode::Train).unwrap().logits;
                 assert_eq!(bits(&logits.bce_with_logits(&targets).unwrap()), bits(loss), "{model}, task {task}");
             });
             assert!(old.to_safetensors().unwrap() == checksum, "a frozen copy has changed");
@@ -318,7 +320,7 @@ fn stored_old_outputs_and_a_frozen_network_are_the_same() {
         let mut q: Vec<Vec<f32>> = vec![Vec::new(); stored.dataset.train.len()];
         for images in &batches {
             let batch = stored.batch(task, images);
-            let logits = no_grad(|| stored.learner.network.forward(&batch.x)).unwrap().logits;
+            let logits = no_grad(|| stored.learner.network.forward(&batch.x, Mode::Eval)).unwrap().logits;
             let targets = logits.mixed_targets(&batch.labels, n_old).unwrap().to_vec().unwrap();
             for (row, &sample) in targets.chunks(6).zip(&images.samples) {
                 q[sample as usize] = row[..n_old].to_vec();
@@ -344,7 +346,7 @@ fn stored_old_outputs_and_a_frozen_network_are_the_same() {
                 row[..n_old].copy_from_slice(&q[sample as usize]);
             }
             let targets = Tensor::from_f32(&Device::cpu(), [images.len(), 6], &targets).unwrap();
-            let logits = stored.learner.network.forward(&batch.x).unwrap().logits;
+            let logits = stored.learner.network.forward(&batch.x, Mode::Train).unwrap().logits;
             stored.step(&logits.bce_with_logits(&targets).unwrap());
         }
         let weights = |stream: &Stream| stream.learner.network.to_safetensors().unwrap();

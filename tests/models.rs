@@ -2,19 +2,22 @@
 
 mod common;
 
-use engram::models::{self, Network};
+use engram::models::{self, Network, Options, Shortcut};
+use engram::ops::Mode;
 use engram::rng::{Purpose, Rng};
+use engram::shape::Shape;
 use engram::{Device, Tensor};
+use safetensors::SafeTensors;
 use std::path::PathBuf;
 
 fn devices() -> impl Iterator<Item = Device> {
     [Some(Device::cpu()), common::gpu(false)].into_iter().flatten()
 }
 
-fn images(device: &Device, n: usize, side: usize) -> Tensor {
+fn images(device: &Device, n: usize, [c, h, w]: [usize; 3]) -> Tensor {
     let mut rng = Rng::keyed(5, Purpose::Test, 0);
-    let values: Vec<f32> = (0..n * side * side).map(|_| rng.range(-1.0, 1.0)).collect();
-    Tensor::from_f32(device, [n, 1, side, side], &values).unwrap()
+    let values: Vec<f32> = (0..n * c * h * w).map(|_| rng.range(-1.0, 1.0)).collect();
+    Tensor::from_f32(device, [n, c, h, w], &values).unwrap()
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
@@ -23,35 +26,70 @@ fn bits(x: &Tensor) -> Vec<u32> {
 
 #[test]
 fn models_have_the_sizes_they_should() {
-    // By hand for 28×28 grey images and ten classes, weights and biases of each layer.
+    // Small ones by hand, weights and biases of each layer; the others are published numbers. The last column: million
+    // multiply–accumulates.
     let cnn = (9 * 32 + 32) + (9 * 32 * 64 + 64) + (64 * 7 * 7 * 128 + 128) + (128 * 10 + 10);
     let cnn5 = (25 * 32 + 32) + (25 * 32 * 64 + 64) + (64 * 7 * 7 * 256 + 256) + (256 * 10 + 10);
     let mlp = (784 * 256 + 256) + (256 * 256 + 256) + (256 * 10 + 10);
-    assert_eq!(cnn, 421_642);
-    for (name, n_parameters, n_features) in [("mlp", mlp, 256), ("cnn", cnn, 128), ("cnn5", cnn5, 256)] {
-        let network = Network::new(name, [1, 28, 28], 10, &Device::cpu(), 1).unwrap();
-        assert_eq!(network.parameters.n_parameters(), n_parameters, "{name}");
-        let output = network.forward(&images(&Device::cpu(), 3, 28)).unwrap();
-        assert_eq!(
-            (&*output.features.shape(), &*output.logits.shape()),
-            (&[3, n_features][..], &[3, 10][..]),
-            "{name}"
-        );
+    let sizes = [
+        ("mlp", mlp, 256, 0.27),
+        ("cnn", cnn, 128, 4.24),
+        ("cnn5", cnn5, 256, 11.47),
+        ("resnet20", 269_722, 64, 40.55),
+        ("resnet32", 464_154, 64, 68.86),
+        ("resnet44", 658_586, 64, 97.17),
+        ("resnet56", 853_018, 64, 125.49),
+        ("resnet18", 11_173_962, 512, 555.42),
+        ("resnet34", 21_282_122, 512, 1159.40),
+        ("vgg11", 9_231_114, 512, 152.75),
+        ("vgg11-slim", 8_852_874, 500, 137.97),
+    ];
+    assert_eq!(models::ALL.len(), sizes.len(), "a new model needs its size here");
+    for (name, n_parameters, n_features, mmac) in sizes {
+        let spec = models::spec(name).unwrap();
+        let layers = spec.layers(spec.input, 10, &Options::default()).unwrap();
+        assert_eq!(layers.iter().map(|layer| layer.n_parameters).sum::<usize>(), n_parameters, "{name}");
+        let macs = layers.iter().map(|layer| layer.macs).sum::<u64>();
+        assert!((macs as f64 / 1e6 - mmac).abs() < 0.006 * mmac.max(1.0), "{name}: {macs} multiply–accumulates");
+        let narrow = Options { width: 0.25, ..Options::default() };
+        let network = Network::with_options(name, &narrow, spec.input, 10, &Device::cpu(), 1).unwrap();
+        let output = network.forward(&images(&Device::cpu(), 3, spec.input), Mode::Eval).unwrap();
+        let shapes = (&*output.features.shape(), &*output.logits.shape());
+        assert_eq!(shapes, (&[3, n_features / 4][..], &[3, 10][..]), "{name}");
+        assert_eq!(network.n_features, n_features / 4);
     }
-    assert_eq!(models::ALL.len(), 3, "a new model needs its size here");
     // 8.8 GFLOP for a batch of 128, as the issue of the benchmark counts them.
     let cnn5 = Network::new("cnn5", [1, 28, 28], 10, &Device::cpu(), 1).unwrap();
     assert!((cnn5.training_flop() * 128.0 / 1e9 - 8.8).abs() < 0.3, "{}", cnn5.training_flop() * 128.0 / 1e9);
 }
 
+/// Numbers from the papers and the usual implementations.
+#[test]
+fn residual_networks_have_the_published_sizes() {
+    let count = |name: &str, n_outputs, shortcut| {
+        let options = Options { shortcut, ..Options::default() };
+        let layers = models::spec(name).unwrap().layers([3, 32, 32], n_outputs, &options).unwrap();
+        layers.iter().map(|layer| layer.n_parameters).sum::<usize>()
+    };
+    assert_eq!(count("resnet32", 100, None), 470_004);
+    assert_eq!(count("resnet32", 100, None) - (64 * 100 + 100), 463_504);
+    assert_eq!(count("resnet32", 100, Some(Shortcut::B)) - (64 * 100 + 100), 466_256);
+    assert_eq!(count("resnet18", 100, None), 11_220_132);
+    assert_eq!(count("resnet34", 100, None), 21_328_292);
+    let layers = models::spec("resnet32").unwrap().layers([3, 32, 32], 100, &Options::default()).unwrap();
+    let macs = layers.iter().map(|layer| layer.macs).sum::<u64>();
+    assert!((macs as f64 / 1e6 - 68.87).abs() < 0.01, "{macs}");
+}
+
 #[test]
 fn wrong_models_and_images_are_refused() {
     let refuse = |name, input| Network::new(name, input, 10, &Device::cpu(), 1).err().unwrap().to_string();
-    let message = refuse("resnet", [1, 28, 28]);
-    assert!(message.contains("resnet") && message.contains("cnn5"), "{message}");
-    assert!(refuse("cnn", [1, 3, 28]).contains("too small"));
+    let message = refuse("lenet", [1, 28, 28]);
+    assert!(message.contains("lenet") && message.contains("cnn5"), "{message}");
+    assert!(refuse("cnn", [1, 3, 28]).contains("do not suit"));
+    assert!(refuse("vgg11", [3, 28, 28]).contains("1×1 cannot be pooled"));
     let network = Network::new("cnn", [1, 28, 28], 10, &Device::cpu(), 1).unwrap();
-    assert!(network.forward(&images(&Device::cpu(), 2, 20)).is_err());
+    assert!(network.forward(&images(&Device::cpu(), 2, [1, 20, 20]), Mode::Eval).is_err());
 }
 
 #[test]
@@ -74,11 +112,12 @@ fn weights_survive_a_file() {
     let path = dir.path().join("model.safetensors");
     for device in devices() {
         for model in models::ALL {
-            let x = images(&device, 3, 12);
-            let network = |seed| Network::new(model.name, [1, 12, 12], 5, &device, seed).unwrap();
+            let x = images(&device, 3, model.input);
+            let narrow = Options { width: 0.125, ..Options::default() };
+            let network = |seed| Network::with_options(model.name, &narrow, model.input, 5, &device, seed).unwrap();
             let (saved, loaded) = (network(1), network(2));
             let output = |network: &Network| {
-                let output = network.forward(&x).unwrap();
+                let output = network.forward(&x, Mode::Eval).unwrap();
                 (bits(&output.features), bits(&output.logits))
             };
             assert_ne!(output(&saved), output(&loaded));
@@ -136,5 +175,67 @@ fn a_file_of_another_architecture_is_named_and_changes_nothing() {
         let message = cnn.load_safetensors(&path).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains(&path.display().to_string()), "{message}");
         assert!(cnn.to_safetensors().unwrap() == before, "{}: weights changed", path.display());
+    }
+}
+
+/// A narrow network that PyTorch has computed, by the name of its file in `golden/networks`.
+fn golden_network(file: &str, device: &Device) -> (Network, SafeTensors<'static>) {
+    let path = PathBuf::from(format!("{}/tests/golden/networks/{file}.safetensors", env!("CARGO_MANIFEST_DIR")));
+    let bytes: &'static [u8] = std::fs::read(&path).unwrap().leak();
+    let golden = SafeTensors::deserialize(bytes).unwrap();
+    let (name, width) = match file {
+        "resnet20-a" | "resnet20-b" => ("resnet20", 1.0 / 8.0),
+        _ => (file, 1.0 / 32.0),
+    };
+    let shortcut = file.ends_with("-b").then_some(Shortcut::B);
+    let options = Options { width, shortcut, last_relu: file != "resnet20-a", ..Options::default() };
+    let input = golden.tensor("golden.input").unwrap().shape()[1..].try_into().unwrap();
+    let network = Network::with_options(name, &options, input, 7, device, 1).unwrap();
+    network.load_safetensors(&path).unwrap();
+    (network, golden)
+}
+
+/// Logits in both modes, gradients and running statistics are those that PyTorch computes from the same state dict.
+#[test]
+fn residual_and_vgg_networks_agree_with_pytorch() {
+    let close = |got: &[f32], golden: &SafeTensors, name: &str, what: &str| {
+        let expected = bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(name).unwrap().data());
+        assert_eq!(got.len(), expected.len(), "{what} {name}");
+        let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        for (got, expected) in got.iter().zip(&expected) {
+            // Some 20 layers, each of which loses a few ulp of its largest number.
+            assert!((got - expected).abs() <= 1e-4 * largest + 1e-6, "{what} {name}: {got} instead of {expected}");
+        }
+    };
+    for device in devices() {
+        for file in ["resnet20-a", "resnet20-b", "resnet18", "vgg11", "vgg11-slim"] {
+            let what = format!("{file} on {}", device.describe());
+            let (network, golden) = golden_network(file, &device);
+            let numbers = |name: &str| bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(name).unwrap().data());
+            let shape = Shape::new(golden.tensor("golden.input").unwrap().shape()).unwrap();
+            let x = Tensor::from_f32(&device, shape, &numbers("golden.input")).unwrap();
+            let labels: Vec<u32> = numbers("golden.labels").into_iter().map(|label| label as u32).collect();
+            let labels = Tensor::from_u32(&device, [labels.len()], &labels).unwrap();
+
+            let before = network.statistics.to_host().unwrap();
+            close(&network.forward(&x, Mode::Eval).unwrap().logits.to_vec().unwrap(), &golden, "golden.eval", &what);
+            let frozen = network.forward(&x, Mode::Frozen).unwrap().logits.to_vec().unwrap();
+            close(&frozen, &golden, "golden.train", &what);
+            assert!(network.statistics.to_host().unwrap() == before, "{what}: statistics moved");
+
+            let snapshot = network.snapshot().unwrap();
+            let logits = network.forward(&x, Mode::Train).unwrap().logits;
+            close(&logits.to_vec().unwrap(), &golden, "golden.train", &what);
+            for (name, values) in network.statistics.to_host().unwrap() {
+                close(&values, &golden, &format!("golden.after.{name}"), &what);
+            }
+            assert!(snapshot.statistics.to_host().unwrap() == before, "{what}: a copy moved with its original");
+            network.parameters.backward(&logits.cross_entropy(&labels, 7).unwrap()).unwrap();
+            let names: Vec<String> =
+                network.parameters.to_host().unwrap().iter().map(|(name, ..)| name.to_string()).collect();
+            for (name, gradient) in names.iter().zip(network.parameters.gradients_to_host().unwrap()) {
+                close(&gradient, &golden, &format!("golden.grad.{name}"), &what);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use engram::data::{self, Augment, Dataset, Images, Plan};
 use engram::experiment::results::{Metrics, RunFolder};
 use engram::experiment::{Config, Overrides, run, sink::Silent};
 use engram::models::Network;
+use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::tensor::no_grad;
 use engram::{Device, Tensor};
@@ -51,8 +52,8 @@ fn losses(device: &Device, n_steps: usize) -> Vec<f32> {
     for (_, batch) in plan.batches().unwrap() {
         let x = learner.input(&batch).unwrap();
         let labels = Tensor::from_u32(device, [batch.len()], &batch.labels).unwrap();
-        let targets = no_grad(|| old.forward(&x)?.logits.mixed_targets(&labels, 3)).unwrap();
-        let loss = learner.network.forward(&x).unwrap().logits.bce_with_logits(&targets).unwrap();
+        let targets = no_grad(|| old.forward(&x, Mode::Eval)?.logits.mixed_targets(&labels, 3)).unwrap();
+        let loss = learner.network.forward(&x, Mode::Train).unwrap().logits.bce_with_logits(&targets).unwrap();
         learner.network.parameters.backward(&loss).unwrap();
         optimizer.step(&learner.network.parameters, 1e-3).unwrap();
         losses.push(loss.item().unwrap());

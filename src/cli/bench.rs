@@ -3,8 +3,8 @@
 use super::DeviceArgs;
 use crate::device::{Array, Counters, Device, Selection};
 use crate::error::{Error, Result};
-use crate::models::Network;
-use crate::ops::Conv2d;
+use crate::models::{self, Network};
+use crate::ops::{Conv2d, Mode};
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
 use crate::shape::Shape;
@@ -27,9 +27,12 @@ pub enum BenchCommand {
     },
     /// Time a training step: forward, cross-entropy, backward, SGD with momentum
     Step {
-        /// mlp, cnn or cnn5
+        /// A name from `engram models`
         #[arg(long, default_value = "cnn5")]
         model: String,
+        /// Factor on the channels of every layer
+        #[arg(long, default_value_t = 1.0)]
+        width: f32,
         #[arg(long, default_value_t = 128)]
         batch_size: usize,
         #[command(flatten)]
@@ -93,7 +96,10 @@ pub fn run(command: &BenchCommand) -> Result<()> {
                 return Err(Error::usage(message));
             }
         },
-        BenchCommand::Step { model, batch_size, .. } => step(&device, model, *batch_size, common.repeat)?,
+        BenchCommand::Step { model, width, batch_size, .. } => {
+            let options = models::Options { width: *width, ..models::Options::default() };
+            step(&device, model, &options, *batch_size, common.repeat)?
+        }
     };
     if common.json {
         println!("{}", serde_json::to_string(&rows).expect("bug: a bench row is no JSON"));
@@ -182,16 +188,17 @@ fn elementwise(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>>
     ])
 }
 
-fn step(device: &Device, model: &str, batch: usize, repeat: usize) -> Result<Vec<Row>> {
-    let network = Network::new(model, [1, 28, 28], 10, device, 1)?;
+fn step(device: &Device, model: &str, options: &models::Options, batch: usize, repeat: usize) -> Result<Vec<Row>> {
+    let input = models::spec(model)?.input;
+    let network = Network::with_options(model, options, input, 10, device, 1)?;
     let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 0.0, &network.parameters)?;
-    let x = random(device, [batch, 1, 28, 28], 0)?;
+    let x = random(device, [batch, input[0], input[1], input[2]], 0)?;
     let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
     let labels = Tensor::from_u32(device, [batch], &labels)?;
     let name = format!("step {model} batch {batch}");
     let flop = network.training_flop() * batch as f64;
     let row = time(device, name, flop, repeat, || {
-        let loss = network.forward(&x)?.logits.cross_entropy(&labels, 10)?;
+        let loss = network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
         network.parameters.backward(&loss)?;
         optimizer.step(&network.parameters, 0.01)
     })?;

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod datasets;
 mod devices;
+mod models;
 mod run;
 
 use crate::error::Error;
@@ -34,6 +35,8 @@ enum Command {
     Joint(run::RunArgs),
     /// List data sets, or export the built-in one
     Datasets(datasets::DatasetsArgs),
+    /// List models with their sizes, or show the layers of one
+    Models(models::ModelsArgs),
     /// List adapters and the CPU
     Devices,
     /// Run every op on an adapter and compare it with the CPU
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Finetune(args) => run::run("finetune", args),
         Command::Joint(args) => run::run("joint", args),
         Command::Datasets(args) => datasets::run(args),
+        Command::Models(args) => models::run(args),
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Bench(command) => bench::run(&command),

@@ -25,6 +25,7 @@ use super::{Batch, Held, Learner, Loss, Method, MethodSpec, Options, TaskData, e
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::Output;
+use crate::ops::Mode;
 use crate::tensor::{Tensor, no_grad};
 
 /// The state of iCaRL between batches.
@@ -78,9 +79,11 @@ impl Icarl {
     /// Box 3, UPDATEREPRESENTATION: one binary cross-entropy over all outputs. Targets of old outputs are the old network's
     /// probabilities on this very batch, also for exemplars; the other targets are hard.
     fn update_representation(&self, learner: &Learner, batch: &Batch) -> Result<Tensor> {
-        let logits = learner.network.forward(&batch.x)?.logits;
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
         let targets = match &self.old {
-            Some(old) => no_grad(|| old.forward(&batch.x)?.logits.mixed_targets(&batch.labels, batch.n_old))?,
+            Some(old) => {
+                no_grad(|| old.forward(&batch.x, Mode::Eval)?.logits.mixed_targets(&batch.labels, batch.n_old))?
+            }
             None => logits.mixed_targets(&batch.labels, 0)?,
         };
         logits.bce_with_logits(&targets)
@@ -141,7 +144,7 @@ impl Method for Icarl {
         Held {
             exemplars: self.image_bytes * self.exemplars.iter().map(Vec::len).sum::<usize>() as u64,
             // In the first task there is none; from then on one is needed at every step.
-            old_network: self.old.as_ref().map_or(0, |old| old.parameters.bytes()),
+            old_network: self.old.as_ref().map_or(0, |old| old.bytes()),
             class_means: self.exemplar_means.as_ref().map_or(0, |means| 4 * means.n_elements() as u64),
         }
     }

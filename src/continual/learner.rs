@@ -5,7 +5,7 @@ use crate::device::{self, Array, DType, Device};
 use crate::error::Result;
 use crate::models::Network;
 use crate::nn::Output;
-use crate::ops::{Normalization, image_batch};
+use crate::ops::{Mode, Normalization, image_batch};
 use crate::tensor::{Tensor, no_grad};
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Learner {
         for (i, chunk) in samples.chunks(CHUNK).enumerate() {
             let draws = [draw.dy as u32, draw.dx as u32, draw.flip].repeat(chunk.len());
             let x = self.upload(images, &gather(images, chunk), &draws)?;
-            f(i * CHUNK, no_grad(|| self.network.forward(&x))?)?;
+            f(i * CHUNK, no_grad(|| self.network.forward(&x, Mode::Eval))?)?;
         }
         Ok(())
     }

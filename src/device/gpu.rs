@@ -342,6 +342,7 @@ impl Gpu {
                 let rows = n.div_ceil(MAX_GROUPS);
                 [n.div_ceil(rows), rows, 1]
             }
+            Grid::Groups { x, y } => [x, y, 1],
             Grid::Invocations3 { x, y, z } => {
                 [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(self.software)), z]
             }

@@ -24,6 +24,8 @@ pub enum Workgroup {
     Flat,
     /// One invocation per row or output: groups small enough that a software adapter's threads share few rows.
     Rows,
+    /// Invocations that share memory: one group per channel and slice.
+    Shared,
     /// A tile of a matrix product.
     Tile,
     /// A single invocation.
@@ -34,9 +36,9 @@ impl Workgroup {
     /// The `override` constants and the number of invocations in x.
     pub fn constants(self, software: bool) -> (&'static [(&'static str, f64)], usize) {
         match (self, software) {
-            (Workgroup::Flat, _) => (&[("WG", 256.0)], 256),
+            (Workgroup::Flat, _) | (Workgroup::Shared, false) => (&[("WG", 256.0)], 256),
             // Software adapters run eight invocations in lockstep and pay for every group.
-            (Workgroup::Rows, true) => (&[("WG", 8.0)], 8),
+            (Workgroup::Rows | Workgroup::Shared, true) => (&[("WG", 8.0)], 8),
             (Workgroup::Rows, false) => (&[("WG", 64.0)], 64),
             // On a software adapter rows of a tile must be uniform over a group: its loads become scalar.
             (Workgroup::Tile, true) => (&[("WG_X", 8.0), ("WG_Y", 1.0)], 8),
@@ -58,4 +60,6 @@ pub enum Grid {
     Invocations(usize),
     /// At least this many invocations in x and y, for each z.
     Invocations3 { x: usize, y: usize, z: usize },
+    /// Exactly these workgroups.
+    Groups { x: usize, y: usize },
 }

@@ -3,7 +3,7 @@
 use crate::continual::{self, MethodSpec, Rounding};
 use crate::data::{self, ClassOrder};
 use crate::error::{Error, Result};
-use crate::models;
+use crate::models::{self, Shortcut};
 use crate::optim::{Kind, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -18,9 +18,21 @@ pub struct Overrides {
     /// Folder with data files [default: datasets]
     #[arg(long, value_name = "DIR", env = "ENGRAM_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Network: mlp, cnn or cnn5 [default: cnn]
+    /// Network: a name from `engram models` [default: cnn]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Factor on the channels of every layer [default: 1]
+    #[arg(long, value_name = "FACTOR")]
+    pub width: Option<f32>,
+    /// Shortcuts of a residual network: a (no parameters) or b (1×1 convolutions) [default: the model's]
+    #[arg(long, value_name = "KIND")]
+    pub shortcut: Option<Shortcut>,
+    /// Whether a residual network's last block ends in a ReLU [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub last_relu: Option<bool>,
+    /// ε of batch norms [default: 1e-5]
+    #[arg(long, value_name = "EPSILON")]
+    pub bn_epsilon: Option<f32>,
     /// auto, cpu, gpu, gpu:INDEX or gpu:NAME [default: auto]
     #[arg(long, value_name = "WHICH")]
     pub device: Option<String>,
@@ -91,6 +103,10 @@ pub struct Config {
     pub dataset: String,
     pub data_dir: PathBuf,
     pub model: String,
+    pub width: f32,
+    pub shortcut: Option<Shortcut>,
+    pub last_relu: bool,
+    pub bn_epsilon: f32,
     pub device: String,
     /// What `device` turned out to be; set when it is opened.
     pub adapter: String,
@@ -169,6 +185,10 @@ impl Overrides {
             dataset: self.dataset.or(other.dataset),
             data_dir: self.data_dir.or(other.data_dir),
             model: self.model.or(other.model),
+            width: self.width.or(other.width),
+            shortcut: self.shortcut.or(other.shortcut),
+            last_relu: self.last_relu.or(other.last_relu),
+            bn_epsilon: self.bn_epsilon.or(other.bn_epsilon),
             device: self.device.or(other.device),
             threads: self.threads.or(other.threads),
             classes_per_task: self.classes_per_task.or(other.classes_per_task),
@@ -203,11 +223,16 @@ impl Overrides {
             .iter()
             .find(|recipe| recipe.dataset == dataset && recipe.sees_everything == method.sees_everything)
             .expect("bug: a data set without a recipe");
+        let usual = models::Options::default();
         let config = Config {
             version: env!("CARGO_PKG_VERSION"),
             method: method.name,
             data_dir: self.data_dir.unwrap_or_else(|| "datasets".into()),
             model: self.model.unwrap_or_else(|| "cnn".into()),
+            width: self.width.unwrap_or(usual.width),
+            shortcut: self.shortcut,
+            last_relu: self.last_relu.unwrap_or(usual.last_relu),
+            bn_epsilon: self.bn_epsilon.unwrap_or(usual.bn_epsilon),
             device: self.device.unwrap_or_else(|| "auto".into()),
             adapter: String::new(),
             threads: self.threads,
@@ -282,6 +307,12 @@ impl Config {
     /// The row of the method table.
     pub fn method_spec(&self) -> &'static MethodSpec {
         continual::spec(self.method).expect("bug: a configuration with an unknown method")
+    }
+
+    /// What is changed about the model.
+    pub fn model_options(&self) -> models::Options {
+        let Config { width, shortcut, last_relu, bn_epsilon, .. } = *self;
+        models::Options { width, shortcut, last_relu, bn_epsilon }
     }
 
     pub fn schedule(&self) -> Schedule {

@@ -32,7 +32,8 @@ pub fn run(
     let stream = TaskStream::split(dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
     let images = &dataset.train;
     let input = [images.channels, images.height, images.width];
-    let network = Network::new(&config.model, input, stream.n_classes, device, config.seed)?;
+    let options = config.model_options();
+    let network = Network::with_options(&config.model, &options, input, stream.n_classes, device, config.seed)?;
     let optimizer = Optimizer::new(config.optimizer, config.momentum, config.weight_decay, &network.parameters)?;
     let options = Options { memory: config.memory, rounding: config.memory_rounding };
     let method = (config.method_spec().build)(options);

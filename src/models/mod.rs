@@ -1,51 +1,164 @@
 //! Floor 4a: the models, as a table of layer lists.
 
+mod resnet;
+mod vgg;
+
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Builder, Layer, Output, Parameters};
-use crate::ops::Conv2d;
+use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Statistics};
+use crate::ops::{Conv2d, Mode};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// What may be changed about a model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Factor on the number of channels of every layer.
+    pub width: f32,
+    /// What stands in for the identity where a residual block changes the shape; the model's own choice if `None`.
+    pub shortcut: Option<Shortcut>,
+    /// Whether a residual network's last block ends in a ReLU. iCaRL's does not: its features have both signs.
+    pub last_relu: bool,
+    /// ε of batch norms.
+    pub bn_epsilon: f32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5 }
+    }
+}
+
+impl Options {
+    fn scaled(&self, channels: usize) -> usize {
+        ((channels as f32 * self.width).round() as usize).max(1)
+    }
+}
+
+/// The shortcuts of He et al. 2016, section 3.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Shortcut {
+    /// Every other pixel, and zero channels on both sides: no parameters.
+    A,
+    /// A 1×1 convolution and a batch norm.
+    B,
+}
 
 /// A row of the model table.
 pub struct ModelSpec {
     pub name: &'static str,
     pub summary: &'static str,
-    /// Everything up to the last layer, which maps features to outputs.
-    body: fn(&mut Builder),
+    /// The images it is usually given: channels, height, width.
+    pub input: [usize; 3],
+    /// Everything up to the features and what stands between them and the last layer.
+    body: fn(&mut Builder, &Options),
+    /// The name of the last layer, which maps features to outputs.
+    last: &'static str,
 }
+
+const GREY: [usize; 3] = [1, 28, 28];
+const RGB: [usize; 3] = [3, 32, 32];
 
 /// Every model.
 pub static ALL: &[ModelSpec] = &[
     ModelSpec {
         name: "mlp",
         summary: "linear 256 – ReLU – linear 256 (feature) – ReLU – linear",
-        body: |b| {
-            b.linear(256);
+        input: GREY,
+        body: |b, options| {
+            b.linear("fc1", options.scaled(256));
             b.relu();
-            b.linear(256);
+            b.linear("fc2", options.scaled(256));
+            b.feature();
+            b.relu();
         },
+        last: "fc3",
     },
     ModelSpec {
         name: "cnn",
         summary: "3×3 conv 32 – ReLU – pool 2 – 3×3 conv 64 – ReLU – pool 2 – linear 128 (feature) – ReLU – linear",
-        body: |b| convolutional(b, 3, 128),
+        input: GREY,
+        body: |b, options| convolutional(b, options, 3, 128),
+        last: "fc2",
     },
     ModelSpec {
         name: "cnn5",
         summary: "5×5 conv 32 – ReLU – pool 2 – 5×5 conv 64 – ReLU – pool 2 – linear 256 (feature) – ReLU – linear",
-        body: |b| convolutional(b, 5, 256),
+        input: GREY,
+        body: |b, options| convolutional(b, options, 5, 256),
+        last: "fc2",
+    },
+    ModelSpec {
+        name: "resnet20",
+        summary: "residual network for CIFAR, 3 stages of 3 blocks, 16-32-64 channels (He et al. 2016)",
+        input: RGB,
+        body: |b, options| resnet::cifar(b, options, 3),
+        last: "fc",
+    },
+    ModelSpec {
+        name: "resnet32",
+        summary: "the same with 5 blocks a stage: the network of iCaRL",
+        input: RGB,
+        body: |b, options| resnet::cifar(b, options, 5),
+        last: "fc",
+    },
+    ModelSpec {
+        name: "resnet44",
+        summary: "the same with 7 blocks a stage",
+        input: RGB,
+        body: |b, options| resnet::cifar(b, options, 7),
+        last: "fc",
+    },
+    ModelSpec {
+        name: "resnet56",
+        summary: "the same with 9 blocks a stage",
+        input: RGB,
+        body: |b, options| resnet::cifar(b, options, 9),
+        last: "fc",
+    },
+    ModelSpec {
+        name: "resnet18",
+        summary: "residual network, 4 stages of 2 blocks, 64-128-256-512 channels, stem for small images",
+        input: RGB,
+        body: |b, options| resnet::imagenet(b, options, [2, 2, 2, 2]),
+        last: "fc",
+    },
+    ModelSpec {
+        name: "resnet34",
+        summary: "the same with 3, 4, 6 and 3 blocks",
+        input: RGB,
+        body: |b, options| resnet::imagenet(b, options, [3, 4, 6, 3]),
+        last: "fc",
+    },
+    ModelSpec {
+        name: "vgg11",
+        summary: "8 convolutions with batch norm in 5 stages, one linear layer (Simonyan and Zisserman 2015)",
+        input: RGB,
+        body: vgg::vgg11,
+        last: "classifier",
+    },
+    ModelSpec {
+        name: "vgg11-slim",
+        summary: "6 convolutions without batch norm, linear 500 – 500: the continual-learning literature's (Aljundi 2019)",
+        input: RGB,
+        body: vgg::vgg11_slim,
+        last: "classifier.4",
     },
 ];
 
-fn convolutional(b: &mut Builder, kernel: usize, n_features: usize) {
-    for channels in [32, 64] {
-        b.conv(channels, kernel, Conv2d { stride: 1, padding: kernel / 2 });
+fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: usize) {
+    for (name, channels) in [("conv1", 32), ("conv2", 64)] {
+        b.conv_uniform(name, options.scaled(channels), kernel, Conv2d { stride: 1, padding: kernel / 2 });
         b.relu();
         b.max_pool(2);
     }
-    b.linear(n_features);
+    b.linear("fc1", options.scaled(n_features));
+    b.feature();
+    b.relu();
 }
 
 /// The row of this name.
@@ -59,10 +172,47 @@ pub fn spec(name: &str) -> Result<&'static ModelSpec> {
     })
 }
 
-/// A network on a device. The feature is what enters the last ReLU, so its numbers have both signs.
+impl ModelSpec {
+    /// The layers of this model.
+    ///
+    /// # Errors
+    /// If the images are too small for it, or the options mean nothing.
+    fn build(&self, input: [usize; 3], n_outputs: usize, options: &Options) -> Result<Builder> {
+        if !(options.width > 0.0 && options.width <= 64.0) {
+            return Err(Error::usage(format!("--width {}: a factor between 0 and 64", options.width)));
+        }
+        if !(options.bn_epsilon > 0.0 && options.bn_epsilon < 1.0) {
+            return Err(Error::usage(format!("--bn-epsilon {}: a number between 0 and 1", options.bn_epsilon)));
+        }
+        let mut builder = Builder::new(input);
+        builder.epsilon = options.bn_epsilon;
+        let [c, h, w] = input;
+        if input.contains(&0) || n_outputs == 0 {
+            builder.refusal = Some("an axis or the number of outputs is 0".into());
+        } else {
+            (self.body)(&mut builder, options);
+        }
+        if let Some(why) = builder.refusal {
+            return Err(Error::usage(format!("images of {c}×{h}×{w} do not suit the model '{}': {why}", self.name)));
+        }
+        builder.linear(self.last, n_outputs);
+        Ok(builder)
+    }
+
+    /// One line per layer, without building the network.
+    ///
+    /// # Errors
+    /// If the images are too small for it, or the options mean nothing.
+    pub fn layers(&self, input: [usize; 3], n_outputs: usize, options: &Options) -> Result<Vec<LayerInfo>> {
+        Ok(self.build(input, n_outputs, options)?.table)
+    }
+}
+
+/// A network on a device. Where a ReLU follows the feature, the feature is what enters it, so its numbers have both signs.
 pub struct Network {
     layers: Vec<Layer>,
     pub parameters: Parameters,
+    pub statistics: Statistics,
     pub name: &'static str,
     /// Channels, height, width.
     pub input: [usize; 3],
@@ -74,29 +224,36 @@ pub struct Network {
 }
 
 impl Network {
-    /// A freshly initialised network for images of `input` = (channels, height, width).
+    /// A freshly initialised network for images of `input` = (channels, height, width), with the model's usual options.
     ///
     /// # Errors
     /// If the model is unknown, the images are too small for it, or the device is out of memory.
     pub fn new(name: &str, input: [usize; 3], n_outputs: usize, device: &Device, seed: u64) -> Result<Network> {
+        Self::with_options(name, &Options::default(), input, n_outputs, device, seed)
+    }
+
+    /// As [`Network::new`], with these options.
+    pub fn with_options(
+        name: &str,
+        options: &Options,
+        input: [usize; 3],
+        n_outputs: usize,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Network> {
         let spec = spec(name)?;
-        if input.contains(&0) || input[1] < 4 || input[2] < 4 {
-            return Err(Error::usage(format!("images of {input:?} are too small for the model '{name}'")));
-        }
-        let mut builder = Builder::new(input);
-        (spec.body)(&mut builder);
-        builder.feature();
-        builder.relu();
-        builder.linear(n_outputs);
+        let builder = spec.build(input, n_outputs, options)?;
+        let with_weights = |layer: &&LayerInfo| layer.macs > 0;
         Ok(Network {
-            layers: builder.layers,
             parameters: Parameters::new(device, builder.parameters, seed)?,
+            statistics: Statistics::new(device, builder.norms)?,
             name: spec.name,
             input,
             n_features: builder.n_features,
             n_outputs,
-            macs: builder.macs,
-            first_layer_macs: builder.first_layer_macs,
+            macs: builder.table.iter().map(|layer| layer.macs).sum(),
+            first_layer_macs: builder.table.iter().find(with_weights).map_or(0, |layer| layer.macs),
+            layers: builder.layers,
         })
     }
 
@@ -105,36 +262,37 @@ impl Network {
         (6 * self.macs - 2 * self.first_layer_macs) as f64
     }
 
-    /// Features and logits of a batch (N, C, H, W).
-    pub fn forward(&self, x: &Tensor) -> Result<Output> {
-        let mut x = x.clone();
-        let mut features = None;
-        for layer in &self.layers {
-            x = layer.apply(&x, self.parameters.tensors())?;
-            if matches!(layer, Layer::Feature) {
-                features = Some(x.clone());
-            }
-        }
-        Ok(Output { features: features.expect("bug: a model without a feature"), logits: x })
+    /// Bytes of parameters and running statistics.
+    pub fn bytes(&self) -> u64 {
+        self.parameters.bytes() + self.statistics.bytes()
     }
 
-    /// A frozen copy with the same weights.
+    /// Features and logits of a batch (N, C, H, W). `mode` says what batch norms go by.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
+        nn::forward(&self.layers, x, &self.parameters, &self.statistics, mode)
+    }
+
+    /// A frozen copy with the same weights and running statistics.
     pub fn snapshot(&self) -> Result<Network> {
-        Ok(Network { layers: self.layers.clone(), parameters: self.parameters.snapshot()?, ..*self })
+        let (parameters, statistics) = (self.parameters.snapshot()?, self.statistics.snapshot()?);
+        Ok(Network { layers: self.layers.clone(), parameters, statistics, ..*self })
     }
 
-    /// The weights in the safetensors format, under PyTorch's names.
+    /// The weights and running statistics in the safetensors format, under PyTorch's names.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let host = self.parameters.to_host()?;
-        let views = host.iter().map(|(name, shape, values)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values));
-            (*name, view.expect("bug: a parameter's size is not its shape's"))
+        let parameters = self.parameters.to_host()?;
+        let statistics = self.statistics.to_host()?;
+        let all = parameters.iter().map(|(name, shape, values)| (*name, shape.to_vec(), values));
+        let all = all.chain(statistics.iter().map(|(name, values)| (name.as_str(), vec![values.len()], values)));
+        let views = all.map(|(name, shape, values)| {
+            let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values));
+            (name, view.expect("bug: a parameter's size is not its shape's"))
         });
         safetensors::serialize(views, None)
             .map_err(|e| Error::Training(format!("the weights cannot be serialised: {e}")))
     }
 
-    /// Overwrites the weights by those of a file.
+    /// Overwrites weights and running statistics by those of a file.
     ///
     /// # Errors
     /// If the file is not of this architecture; the message names the tensor that differs.
@@ -142,23 +300,27 @@ impl Network {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let file =
             SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("no safetensors file: {e}")))?;
-        let host = self.parameters.to_host()?;
-        let mut new_values = Vec::new();
-        for (name, shape, _) in &host {
+        let read = |name: &str, shape: &[usize]| {
             let view = file.tensor(name).map_err(|_| Error::file(path, format!("the tensor '{name}' is missing")))?;
             if view.dtype() != Dtype::F32 {
                 return Err(Error::file(path, format!("'{name}' holds {:?}, not F32", view.dtype())));
             }
-            if *view.shape() != **shape {
-                let message = format!("'{name}' has shape {:?} in the file and {shape} in the model", view.shape());
+            if view.shape() != shape {
+                let own = Shape::new(shape)?;
+                let message = format!("'{name}' has shape {:?} in the file and {own} in the model", view.shape());
                 return Err(Error::file(path, message));
             }
-            new_values.push(bytemuck::pod_collect_to_vec::<u8, f32>(view.data()));
-        }
+            Ok(bytemuck::pod_collect_to_vec::<u8, f32>(view.data()))
+        };
+        let parameters = self.parameters.to_host()?;
+        let values: Result<Vec<_>> = parameters.iter().map(|(name, shape, _)| read(name, shape)).collect();
+        let statistics: Result<Vec<_>> =
+            self.statistics.to_host()?.iter().map(|(name, values)| read(name, &[values.len()])).collect();
+        let (values, statistics) = (values?, statistics?);
         // Only a file that fits in every part changes the network.
-        for ((name, shape, _), values) in host.iter().zip(new_values) {
+        for ((name, shape, _), values) in parameters.iter().zip(values) {
             self.parameters.set(name, shape, &values)?;
         }
-        Ok(())
+        self.statistics.set(&statistics)
     }
 }

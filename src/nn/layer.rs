@@ -1,30 +1,49 @@
 //! Layers in a row, the shapes between them, and the feature that classifiers of continual learning work on.
 
-use super::parameters::Parameter;
-use crate::error::Result;
-use crate::ops::Conv2d;
+use super::parameters::{Init, Parameter, Parameters};
+use super::statistics::Statistics;
+use crate::error::{Error, Result};
+use crate::ops::{BatchNorm, Conv2d, Mode};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// One step of a sequential network. Numbers index the model's parameters.
+/// One step of a network. Numbers index the model's parameters, running statistics, and the slots of what is kept for later.
 #[derive(Clone, Debug)]
 pub enum Layer {
     Conv {
         weight: usize,
-        bias: usize,
+        bias: Option<usize>,
         geometry: Conv2d,
+    },
+    /// Batch norm, the sum with what a slot keeps, ReLU.
+    BatchNorm {
+        weight: usize,
+        bias: usize,
+        running: usize,
+        residual: Option<usize>,
+        relu: bool,
+        epsilon: f32,
     },
     Relu,
     MaxPool {
         size: usize,
         stride: usize,
     },
+    GlobalAvgPool,
     Linear {
         weight: usize,
         bias: usize,
     },
+    /// Keeps what leaves the layer before.
+    Keep(usize),
+    /// Goes on with what a slot keeps.
+    Resume(usize),
     /// What leaves the layer before is the feature vector φ(x).
     Feature,
 }
+
+/// Weight of a batch in the running statistics of a batch norm.
+const MOMENTUM: f32 = 0.1;
 
 /// What a network says about a batch.
 #[derive(Clone, Debug)]
@@ -35,98 +54,230 @@ pub struct Output {
     pub logits: Tensor,
 }
 
-impl Layer {
-    /// Applies the layer to a batch.
-    pub fn apply(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
-        match *self {
-            Layer::Conv { weight, bias, geometry } => x.conv2d(&parameters[weight], Some(&parameters[bias]), geometry),
-            Layer::Relu => x.relu(),
-            Layer::MaxPool { size, stride } => x.max_pool2d(size, stride),
-            Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias])),
-            Layer::Feature => Ok(x.clone()),
-        }
+/// Applies layers to a batch (N, C, H, W), whose last features and logits come out.
+pub fn forward(
+    layers: &[Layer],
+    x: &Tensor,
+    parameters: &Parameters,
+    statistics: &Statistics,
+    mode: Mode,
+) -> Result<Output> {
+    let parameters = parameters.tensors();
+    let mut x = x.clone();
+    let mut features = None;
+    let mut slots: Vec<Option<Tensor>> = Vec::new();
+    let kept = |slots: &[Option<Tensor>], slot: usize| {
+        slots.get(slot).cloned().flatten().ok_or_else(|| Error::op("forward", "bug: a slot is read before it is kept"))
+    };
+    for layer in layers {
+        x = match *layer {
+            Layer::Conv { weight, bias, geometry } => {
+                x.conv2d(&parameters[weight], bias.map(|bias| &parameters[bias]), geometry)?
+            }
+            Layer::BatchNorm { weight, bias, running, residual, relu, epsilon } => {
+                let residual = residual.map(|slot| kept(&slots, slot)).transpose()?;
+                x.batch_norm(&BatchNorm {
+                    weight: &parameters[weight],
+                    bias: &parameters[bias],
+                    running: &statistics.arrays()[running],
+                    mode,
+                    momentum: MOMENTUM,
+                    epsilon,
+                    residual: residual.as_ref(),
+                    relu,
+                })?
+            }
+            Layer::Relu => x.relu()?,
+            Layer::MaxPool { size, stride } => x.max_pool2d(size, stride)?,
+            Layer::GlobalAvgPool => x.global_avg_pool()?,
+            Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias]))?,
+            Layer::Keep(slot) => {
+                slots.resize(slots.len().max(slot + 1), None);
+                slots[slot] = Some(x.clone());
+                x
+            }
+            Layer::Resume(slot) => kept(&slots, slot)?,
+            Layer::Feature => {
+                let (n, d) = x.shape().rows_cols();
+                let x = if x.shape().len() == 2 { x } else { x.reshape([n, d])? };
+                features = Some(x.clone());
+                x
+            }
+        };
     }
+    let features = features.ok_or_else(|| Error::op("forward", "bug: a model without a feature"))?;
+    Ok(Output { features, logits: x })
+}
+
+/// A line of the table of layers.
+#[derive(Clone, Debug)]
+pub struct LayerInfo {
+    /// As PyTorch would name it, and empty for layers without parameters.
+    pub name: String,
+    /// What it does, for example `conv 3×3 /2`.
+    pub what: String,
+    /// Channels, height, width of its result.
+    pub shape: [usize; 3],
+    pub n_parameters: usize,
+    /// Multiply–accumulates for one image.
+    pub macs: u64,
 }
 
 /// Collects layers and follows the shape through them.
 pub struct Builder {
     pub layers: Vec<Layer>,
     pub parameters: Vec<Parameter>,
+    /// Names and channels of the batch norms.
+    pub norms: Vec<(String, usize)>,
+    /// One line per layer.
+    pub table: Vec<LayerInfo>,
     /// Channels, height, width of what leaves the last layer; a vector is (D, 1, 1).
     pub shape: [usize; 3],
-    /// Multiply–accumulates of one forward pass of one image.
-    pub macs: u64,
-    /// Those of the first layer with weights.
-    pub first_layer_macs: u64,
     pub n_features: usize,
-    n_convs: usize,
-    n_linears: usize,
+    /// ε of batch norms.
+    pub epsilon: f32,
+    /// Why the layers cannot be built for these images.
+    pub refusal: Option<String>,
 }
 
 impl Builder {
+    /// An empty row of layers for images of (channels, height, width).
     pub fn new(input: [usize; 3]) -> Builder {
         Builder {
             layers: Vec::new(),
             parameters: Vec::new(),
+            norms: Vec::new(),
+            table: Vec::new(),
             shape: input,
-            macs: 0,
-            first_layer_macs: 0,
             n_features: 0,
-            n_convs: 0,
-            n_linears: 0,
+            epsilon: 1e-5,
+            refusal: None,
         }
     }
 
-    /// Weight and bias, uniform in ±1/√fan_in: the defaults of PyTorch's Conv2d and Linear.
-    fn parameters(&mut self, layer: String, weight: &[usize]) -> (usize, usize) {
-        let fan_in: usize = weight[1..].iter().product();
-        let bound = 1.0 / (fan_in as f32).sqrt();
-        let first = self.parameters.len();
-        for (suffix, sizes, decay) in [("weight", weight, true), ("bias", &weight[..1], false)] {
-            let shape = crate::shape::Shape::new(sizes).expect("bug: a layer without outputs");
-            self.parameters.push(Parameter { name: format!("{layer}.{suffix}"), shape, bound, decay });
-        }
-        (first, first + 1)
+    fn parameter(&mut self, name: String, sizes: &[usize], init: Init, decay: bool) -> usize {
+        let shape = Shape::new(sizes).expect("bug: a layer without outputs");
+        self.parameters.push(Parameter { name, shape, init, decay });
+        self.parameters.len() - 1
     }
 
-    pub fn conv(&mut self, out_channels: usize, kernel: usize, geometry: Conv2d) {
+    fn add(&mut self, name: &str, what: String, n_parameters: usize, macs: usize, layer: Layer) {
+        self.table.push(LayerInfo { name: name.into(), what, shape: self.shape, n_parameters, macs: macs as u64 });
+        self.layers.push(layer);
+    }
+
+    /// A convolution with square kernel. The weight is normal with variance 2/fan_in (He et al. 2015), the bias zero.
+    pub fn conv(&mut self, name: &str, out_channels: usize, kernel: usize, geometry: Conv2d, bias: bool) {
+        let std = (2.0 / (self.shape[0] * kernel * kernel) as f32).sqrt();
+        self.conv_with(name, out_channels, kernel, geometry, Init::Normal(std), bias.then_some(Init::Constant(0.0)));
+    }
+
+    /// A convolution whose weight and bias start as in PyTorch: uniform in ±1/√fan_in.
+    pub fn conv_uniform(&mut self, name: &str, out_channels: usize, kernel: usize, geometry: Conv2d) {
+        let init = Init::Uniform(1.0 / ((self.shape[0] * kernel * kernel) as f32).sqrt());
+        self.conv_with(name, out_channels, kernel, geometry, init, Some(init));
+    }
+
+    fn conv_with(
+        &mut self,
+        name: &str,
+        out_channels: usize,
+        kernel: usize,
+        geometry: Conv2d,
+        weight_init: Init,
+        bias_init: Option<Init>,
+    ) {
         let [c, h, w] = self.shape;
-        self.n_convs += 1;
-        let (weight, bias) = self.parameters(format!("conv{}", self.n_convs), &[out_channels, c, kernel, kernel]);
-        let out = |size: usize| (size + 2 * geometry.padding - kernel) / geometry.stride + 1;
+        let Conv2d { stride, padding } = geometry;
+        if kernel > h + 2 * padding || kernel > w + 2 * padding {
+            self.refuse(format!("a {kernel}×{kernel} convolution does not fit a map of {h}×{w}"));
+            return;
+        }
+        let weight = self.parameter(format!("{name}.weight"), &[out_channels, c, kernel, kernel], weight_init, true);
+        let bias = bias_init.map(|init| self.parameter(format!("{name}.bias"), &[out_channels], init, false));
+        let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
         self.shape = [out_channels, out(h), out(w)];
-        self.add_macs(self.shape.iter().product::<usize>() * c * kernel * kernel);
-        self.layers.push(Layer::Conv { weight, bias, geometry });
+        let macs = self.shape.iter().product::<usize>() * c * kernel * kernel;
+        let n_parameters = out_channels * (c * kernel * kernel + usize::from(bias.is_some()));
+        let what = match stride {
+            1 => format!("conv {kernel}×{kernel}"),
+            _ => format!("conv {kernel}×{kernel} /{stride}"),
+        };
+        self.add(name, what, n_parameters, macs, Layer::Conv { weight, bias, geometry });
     }
 
-    fn add_macs(&mut self, macs: usize) {
-        self.macs += macs as u64;
-        if self.first_layer_macs == 0 {
-            self.first_layer_macs = macs as u64;
-        }
+    /// A batch norm, the sum with what a slot keeps, and ReLU.
+    pub fn batch_norm(&mut self, name: &str, residual: Option<usize>, relu: bool) {
+        let c = self.shape[0];
+        let weight = self.parameter(format!("{name}.weight"), &[c], Init::Constant(1.0), true);
+        let bias = self.parameter(format!("{name}.bias"), &[c], Init::Constant(0.0), false);
+        self.norms.push((name.into(), c));
+        let parts =
+            ["batch norm", if residual.is_some() { " + residual" } else { "" }, if relu { ", ReLU" } else { "" }];
+        let (running, epsilon) = (self.norms.len() - 1, self.epsilon);
+        let layer = Layer::BatchNorm { weight, bias, running, residual, relu, epsilon };
+        self.add(name, parts.concat(), 2 * c, 0, layer);
     }
 
     pub fn relu(&mut self) {
-        self.layers.push(Layer::Relu);
+        self.add("", "ReLU".into(), 0, 0, Layer::Relu);
     }
 
+    /// Max-pooling over squares that do not overlap.
     pub fn max_pool(&mut self, size: usize) {
         let [c, h, w] = self.shape;
+        if h < size || w < size {
+            self.refuse(format!("a map of {h}×{w} cannot be pooled by {size}"));
+            return;
+        }
         self.shape = [c, h / size, w / size];
-        self.layers.push(Layer::MaxPool { size, stride: size });
+        self.add("", format!("max-pool {size}"), 0, 0, Layer::MaxPool { size, stride: size });
     }
 
-    pub fn linear(&mut self, outputs: usize) {
-        let inputs = self.shape.iter().product();
-        self.n_linears += 1;
-        let (weight, bias) = self.parameters(format!("fc{}", self.n_linears), &[outputs, inputs]);
+    pub fn global_avg_pool(&mut self) {
+        self.shape = [self.shape[0], 1, 1];
+        self.add("", "global average pool".into(), 0, 0, Layer::GlobalAvgPool);
+    }
+
+    /// A linear layer whose weight and bias start as in PyTorch: uniform in ±1/√fan_in.
+    pub fn linear(&mut self, name: &str, outputs: usize) {
+        let inputs: usize = self.shape.iter().product();
+        let init = Init::Uniform(1.0 / (inputs as f32).sqrt());
+        self.linear_with(name, outputs, init, init);
+    }
+
+    /// A linear layer whose weight is normal with variance 1/fan_in and whose bias is zero.
+    pub fn linear_normal(&mut self, name: &str, outputs: usize) {
+        let inputs: usize = self.shape.iter().product();
+        self.linear_with(name, outputs, Init::Normal(1.0 / (inputs as f32).sqrt()), Init::Constant(0.0));
+    }
+
+    fn linear_with(&mut self, name: &str, outputs: usize, weight_init: Init, bias_init: Init) {
+        let inputs: usize = self.shape.iter().product();
+        let weight = self.parameter(format!("{name}.weight"), &[outputs, inputs], weight_init, true);
+        let bias = self.parameter(format!("{name}.bias"), &[outputs], bias_init, false);
         self.shape = [outputs, 1, 1];
-        self.add_macs(inputs * outputs);
-        self.layers.push(Layer::Linear { weight, bias });
+        self.add(name, "linear".into(), outputs * (inputs + 1), inputs * outputs, Layer::Linear { weight, bias });
     }
 
+    /// Keeps what left the last layer in a slot.
+    pub fn keep(&mut self, slot: usize) {
+        self.layers.push(Layer::Keep(slot));
+    }
+
+    /// Goes on with what a slot keeps, which has this shape.
+    pub fn resume(&mut self, slot: usize, shape: [usize; 3]) {
+        self.shape = shape;
+        self.layers.push(Layer::Resume(slot));
+    }
+
+    /// Declares what left the last layer to be φ(x).
     pub fn feature(&mut self) {
         self.n_features = self.shape.iter().product();
         self.layers.push(Layer::Feature);
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.refusal.get_or_insert(why);
     }
 }

@@ -1,7 +1,9 @@
-//! Floor 3: parameters in one flat buffer, and layers over them.
+//! Floor 3: parameters in one flat buffer, running statistics in another, and layers over them.
 
 mod layer;
 mod parameters;
+mod statistics;
 
-pub use layer::{Builder, Layer, Output};
-pub use parameters::{Parameter, Parameters};
+pub use layer::{Builder, Layer, LayerInfo, Output, forward};
+pub use parameters::{Init, Parameter, Parameters};
+pub use statistics::Statistics;

@@ -18,10 +18,29 @@ pub struct Parameter {
     /// As PyTorch would name it, for example `conv1.weight`.
     pub name: String,
     pub shape: Shape,
-    /// Initial values are uniform in ±bound.
-    pub bound: f32,
+    pub init: Init,
     /// True if weight decay acts on it.
     pub decay: bool,
+}
+
+/// How a parameter's initial values are drawn.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// Uniform in ±bound.
+    Uniform(f32),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f32),
+    Constant(f32),
+}
+
+impl Init {
+    fn draw(self, rng: &mut Rng) -> f32 {
+        match self {
+            Init::Uniform(bound) => rng.range(-bound, bound),
+            Init::Normal(std) => std * rng.normal(),
+            Init::Constant(value) => value,
+        }
+    }
 }
 
 /// The parameters of a model.
@@ -53,7 +72,7 @@ impl Parameters {
         for (i, (entry, &offset)) in entries.iter().zip(&offsets).enumerate() {
             let mut rng = Rng::keyed(seed, Purpose::Init, i as u64);
             for value in &mut values[offset..offset + entry.shape.n_elements()] {
-                *value = rng.range(-entry.bound, entry.bound);
+                *value = entry.init.draw(&mut rng);
             }
         }
         let values = Array::from_f32(device, [values.len()], &values)?;
@@ -142,6 +161,17 @@ impl Parameters {
                 (entry.name.as_str(), entry.shape, values)
             })
             .collect())
+    }
+
+    /// Host copies of all gradients, in order of declaration.
+    ///
+    /// # Errors
+    /// If the parameters are frozen.
+    pub fn gradients_to_host(&self) -> Result<Vec<Vec<f32>>> {
+        let gradients = self.gradients.as_ref().ok_or_else(|| Error::op("gradients", "the parameters are frozen"))?;
+        let all = gradients.to_vec()?;
+        let slices = self.entries.iter().zip(&self.offsets);
+        Ok(slices.map(|(entry, &offset)| all[offset..offset + entry.shape.n_elements()].to_vec()).collect())
     }
 
     /// Overwrites the parameter of this name.

@@ -77,10 +77,11 @@ impl Tolerance {
         match self {
             Tolerance::Exact => f64::MIN_POSITIVE,
             Tolerance::Elementwise => 1e-6 + 1e-5 * expected.abs(),
-            Tolerance::Exponential => {
+            Tolerance::Exponential | Tolerance::Normalized => {
                 let largest =
                     magnitudes.iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
-                1e-6 + (8.0 + 4.0 * largest_input) * f64::from(f32::EPSILON) * largest
+                let ulp = if let Tolerance::Normalized = self { 64.0 } else { 8.0 + 4.0 * largest_input };
+                1e-6 + ulp * f64::from(f32::EPSILON) * largest
             }
             Tolerance::Sum(k) => {
                 4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * f64::from(magnitudes[at]).abs() + 1e-6

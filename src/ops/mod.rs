@@ -5,6 +5,7 @@
 //! the GPU against the CPU, repeatability, refusal of wrong input, `engram check`, `engram bench op`, the README's table.
 
 mod argmin;
+mod batch_norm;
 mod bce_with_logits;
 mod bias_add;
 mod case;
@@ -37,6 +38,7 @@ mod threads;
 mod unary;
 mod zip;
 
+pub use batch_norm::{BatchNorm, Mode};
 pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;
@@ -62,6 +64,7 @@ pub static ALL: &[&Op] = &[
     &matmul::OP,
     &linear::OP,
     &conv2d::OP,
+    &batch_norm::OP,
     &max_pool2d::OP,
     &global_avg_pool::OP,
     &l2_normalize::OP,

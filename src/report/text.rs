@@ -16,7 +16,7 @@ pub(super) fn hundredfold(fraction: f64) -> f64 {
 }
 
 /// `12,345`.
-pub(super) fn thousands(n: u64) -> String {
+pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -82,18 +82,30 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 
 /// Breaks a paragraph at spaces; lines after the first are indented.
 pub(super) fn wrap(paragraph: &str, indent: usize) -> String {
+    fill(paragraph, 0, indent)
+}
+
+/// A paragraph beside `prefix`, which stands at the left of its first line.
+pub fn hang(prefix: &str, paragraph: &str) -> String {
+    let width = prefix.chars().count();
+    format!("{prefix}{}", fill(paragraph, width, width))
+}
+
+/// A paragraph in lines whose first starts at `column`.
+fn fill(paragraph: &str, mut column: usize, indent: usize) -> String {
     let mut out = String::new();
-    let mut column = 0;
+    let mut empty = true;
     for word in paragraph.split_whitespace() {
         let width = word.chars().count();
-        if column > 0 && column + 1 + width > super::WIDTH {
+        if !empty && column + 1 + width > super::WIDTH {
             out.push('\n');
             out.extend(std::iter::repeat_n(' ', indent));
             column = indent;
-        } else if column > 0 {
+        } else if !empty {
             out.push(' ');
             column += 1;
         }
+        empty = false;
         out.push_str(word);
         column += width;
     }

@@ -108,6 +108,39 @@ def bias_add(draw):
     yield "channels", [draw.normal(2, 3, 4, 5), draw.normal(3)], lambda x, b: x + b[:, None, None]
 
 
+@op
+def batch_norm(draw):
+    """Inputs: x, weight, bias, running mean and variance (2, C), residual. momentum 0.1, epsilon 1e-3."""
+
+    def norm(x, weight, bias, running, training):
+        return F.batch_norm(x, running[0].clone(), running[1].clone(), weight, bias, training, 0.1, 1e-3)
+
+    def run(training, relu, x, weight, bias, running, residual=None):
+        y = norm(x, weight, bias, running, training)
+        if residual is not None and residual.shape != y.shape:
+            residual = residual[:, :, ::2, ::2]
+            front = (y.shape[1] - residual.shape[1]) // 2
+            residual = F.pad(residual, (0, 0, 0, 0, front, y.shape[1] - residual.shape[1] - front))
+        y = y if residual is None else y + residual
+        return F.relu(y) if relu else y
+
+    def inputs(*shape, residual=None):
+        c = shape[1]
+        made = [draw.normal(*shape), draw.normal(c), draw.normal(c), draw.uniform(0.5, 1.5, 2, c)]
+        return made + ([draw.normal(*residual)] if residual else [])
+
+    wanted = [0, 1, 2]
+    yield "train", inputs(3, 4, 5, 2), lambda *x: run(True, False, *x), wanted
+    yield "frozen_matrix", inputs(7, 5), lambda *x: run(True, False, *x), wanted
+    yield "eval", inputs(3, 4, 5, 2), lambda *x: run(False, False, *x), wanted
+    yield "relu", inputs(3, 4, 5, 2), lambda *x: run(True, True, *x), wanted
+    both = wanted + [4]
+    yield "residual", inputs(3, 4, 5, 2, residual=(3, 4, 5, 2)), lambda *x: run(True, False, *x), both
+    yield "residual_relu", inputs(3, 4, 5, 2, residual=(3, 4, 5, 2)), lambda *x: run(True, True, *x), both
+    yield "option_a", inputs(2, 5, 3, 4, residual=(2, 2, 5, 7)), lambda *x: run(True, False, *x), both
+    yield "option_a_relu", inputs(2, 5, 3, 4, residual=(2, 2, 5, 7)), lambda *x: run(False, True, *x), both
+
+
 # ---- reductions --------------------------------------------------------------------------------------
 
 

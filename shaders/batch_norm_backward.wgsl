@@ -1,0 +1,108 @@
+// The backward pass of batch_norm.wgsl, in two dispatches. dz = dy where y > lowest, else 0.
+//   reduce    partials[s, c] = Σ dz and Σ dz · (x − mean) of slice s
+//   backward  dbias = Σ dz, dweight = Σ dz · x̂,
+//             dx = scale · (dz − (dbias + x̂ · dweight) / (N·I)), and scale · dz where mean and variance are running ones
+// With a residual, whether y > lowest cannot be told from x: then reduce_residual reads y, and writes dz, which is the
+// residual's gradient, for backward to read in place of dy. spread gives a residual of another shape its gradient.
+// CPU twin: src/ops/batch_norm/cpu.rs::backward
+
+@group(0) @binding(0) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> table: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> partials: array<vec2<f32>>;
+
+@compute @workgroup_size(WG)
+fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
+    let slice = slice_of(wid, lid);
+    let channel = table[slice.c];
+    var sum = vec2<f32>(0.0);
+    let step = WG / lanes();
+    for (var n = slice.first + slice.lane / lanes(); n < slice.end; n += step) {
+        let start = plane(n, slice.c);
+        for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
+            let value = x[start + i];
+            let dz = select(0.0, dy[start + i], fma(value, channel.x, channel.y) > params.lowest);
+            sum += vec2<f32>(dz, dz * (value - channel.z));
+        }
+    }
+    let total = add_up(slice.lane, sum);
+    if slice.lane == 0u {
+        partials[wid.y * params.c + slice.c] = total;
+    }
+}
+
+@group(0) @binding(4) var<storage, read> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dz: array<f32>;
+
+@compute @workgroup_size(WG)
+fn reduce_residual(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
+    let slice = slice_of(wid, lid);
+    let channel = table[slice.c];
+    var sum = vec2<f32>(0.0);
+    let step = WG / lanes();
+    for (var n = slice.first + slice.lane / lanes(); n < slice.end; n += step) {
+        let start = plane(n, slice.c);
+        for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
+            let passed = select(0.0, dy[start + i], y[start + i] > params.lowest);
+            dz[start + i] = passed;
+            sum += vec2<f32>(passed, passed * (x[start + i] - channel.z));
+        }
+    }
+    let total = add_up(slice.lane, sum);
+    if slice.lane == 0u {
+        partials[wid.y * params.c + slice.c] = total;
+    }
+}
+
+@group(0) @binding(3) var<storage, read> joined: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dweight: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dbias: array<f32>;
+
+@compute @workgroup_size(WG)
+fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
+    let slice = slice_of(wid, lid);
+    let c = slice.c;
+    let channel = table[c];
+    var sum = vec2<f32>(0.0);
+    for (var s = slice.lane; s < params.n_slices; s += WG) {
+        sum += joined[s * params.c + c];
+    }
+    let total = add_up(slice.lane, sum);
+    if wid.y == 0u && slice.lane == 0u {
+        dbias[c] = total.x;
+        dweight[c] = total.y * channel.w;
+    }
+    // dx = scale · dz + along · x + rest
+    let per_pixel = f32(params.batch) / (f32(params.n) * f32(params.inner));
+    let along = -channel.x * channel.w * channel.w * total.y * per_pixel;
+    let rest = -channel.x * total.x * per_pixel - along * channel.z;
+    let step = WG / lanes();
+    for (var n = slice.first + slice.lane / lanes(); n < slice.end; n += step) {
+        let start = plane(n, c);
+        for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
+            let value = x[start + i];
+            let passed = select(0.0, dy[start + i], fma(value, channel.x, channel.y) > params.lowest);
+            dx[start + i] = fma(passed, channel.x, fma(value, along, rest));
+        }
+    }
+}
+
+@group(0) @binding(1) var<storage, read_write> dresidual: array<f32>;
+
+// One invocation owns one element of dresidual.
+@compute @workgroup_size(WG)
+fn spread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
+    let at = flat_index(wid, nwg, lid.x);
+    if at < params.n * params.residual_c * params.residual_h * params.residual_w {
+        let row = at / params.residual_w;
+        let column = at - row * params.residual_w;
+        let map = row / params.residual_h;
+        let n = map / params.residual_c;
+        let q = column / params.residual_stride;
+        let p = (row - map * params.residual_h) / params.residual_stride;
+        let c = map - n * params.residual_c + params.residual_first;
+        let exact = q * params.residual_stride == column && p * params.residual_stride == row - map * params.residual_h;
+        dresidual[at] = select(0.0, dy[plane(n, c) + p * params.width + q], exact);
+    }
+}

@@ -1,0 +1,91 @@
+//! `engram models`: sizes of all models, and the layers of one.
+
+use crate::error::{Error, Result};
+use crate::models::{self, Options, Shortcut};
+use crate::nn::LayerInfo;
+use crate::report::{hang, thousands};
+use clap::{Args, Subcommand};
+
+/// Without a subcommand the models are listed.
+#[derive(Args)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    command: Option<ModelsCommand>,
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// Print the layers of a model
+    Show(ShowArgs),
+}
+
+#[derive(Args)]
+struct ShowArgs {
+    /// Which, for example resnet32
+    name: String,
+    /// Images: channels×height×width [default: the model's]
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<String>,
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    outputs: usize,
+    /// Factor on the channels of every layer
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    width: f32,
+    /// Shortcuts of a residual network: a (no parameters) or b (1×1 convolutions) [default: the model's]
+    #[arg(long, value_name = "KIND")]
+    shortcut: Option<Shortcut>,
+}
+
+/// Lists or shows.
+pub fn run(args: ModelsArgs) -> Result<()> {
+    match args.command {
+        Some(ModelsCommand::Show(args)) => show(&args),
+        None => list(),
+    }
+}
+
+fn list() -> Result<()> {
+    println!("{:<11} {:>10} {:>12} {:>8}  layers", "model", "images", "parameters", "MMAC");
+    for spec in models::ALL {
+        let [c, h, w] = spec.input;
+        let (n_parameters, macs) = totals(&spec.layers(spec.input, 10, &Options::default())?);
+        let (n_parameters, mmac) = (thousands(n_parameters as u64), macs as f64 / 1e6);
+        let sizes = format!("{c}×{h}×{w}");
+        print!("{}", hang(&format!("{:<11} {sizes:>10} {n_parameters:>12} {mmac:>8.2}  ", spec.name), spec.summary));
+    }
+    println!("\nWith ten outputs; MMAC: million multiply–accumulates of one image's forward pass.");
+    println!("Layer by layer: engram models show NAME. In a run: --model NAME --width FACTOR.");
+    Ok(())
+}
+
+fn totals(layers: &[LayerInfo]) -> (usize, u64) {
+    (layers.iter().map(|layer| layer.n_parameters).sum(), layers.iter().map(|layer| layer.macs).sum())
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
+    let spec = models::spec(&args.name)?;
+    let input = args.input.as_deref().map_or(Ok(spec.input), parse_input)?;
+    let options = Options { width: args.width, shortcut: args.shortcut, ..Options::default() };
+    let layers = spec.layers(input, args.outputs, &options)?;
+    let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
+    println!("{}: {}\n", spec.name, spec.summary);
+    println!("{:<24} {:<30} {:>12} {:>12} {:>10}", "layer", "", "result", "parameters", "MMAC");
+    println!("{:<24} {:<30} {:>12}", "images", "", shape(input));
+    for layer in &layers {
+        let n_parameters = if layer.n_parameters == 0 { String::new() } else { thousands(layer.n_parameters as u64) };
+        let mmac = if layer.macs == 0 { String::new() } else { format!("{:.3}", layer.macs as f64 / 1e6) };
+        println!("{:<24} {:<30} {:>12} {n_parameters:>12} {mmac:>10}", layer.name, layer.what, shape(layer.shape));
+    }
+    let (n_parameters, macs) = totals(&layers);
+    println!("{:<24} {:<30} {:>12} {:>12} {:>10.3}", "all", "", "", thousands(n_parameters as u64), macs as f64 / 1e6);
+    Ok(())
+}
+
+/// `3x32x32`.
+fn parse_input(text: &str) -> Result<[usize; 3]> {
+    let sizes: Vec<usize> = text.split(['x', '×']).filter_map(|size| size.parse().ok()).collect();
+    match <[usize; 3]>::try_from(sizes) {
+        Ok(input) if text.split(['x', '×']).count() == 3 && !input.contains(&0) => Ok(input),
+        _ => Err(Error::usage(format!("--input {text}: channels×height×width, such as 3x32x32"))),
+    }
+}
