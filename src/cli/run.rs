@@ -89,7 +89,7 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
 
 /// The command that shows the same stream without the method.
 fn comparison(config: &Config) -> Option<String> {
-    if config.method != "icarl" {
+    if config.method.name != "icarl" {
         return None;
     }
     let mut command = format!("cargo run --release -- finetune --dataset {} --seed {}", config.dataset, config.seed);
@@ -108,8 +108,10 @@ fn default_folder(config: &Config) -> PathBuf {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    let name =
-        format!("{}-{}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}", config.method, config.dataset);
+    let name = format!(
+        "{}-{}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}",
+        config.method.name, config.dataset
+    );
     PathBuf::from("runs").join(name)
 }
 

@@ -133,6 +133,7 @@ pub struct Options {
 }
 
 /// A row of the method table.
+#[derive(Debug)]
 pub struct MethodSpec {
     pub name: &'static str,
     pub summary: &'static str,

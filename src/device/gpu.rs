@@ -32,13 +32,16 @@ struct State {
     /// Buffers that are written from the host: kept apart so that one can be found that no recorded kernel uses.
     free_uploads: FreeLists<RawBuffer>,
     staging: Option<wgpu::Buffer>,
-    pipelines: HashMap<&'static str, wgpu::ComputePipeline>,
+    pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
     layouts: HashMap<&'static str, wgpu::BindGroupLayout>,
     bind_groups: HashMap<BindKey, wgpu::BindGroup>,
     recorder: Recorder,
     counters: Counters,
     next_buffer_id: u64,
 }
+
+/// The address of a kernel (two crates may give theirs the same name), and whether it is compiled with bounds checks.
+type PipelineKey = (usize, bool);
 
 /// Group 0 of a launch: access letters, then (buffer, offset, words) of each binding.
 #[derive(PartialEq, Eq, Hash)]
@@ -304,21 +307,58 @@ impl Gpu {
         values
     }
 
-    /// Records one kernel. `params` are the fields of the shader's parameter block, floats by their bits.
+    /// Records one kernel of this crate.
     ///
     /// # Errors
     /// If the adapter was lost or the launch is too large.
     ///
     /// # Panics
     /// If the bindings are not those the kernel declares.
-    pub fn launch(&self, kernel: &'static Kernel, bindings: &[&Array], params: &[u32], grid: Grid) -> Result<()> {
+    pub(crate) fn launch(
+        &self,
+        kernel: &'static Kernel,
+        bindings: &[&Array],
+        params: &[u32],
+        grid: Grid,
+    ) -> Result<()> {
+        self.record(kernel, self.checked, bindings, params, grid)
+    }
+
+    /// Records one kernel of your own. `bindings` are the tensors in the order the kernel declares them, none of them both
+    /// read and written; `params` are the fields of its parameter block (at most 64), floats by their bits. The shader is
+    /// compiled with bounds checks, which costs a little time: nobody has proved that it stays inside its tensors.
+    ///
+    /// # Errors
+    /// If the text is no valid WGSL (the message has the compiler's words), the adapter was lost, or the launch is too
+    /// large. After an error of the first two kinds the device refuses all further work.
+    ///
+    /// # Panics
+    /// If the bindings are not those the kernel declares, more than 8, or not on this device.
+    pub fn launch_checked(
+        &self,
+        kernel: &'static Kernel,
+        bindings: &[&Array],
+        params: &[u32],
+        grid: Grid,
+    ) -> Result<()> {
+        self.record(kernel, true, bindings, params, grid)
+    }
+
+    fn record(
+        &self,
+        kernel: &'static Kernel,
+        checked: bool,
+        bindings: &[&Array],
+        params: &[u32],
+        grid: Grid,
+    ) -> Result<()> {
         assert_eq!(bindings.len(), kernel.bindings.len(), "bug: {} got other bindings than it declares", kernel.name);
         assert!(bindings.len() <= MAX_BINDINGS, "bug: {} binds more than is portable", kernel.name);
         let groups = self.groups(kernel, grid)?;
         let mut state = self.state.lock();
         let state = &mut *state;
 
-        let pipeline = self.pipeline(state, kernel)?;
+        let pipeline = self.pipeline(state, kernel, checked)?;
         let bind_group = self.bind_group(state, kernel, bindings);
         let pending = state.recorder.submission();
         for array in bindings {
@@ -357,18 +397,19 @@ impl Gpu {
         Ok(groups.map(|n| n as u32))
     }
 
-    fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Result<wgpu::ComputePipeline> {
-        if let Some(pipeline) = state.pipelines.get(kernel.name) {
+    fn pipeline(&self, state: &mut State, kernel: &'static Kernel, checked: bool) -> Result<wgpu::ComputePipeline> {
+        let key = (std::ptr::from_ref(kernel).addr(), checked);
+        if let Some(pipeline) = state.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(kernel.source.concat().into()),
         };
-        let module = if self.checked {
+        let module = if checked {
             self.device.create_shader_module(descriptor)
         } else {
-            // SAFETY: every shader is part of this crate, guards its own indices, has only loops that end, and is
+            // SAFETY: every shader that is launched unchecked is part of this crate (`launch` is not public), guards its own indices, has only loops that end, and is
             // compared with its CPU twin on odd sizes by the tests, with checks on and off.
             unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
@@ -386,13 +427,13 @@ impl Gpu {
             entry_point: Some(kernel.entry),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &constants,
-                zero_initialize_workgroup_memory: self.checked,
+                zero_initialize_workgroup_memory: checked,
             },
             cache: None,
         });
         self.check()?;
         state.counters.pipelines += 1;
-        state.pipelines.insert(kernel.name, pipeline.clone());
+        state.pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 

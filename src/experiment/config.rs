@@ -1,6 +1,6 @@
 //! Everything that decides a run: defaults per data set, a configuration file, flags; in rising order of precedence.
 
-use crate::continual::{self, MethodSpec, Rounding};
+use crate::continual::{MethodSpec, Rounding};
 use crate::data::{self, ClassOrder};
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
@@ -99,7 +99,9 @@ pub struct Overrides {
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     pub version: &'static str,
-    pub method: &'static str,
+    /// The row of the method: one of [`ALL`](crate::continual::ALL), or one of your own.
+    #[serde(serialize_with = "as_name")]
+    pub method: &'static MethodSpec,
     pub dataset: String,
     pub data_dir: PathBuf,
     pub model: String,
@@ -131,6 +133,10 @@ pub struct Config {
 
 fn as_text<S: serde::Serializer>(order: &ClassOrder, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(order)
+}
+
+fn as_name<S: serde::Serializer>(method: &MethodSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(method.name)
 }
 
 /// Hyper-parameters that suit a data set.
@@ -226,7 +232,7 @@ impl Overrides {
         let usual = models::Options::default();
         let config = Config {
             version: env!("CARGO_PKG_VERSION"),
-            method: method.name,
+            method,
             data_dir: self.data_dir.unwrap_or_else(|| "datasets".into()),
             model: self.model.unwrap_or_else(|| "cnn".into()),
             width: self.width.unwrap_or(usual.width),
@@ -302,11 +308,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-
-    /// The row of the method table.
-    pub fn method_spec(&self) -> &'static MethodSpec {
-        continual::spec(self.method).expect("bug: a configuration with an unknown method")
     }
 
     /// What is changed about the model.

@@ -36,22 +36,22 @@ pub fn run(
     let network = Network::with_options(&config.model, &options, input, stream.n_classes, device, config.seed)?;
     let optimizer = Optimizer::new(config.optimizer, config.momentum, config.weight_decay, &network.parameters)?;
     let options = Options { memory: config.memory, rounding: config.memory_rounding };
-    let method = (config.method_spec().build)(options);
+    let method = (config.method.build)(options);
     let classes_per_task: Vec<Vec<u32>> = stream.tasks.iter().map(|task| task.classes.clone()).collect();
 
     sink.run_started(&RunHeader {
-        method: config.method.into(),
+        method: config.method.name.into(),
         dataset: dataset.name.clone(),
         model: config.model.clone(),
         device: device.describe(),
         n_tasks: stream.tasks.len(),
         classes_per_task: classes_per_task.clone(),
-        memory: config.method_spec().uses_memory.then_some(config.memory),
+        memory: config.method.uses_memory.then_some(config.memory),
         seed: config.seed,
         n_parameters: network.parameters.n_parameters(),
     });
     let metrics = Metrics {
-        method: config.method.into(),
+        method: config.method.name.into(),
         dataset: dataset.name.clone(),
         model: config.model.clone(),
         seed: config.seed,

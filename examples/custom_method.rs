@@ -1,0 +1,98 @@
+//! A continual-learning method written outside the crate: experience replay (Chaudhry et al., "On Tiny Episodic Memories in
+//! Continual Learning", 2019), run on the built-in data beside fine-tuning, through engram's own training loop.
+//!
+//! ```text
+//! cargo run --release --example custom_method
+//! ```
+
+use engram::continual::{self, Batch, Held, Learner, Loss, Method, MethodSpec, Options, TaskData, exemplars_per_class};
+use engram::data;
+use engram::experiment::{Overrides, run, sink::Silent};
+use engram::rng::{Purpose, Rng};
+use engram::{Device, Result};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// K images in all, drawn at random and shared evenly among the classes seen; trained on beside the new ones.
+struct Replay {
+    options: Options,
+    /// By class, in random order: the first m are what a smaller share keeps.
+    memory: Vec<Vec<u32>>,
+    image_bytes: u64,
+}
+
+impl Method for Replay {
+    /// The loss of one batch: what fine-tuning has too. The rest of the method is what it is shown.
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let logits = learner.network.forward(&batch.x)?.logits;
+        Ok(Loss::single("cross_entropy", logits.cross_entropy(&batch.labels, batch.n_seen)?))
+    }
+
+    /// An epoch goes through the new images and as often through the memory as makes about as many: a sample that is listed
+    /// twice is used twice.
+    fn training_set(&self, task: &TaskData) -> Vec<u32> {
+        let (new, old) = (task.samples.concat(), self.memory.concat());
+        let n_times = new.len() / old.len().max(1);
+        [new, old.repeat(n_times.max(1))].concat()
+    }
+
+    /// Every class may keep m = K/classes images: old ones give some up, new ones are drawn.
+    fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        let m = exemplars_per_class(self.options.memory, task.n_seen, self.options.rounding);
+        for samples in &task.samples {
+            let mut samples = samples.clone();
+            Rng::keyed(1, Purpose::Memory, self.memory.len() as u64).shuffle(&mut samples);
+            self.memory.push(samples);
+        }
+        self.memory.iter_mut().for_each(|samples| samples.truncate(m));
+        self.image_bytes = learner.image_bytes();
+        Ok(())
+    }
+
+    /// For the tables: what is kept between tasks, in bytes.
+    fn held(&self) -> Held {
+        let n_images = self.memory.iter().map(Vec::len).sum::<usize>() as u64;
+        Held { exemplars: n_images * self.image_bytes, ..Held::default() }
+    }
+
+    fn exemplars(&self) -> &[Vec<u32>] {
+        &self.memory
+    }
+}
+
+/// The row that the crate's table would have.
+static REPLAY: MethodSpec = MethodSpec {
+    name: "replay",
+    summary: "random exemplars, trained on beside the new images",
+    paper: "Chaudhry et al., 2019",
+    uses_memory: true,
+    sees_everything: false,
+    build: |options| Box::new(Replay { options, memory: Vec::new(), image_bytes: 0 }),
+};
+
+fn main() -> Result<()> {
+    let dataset = data::spec("glyphs")?.load(Path::new("unused: the set is built in"))?;
+    println!("ten classes in five tasks of two, 200 images each; accuracy on the test images of all classes\n");
+    println!("{:<10} {:>8} {:>12} {:>12}", "method", "final", "forgetting", "memory KiB");
+    let mut finals = Vec::new();
+    for method in [continual::spec("finetune")?, &REPLAY] {
+        // What is not set here is the data set's own recipe; the same settings as the flags of the command line.
+        let settings = Overrides {
+            model: Some("mlp".into()),
+            limit_per_task: Some(200),
+            memory: Some(100),
+            epochs: Some(6),
+            ..Overrides::default()
+        };
+        let config = settings.resolve(method)?;
+        // No folder: nothing is written. `Silent` drops the events that `report::Console` would print.
+        let metrics = run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
+        let result = &metrics.classifiers["network"];
+        let (last, forgetting) = (result.final_accuracy.expect("five tasks"), result.forgetting.expect("five tasks"));
+        let kib = metrics.memory_bytes.last().expect("five tasks").total as f64 / 1024.0;
+        println!("{:<10} {:>6.1} % {:>10.1} % {kib:>12.1}", method.name, 100.0 * last, 100.0 * forgetting);
+        finals.push(last);
+    }
+    assert!(finals[1] > finals[0], "replay should forget less than fine-tuning");
+    Ok(())
+}
