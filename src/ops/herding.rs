@@ -31,9 +31,12 @@ impl Tensor {
     /// Shapes: φ (N, D) → (m), u32. No derivative. On the GPU all picks are recorded without waiting for one.
     ///
     /// # Errors
-    /// If `m` is 0 or larger than N.
+    /// If φ is no matrix, or `m` is 0 or larger than N.
     pub fn herding(&self, m: usize) -> Result<Tensor> {
         self.expect_f32("herding")?;
+        if self.shape().len() != 2 {
+            return Err(Error::op("herding", format!("needs a matrix, not {}", self.shape())));
+        }
         let (n, d) = self.shape().rows_cols();
         if m == 0 || m > n {
             return Err(Error::op("herding", format!("{m} picks from {n} rows")));

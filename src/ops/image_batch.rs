@@ -28,7 +28,7 @@ pub struct Normalization {
 /// of (dy, dx, flip) per image → (N, C, H, W). No derivative.
 ///
 /// # Errors
-/// If the sizes do not fit.
+/// If the sizes do not fit, an input has another type or lives on another device.
 pub fn image_batch(
     pixels: &Tensor,
     draws: &Tensor,
@@ -39,7 +39,13 @@ pub fn image_batch(
     draws.expect_u32("image_batch")?;
     let n = draws.shape()[0];
     let Normalization { mean, inverse_std } = normalization;
-    let fits = draws.n_elements() == 3 * n
+    for numbers in [mean, inverse_std] {
+        numbers.expect_f32("image_batch")?;
+        pixels.expect_same_device("image_batch", numbers)?;
+    }
+    pixels.expect_same_device("image_batch", draws)?;
+    let fits = ![c, h, w].contains(&0)
+        && draws.n_elements() == 3 * n
         && pixels.n_elements() == (n * c * h * w).div_ceil(4)
         && (mean.n_elements() == c || mean.n_elements() == c * h * w)
         && inverse_std.n_elements() == c;

@@ -18,6 +18,10 @@ impl Tensor {
         self.expect_f32("linear")?;
         weight.expect_f32("linear")?;
         self.expect_same_device("linear", weight)?;
+        if let Some(bias) = bias {
+            bias.expect_f32("linear")?;
+            self.expect_same_device("linear", bias)?;
+        }
         let (n, inputs) = self.shape().rows_cols();
         let (outputs, weight_inputs) = weight.shape().rows_cols();
         if weight.shape().len() != 2 || inputs != weight_inputs || bias.is_some_and(|b| *b.shape() != [outputs]) {

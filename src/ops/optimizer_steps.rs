@@ -2,7 +2,7 @@
 
 use super::case::{Case, Input, Op};
 use super::threads::CHUNK;
-use crate::device::{Array, Device, Grid, Kernel, PRELUDE, Workgroup};
+use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
@@ -27,8 +27,11 @@ static ADAM_KERNEL: Kernel = Kernel {
 /// Numbers of one SGD step.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdStep {
+    /// The learning rate.
     pub lr: f32,
+    /// μ, what is kept of the velocity.
     pub momentum: f32,
+    /// λ, added to the gradient (L2).
     pub weight_decay: f32,
     /// Weight decay acts on this many leading words.
     pub n_decayed: usize,
@@ -66,9 +69,13 @@ pub fn sgd_step(gradient: &Array, w: &Array, velocity: &Array, step: SgdStep) ->
 /// Numbers of one Adam step.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {
+    /// The learning rate.
     pub lr: f32,
+    /// β₁, what is kept of the first moment.
     pub beta1: f32,
+    /// β₂, what is kept of the second moment.
     pub beta2: f32,
+    /// ε, which keeps the quotient finite.
     pub epsilon: f32,
     /// Added to the gradient (L2), not decoupled.
     pub weight_decay: f32,
@@ -120,6 +127,9 @@ fn check_lengths(op: &'static str, gradient: &Array, others: &[&Array]) -> Resul
     let n = gradient.n_elements();
     if others.iter().any(|array| array.n_elements() != n) {
         return Err(Error::op(op, format!("{n} gradients, but parameters or state of another length")));
+    }
+    if others.iter().chain([&gradient]).any(|array| array.dtype() != DType::F32) {
+        return Err(Error::op(op, "gradients, parameters and state must hold numbers"));
     }
     Ok(())
 }

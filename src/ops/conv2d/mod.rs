@@ -70,6 +70,10 @@ impl Tensor {
         self.expect_f32("conv2d")?;
         weight.expect_f32("conv2d")?;
         self.expect_same_device("conv2d", weight)?;
+        if let Some(bias) = bias {
+            bias.expect_f32("conv2d")?;
+            self.expect_same_device("conv2d", bias)?;
+        }
         let sizes = Sizes::new(self, weight, bias, geometry)?;
         let y = Array::empty(&self.device(), [sizes.n, sizes.o, sizes.p, sizes.q], DType::F32)?;
         sizes.forward(self.array(), weight.array(), bias.map(Tensor::array), &y)?;

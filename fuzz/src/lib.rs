@@ -1,0 +1,85 @@
+//! What must hold for any bytes under the name of a file that engram reads: a value that is whole in itself, or an error
+//! that names the file; never a panic. `tests/damage.rs` calls the same functions with damaged files.
+
+use engram::Device;
+use engram::data::idx;
+use engram::experiment::Overrides;
+use engram::experiment::results::{Metrics, accuracy_csv};
+use engram::models::Network;
+use std::io::Write;
+use std::path::Path;
+
+/// Classes of the labels that [`idx`] reads.
+const N_CLASSES: usize = 10;
+
+fn with_file<R>(bytes: &[u8], read: impl FnOnce(&Path) -> R) -> R {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(bytes).expect("room for a temporary file");
+    read(file.path())
+}
+
+/// The value, if there is one; the error must name the file.
+fn value<T>(path: &Path, result: engram::Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.contains(&path.display().to_string()), "the file is not named: {message}");
+            None
+        }
+    }
+}
+
+/// Bytes as a file of images and as one of labels, plain or gzip. Returns how many of the two were accepted.
+pub fn read_idx(bytes: &[u8]) -> usize {
+    with_file(bytes, |path| {
+        let images = value(path, idx::read_images(path));
+        if let Some(images) = &images {
+            let n = images.height * images.width;
+            assert!(n > 0 && !images.pixels.is_empty() && images.pixels.len() % n == 0 && images.channels == 1);
+        }
+        let labels = value(path, idx::read_labels(path, N_CLASSES));
+        if let Some(labels) = &labels {
+            assert!(!labels.is_empty() && labels.iter().all(|&label| (label as usize) < N_CLASSES));
+        }
+        usize::from(images.is_some()) + usize::from(labels.is_some())
+    })
+}
+
+/// Bytes as `config.json` and as `metrics.json`. Returns whether the configuration can be run.
+pub fn read_run_folder(bytes: &[u8]) -> bool {
+    if let Ok(metrics) = serde_json::from_slice::<Metrics>(bytes) {
+        assert!(accuracy_csv(&metrics).starts_with("classifier,"));
+    }
+    with_file(bytes, |path| {
+        let Some(overrides) = value(path, Overrides::from_file(path)) else { return false };
+        let method = engram::continual::spec("icarl").expect("a row of the table");
+        match overrides.resolve(method) {
+            Ok(config) => {
+                assert!(config.epochs > 0 && config.batch_size > 0 && config.lr > 0.0, "{config:?}");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2, "wrong settings are wrong use: {error}");
+                false
+            }
+        }
+    })
+}
+
+/// The smallest network, fresh: 16 pixels, 2 outputs.
+pub fn network() -> Network {
+    Network::new("mlp", [1, 4, 4], 2, &Device::cpu(), 1).expect("a row of the table")
+}
+
+/// Bytes as the weights of `network`. Returns whether they were taken; if not, the network must be as it was.
+pub fn read_weights(bytes: &[u8], network: &Network) -> bool {
+    let before = network.parameters.values().to_vec().expect("the CPU's memory");
+    with_file(bytes, |path| {
+        let taken = value(path, network.load_safetensors(path)).is_some();
+        let after = network.parameters.values().to_vec().expect("the CPU's memory");
+        let same = before.iter().zip(&after).all(|(before, after)| before.to_bits() == after.to_bits());
+        assert!(taken || same, "a refused file changed the network");
+        taken
+    })
+}
