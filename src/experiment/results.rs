@@ -14,10 +14,15 @@ use std::path::{Path, PathBuf};
 /// The content of `metrics.json`. All accuracies are fractions in 0..1.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Metrics {
+    /// The method's name.
     pub method: String,
+    /// The data set's name.
     pub dataset: String,
+    /// The network's name.
     pub model: String,
+    /// The run's seed.
     pub seed: u64,
+    /// Tasks of the whole stream, learnt or not.
     pub n_tasks: usize,
     /// The class labels of the data set, by task in order of arrival.
     pub classes_per_task: Vec<Vec<u32>>,
@@ -32,9 +37,13 @@ pub struct Metrics {
 /// What a method keeps from one task to the next, in bytes.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryBytes {
+    /// Stored images.
     pub exemplars: u64,
+    /// A copy of an earlier network.
     pub old_network: u64,
+    /// Class means.
     pub class_means: u64,
+    /// The sum of the others.
     pub total: u64,
 }
 
@@ -52,9 +61,13 @@ pub struct ClassifierResult {
     pub matrix: Vec<Vec<Option<f64>>>,
     /// After each task, over all test images of the classes seen (so not the mean of the row).
     pub seen_accuracy: Vec<f64>,
+    /// See [`metrics::average_incremental_accuracy`].
     pub average_incremental_accuracy: Option<f64>,
+    /// See [`metrics::final_accuracy`].
     pub final_accuracy: Option<f64>,
+    /// See [`metrics::forgetting`].
     pub forgetting: Option<f64>,
+    /// See [`metrics::backward_transfer`].
     pub backward_transfer: Option<f64>,
 }
 
@@ -73,6 +86,7 @@ impl ClassifierResult {
 /// The content of `timing.json`, apart from the metrics because it differs from run to run.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct Timing {
+    /// Wall-clock seconds of the run so far.
     pub seconds_total: f64,
     /// Per task.
     pub seconds_training: Vec<f64>,
@@ -88,7 +102,8 @@ pub struct Timing {
     pub device_bytes: u64,
 }
 
-/// The files of a run, in the order in which a reader wants them. `--force` removes these and no others.
+/// The files of a run, in the order in which a reader wants them. `--force` removes these, what a killed run left of their
+/// writing, and no others.
 pub const RESULT_FILES: [&str; 5] = ["config.json", "metrics.json", "timing.json", "accuracy.csv", "model.safetensors"];
 
 /// The folder that receives a run's results.
@@ -101,6 +116,9 @@ impl RunFolder {
     /// Makes the folder and its parents and proves that it can be written, before hours of training are spent.
     ///
     /// A folder with something in it is refused; with `force` it is used again and earlier [`RESULT_FILES`] go.
+    ///
+    /// # Errors
+    /// If the folder is refused (wrong use), or cannot be made, written or cleared.
     pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
         if !force && path.is_dir() {
             let mut entries = fs::read_dir(path).map_err(Error::io(path, "read the folder"))?;
@@ -113,13 +131,16 @@ impl RunFolder {
             }
         }
         fs::create_dir_all(path).map_err(Error::io(path, "create the folder"))?;
-        let probe = temporary_name(&path.join("probe"));
+        let probe = temporary_name(&path.join(PROBE));
         File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io(path, "write into the folder"))?;
-        for name in RESULT_FILES {
-            let old = path.join(name);
-            match fs::remove_file(&old) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(old, "remove")(e)),
-                _ => {}
+        for entry in fs::read_dir(path).map_err(Error::io(path, "read the folder"))? {
+            let old = entry.map_err(Error::io(path, "read the folder"))?.path();
+            let name = old.file_name().unwrap_or_default().to_string_lossy();
+            if RESULT_FILES.contains(&&*name) || is_temporary(&name) {
+                match fs::remove_file(&old) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(old, "remove")(e)),
+                    _ => {}
+                }
             }
         }
         Ok(RunFolder { path: path.to_path_buf() })
@@ -195,6 +216,17 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
+/// Whether a file is called as [`temporary_name`] calls the neighbour of a result: what a process that was killed leaves.
+fn is_temporary(name: &str) -> bool {
+    let inside = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
+    inside.and_then(|inside| inside.rsplit_once('.')).is_some_and(|(result, process)| {
+        (result == PROBE || RESULT_FILES.contains(&result)) && process.parse::<u32>().is_ok()
+    })
+}
+
+/// Written once to find out whether a folder can be.
+const PROBE: &str = "probe";
+
 /// The most main memory this process ever held (`VmHWM` on Linux); `None` where the system does not tell.
 pub fn peak_host_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -249,15 +281,21 @@ mod tests {
         RunFolder::create(&path, false).expect("an empty folder is as good as none");
         folder.write_json("metrics.json", &[1, 2]).unwrap();
         folder.write_bytes("notes.txt", b"mine").unwrap();
+        // What a killed run may leave, and what is not ours.
+        for name in [".model.safetensors.4711.tmp", ".probe.1.tmp", ".notes.txt.1.tmp", ".metrics.json.x.tmp"] {
+            fs::write(path.join(name), "half").unwrap();
+        }
+        let before = names(&path);
 
         let error = RunFolder::create(&path, false).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let message = error.to_string();
         assert!(message.contains("--force") && message.contains("--out") && message.contains("run"), "{message}");
-        assert_eq!(names(&path), ["metrics.json", "notes.txt"], "a refusal touches nothing");
+        assert_eq!(names(&path), before, "a refusal touches nothing");
 
         RunFolder::create(&path, true).unwrap();
-        assert_eq!(names(&path), ["notes.txt"], "force removes results and nothing else");
+        let kept = [".metrics.json.x.tmp", ".notes.txt.1.tmp", "notes.txt"];
+        assert_eq!(names(&path), kept, "force removes results, their remains and nothing else");
     }
 
     /// Below a regular file, because tests may run as root, for whom permissions do not hold.
