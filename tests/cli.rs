@@ -62,10 +62,21 @@ fn fails(dir: &Path, arguments: &str, code: i32, words: &[&str]) -> String {
     let outcome = engram(dir, arguments);
     assert_eq!(outcome.code, code, "engram {arguments}:\n{}{}", outcome.out, outcome.err);
     assert!(outcome.err.starts_with("error: "), "engram {arguments}:\n{}", outcome.err);
+    // A message is broken where a line would be too long.
+    let message = outcome.err.split_whitespace().collect::<Vec<_>>().join(" ");
     for word in words {
-        assert!(outcome.err.contains(word), "engram {arguments}: no {word:?} in\n{}", outcome.err);
+        assert!(message.contains(word), "engram {arguments}: no {word:?} in\n{}", outcome.err);
     }
-    outcome.err
+    check_width(&outcome.err);
+    message
+}
+
+/// No line is wider than 100 columns; a word that is, such as a path, has a line of its own.
+#[track_caller]
+fn check_width(text: &str) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100 || line.split_whitespace().count() == 1, "too wide:\n{line}");
+    }
 }
 
 #[track_caller]

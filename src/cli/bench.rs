@@ -1,6 +1,6 @@
 //! `engram bench`: medians of ops and training steps.
 
-use super::DeviceArgs;
+use super::{DeviceArgs, warn};
 use crate::device::{Array, Counters, Device, Selection};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
@@ -81,7 +81,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     }
     let (device, warning) = common.device.device.parse::<Selection>()?.open(common.device.checked, false)?;
     if let Some(warning) = warning {
-        eprintln!("warning: {warning}");
+        warn(&warning);
     }
     let rows = match command {
         BenchCommand::Op { size: 0, .. } | BenchCommand::Step { batch_size: 0, .. } => {

@@ -7,16 +7,21 @@ mod devices;
 mod models;
 mod run;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::report::{WIDTH, message};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Set by Ctrl-C; commands that take long look at it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// The program's version and that of wgpu, which a report about a GPU needs. A test compares it with Cargo.lock.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (wgpu 30.0.1)");
+
 #[derive(Parser)]
-#[command(name = "engram", version, about = "Continual learning on any GPU, and on the CPU where there is none")]
+#[command(name = "engram", version = VERSION, about = "Continual learning on any GPU, and on the CPU where there is none")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -44,6 +49,11 @@ enum Command {
     /// Time ops and training steps
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Print a completion script, as in: source <(engram completions bash)
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where to run.
@@ -71,7 +81,8 @@ fn command() -> clap::Command {
 
 /// Parses the command line, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
+    let cli = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.unwrap_or_else(|e| refuse(&e));
     // The first Ctrl-C ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Relaxed) {
@@ -87,15 +98,41 @@ pub fn main() -> ExitCode {
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Completions { shell } => print_completions(shell),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match &error {
                 Error::Interrupted => eprintln!("interrupted; what was finished is on disk"),
-                error => eprintln!("error: {error}"),
+                error => eprint!("{}", message(&format!("error: {error}"))),
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// What clap says to a wrong command line, or its help. It does not break the lines of errors: a long one loses its colours.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    if error.use_stderr() && text.lines().any(|line| line.chars().count() > WIDTH) {
+        eprint!("{}", message(&text));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+/// Says something that does not end the command.
+fn warn(warning: &str) {
+    eprint!("{}", message(&format!("warning: {warning}")));
+}
+
+fn print_completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "engram", &mut script);
+    match std::io::stdout().write_all(&script) {
+        // A reader that has seen enough is no failure.
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", "write")(e)),
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! `engram icarl`, `finetune`, `joint`: one run per seed, with its folder.
 
-use super::INTERRUPTED;
+use super::{INTERRUPTED, warn};
 use crate::continual;
 use crate::data::{self, TaskStream};
 use crate::device::{Device, Selection};
@@ -54,10 +54,10 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
     let selection: Selection = config.device.parse()?;
     let (device, warning) = selection.open(args.checked, args.trace)?;
     if let Some(warning) = warning {
-        eprintln!("warning: {warning}");
+        warn(&warning);
     }
     if args.trace && matches!(device, Device::Cpu(_)) {
-        eprintln!("warning: --trace shows GPU dispatches; the CPU has none");
+        warn("--trace shows GPU dispatches; the CPU has none");
     }
     config.adapter = device.describe();
     // Wrong use is found before `--force` replaces anything.

@@ -20,7 +20,7 @@ pub use console::Console;
 pub use curve::curve;
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};
-pub use text::{hang, thousands};
+pub use text::{hang, message, thousands};
 
 /// No line is wider, apart from paths, which are never broken.
 pub const WIDTH: usize = 100;

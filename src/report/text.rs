@@ -80,6 +80,15 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Breaks the lines of a message that are too long; the others stay as they are.
+pub fn message(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.chars().count() <= super::WIDTH {
+        true => format!("{line}\n"),
+        false => wrap(line, 2),
+    });
+    lines.collect()
+}
+
 /// Breaks a paragraph at spaces; lines after the first are indented.
 pub(super) fn wrap(paragraph: &str, indent: usize) -> String {
     fill(paragraph, 0, indent)
@@ -165,6 +174,9 @@ mod tests {
         let wrapped = wrap(&"word ".repeat(60), 2);
         assert!(wrapped.lines().count() > 3 && wrapped.lines().all(|line| line.len() <= 100));
         assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  word")));
+
+        let text = message(&format!("error: {}\n  gpu:0  a   b", "word ".repeat(60)));
+        assert!(text.lines().all(|line| line.len() <= 100) && text.ends_with("word\n  gpu:0  a   b\n"), "{text}");
 
         let line = format!("engram finetune --data-dir 'a b' {}", "--option value ".repeat(12).trim_end());
         let broken = command(&line);
