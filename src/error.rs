@@ -8,7 +8,12 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// An op was called with shapes, types or devices that do not fit together.
     #[error("{op}: {message}")]
-    Op { op: &'static str, message: String },
+    Op {
+        /// The op's name.
+        op: &'static str,
+        /// What does not fit.
+        message: String,
+    },
 
     /// Wrong use: an unknown name, an impossible combination of options. The program exits with 2.
     #[error("{0}")]
@@ -16,11 +21,23 @@ pub enum Error {
 
     /// A data or configuration file whose content is not what it should be.
     #[error("{}: {message}", path.display())]
-    File { path: PathBuf, message: String },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
 
     /// The operating system refused a file or folder.
     #[error("{}: cannot {action}: {source}", path.display())]
-    Io { path: PathBuf, action: &'static str, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as in "cannot read".
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
 
     /// No adapter, a lost device, not enough device memory.
     #[error("{0}")]

@@ -12,6 +12,8 @@
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
 //! - There are no stride views, no types but f32 and u32, no graph rewriting, no float atomics.
 
+#![warn(missing_docs)]
+
 // The command line.
 pub mod cli;
 // Continual-learning methods.

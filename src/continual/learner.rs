@@ -14,7 +14,9 @@ pub const CHUNK: usize = 256;
 
 /// A network and the training images of a data set.
 pub struct Learner {
+    /// The network that is being trained.
     pub network: Network,
+    /// Where its parameters live.
     pub device: Device,
     images: Arc<Images>,
     normalization: Normalization,

@@ -34,13 +34,17 @@ pub struct Batch {
     pub x: Tensor,
     /// (N), u32, in order of arrival.
     pub labels: Tensor,
+    /// Classes seen before this task.
     pub n_old: usize,
+    /// Classes seen with this task: labels are below it.
     pub n_seen: usize,
 }
 
 /// A named part of a loss.
 pub struct Term {
+    /// Shown where the parts of a loss are shown.
     pub name: &'static str,
+    /// What the value is multiplied with in the total.
     pub weight: f32,
     /// Shape \[1\].
     pub value: Tensor,
@@ -72,12 +76,40 @@ impl Loss {
 /// Bytes that a method keeps between tasks, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
+    /// Bytes of stored images.
     pub exemplars: u64,
+    /// Bytes of a copy of an earlier network.
     pub old_network: u64,
+    /// Bytes of class means.
     pub class_means: u64,
 }
 
-/// A continual-learning method.
+/// A continual-learning method. Only [`observe`](Method::observe) is required:
+///
+/// ```
+/// use engram::Result;
+/// use engram::continual::{Batch, Learner, Loss, Method, MethodSpec};
+///
+/// struct Finetune;
+/// impl Method for Finetune {
+///     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+///         let logits = learner.network.forward(&batch.x)?.logits;
+///         Ok(Loss::single("cross_entropy", logits.cross_entropy(&batch.labels, batch.n_seen)?))
+///     }
+/// }
+/// static SPEC: MethodSpec = MethodSpec {
+///     name: "mine",
+///     summary: "nothing against forgetting",
+///     paper: "–",
+///     uses_memory: false,
+///     sees_everything: false,
+///     build: |_| Box::new(Finetune),
+/// };
+/// let config = engram::experiment::Overrides::default().resolve(&SPEC)?; // for `experiment::run`
+/// assert_eq!(config.method.name, "mine");
+/// # Ok::<(), engram::Error>(())
+/// ```
+/// `examples/custom_method.rs` is a whole one.
 pub trait Method {
     /// The loss of one batch: the paper's algorithm box.
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss>;
@@ -129,19 +161,24 @@ pub trait Method {
 pub struct Options {
     /// K, the exemplars kept over all classes.
     pub memory: usize,
+    /// What becomes of K / classes when it does not divide.
     pub rounding: Rounding,
 }
 
 /// A row of the method table.
 #[derive(Debug)]
 pub struct MethodSpec {
+    /// As on the command line.
     pub name: &'static str,
+    /// What it does, in one line.
     pub summary: &'static str,
+    /// Where it is from; `–` for a baseline.
     pub paper: &'static str,
     /// True if the method keeps exemplars: the option `--memory` is its budget.
     pub uses_memory: bool,
     /// True if the method sees all data at once, as an upper reference.
     pub sees_everything: bool,
+    /// A learner that has seen nothing.
     pub build: fn(Options) -> Box<dyn Method>,
 }
 

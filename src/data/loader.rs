@@ -70,19 +70,46 @@ impl Batch {
 }
 
 /// What to load: some epochs over some images.
+///
+/// ```
+/// use engram::data::{self, Augment, ClassOrder, Loader, Plan, TaskStream};
+/// use std::sync::Arc;
+/// let dataset = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
+/// // Five tasks of two classes, at most 50 training images each.
+/// let stream = TaskStream::split(&dataset, 2, &"natural".parse::<ClassOrder>()?, Some(50))?;
+/// let plan = Plan {
+///     images: dataset.train.clone(),
+///     samples: Arc::new(stream.tasks[0].train.clone()),
+///     label_of_class: Arc::new(stream.label_of_class.clone()),
+///     batch_size: 16,
+///     seed: 1,
+///     first_epoch: 0,
+///     n_epochs: 2,
+///     augment: Augment::default(),
+///     drop_last: false,
+/// };
+/// assert_eq!(plan.batches_per_epoch(), 4);
+/// let sizes: Vec<usize> = Loader::new(plan)?.map(|(_epoch, batch)| batch.len()).collect();
+/// assert_eq!(sizes, [16, 16, 16, 2, 16, 16, 16, 2]);
+/// # Ok::<(), engram::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Where the images come from.
     pub images: Arc<Images>,
     /// Indices of the images of an epoch; one that is listed twice is used twice.
     pub samples: Arc<Vec<u32>>,
     /// The label of each class, see [`TaskStream::label_of_class`](super::TaskStream).
     pub label_of_class: Arc<Vec<u32>>,
+    /// Images per batch, at least 1.
     pub batch_size: usize,
     /// The seed of the run.
     pub seed: u64,
     /// The number of epochs the whole run has behind it, so that no two epochs of a run share their order.
     pub first_epoch: u64,
+    /// Epochs to load.
     pub n_epochs: u64,
+    /// Random crops and mirror images.
     pub augment: Augment,
     /// Leaves out the last batch of an epoch if it is smaller than the others, unless it is the only one.
     pub drop_last: bool,

@@ -19,8 +19,11 @@ pub use stream::{ClassOrder, NO_LABEL, Task, TaskStream};
 /// Labelled images of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
+    /// C: 1 is grey, 3 is red, green, blue.
     pub channels: usize,
+    /// H, in pixels.
     pub height: usize,
+    /// W, in pixels.
     pub width: usize,
     /// N×C×H×W bytes, 0 is dark.
     pub pixels: Vec<u8>,
@@ -54,10 +57,13 @@ impl Images {
 /// A data set in memory. A network sees `x = (p / 255 − mean) / std` for a pixel byte p.
 #[derive(Clone, Debug)]
 pub struct Dataset {
+    /// As in the table of data sets.
     pub name: String,
     /// One name per class; a label indexes it.
     pub class_names: Vec<String>,
+    /// What is learned from.
     pub train: Arc<Images>,
+    /// What accuracies are measured on.
     pub test: Arc<Images>,
     /// Mean per channel over the training pixels, in units of pixels scaled to 0..1.
     pub mean: Vec<f32>,
@@ -88,9 +94,11 @@ pub struct FileSpec {
 /// A row of the table of known data sets.
 #[derive(Debug)]
 pub struct DatasetSpec {
+    /// As on the command line.
     pub name: &'static str,
     /// One line for lists and help texts.
     pub summary: &'static str,
+    /// One per class, in order of label.
     pub class_names: &'static [&'static str],
     /// See [`Dataset::mean`].
     pub mean: &'static [f32],
@@ -154,7 +162,12 @@ pub enum Presence {
     /// All files lie in this folder.
     Present(PathBuf),
     /// These files are missing from the most complete of the folders that were searched.
-    Missing { files: Vec<&'static str>, searched: Vec<PathBuf> },
+    Missing {
+        /// Plain names.
+        files: Vec<&'static str>,
+        /// Folders.
+        searched: Vec<PathBuf>,
+    },
 }
 
 impl DatasetSpec {

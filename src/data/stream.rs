@@ -102,6 +102,7 @@ pub struct Task {
 /// The tasks of a run, in order of arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStream {
+    /// In order of arrival.
     pub tasks: Vec<Task>,
     /// The label of each class of the data set: its place in the order of arrival, [`NO_LABEL`] if it never arrives.
     pub label_of_class: Vec<u32>,

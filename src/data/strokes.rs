@@ -56,7 +56,9 @@ pub fn spline(control: &[Point]) -> Vec<Point> {
 
 /// Grey values, 0 is dark. Ink covers: where strokes cross, the brighter one shows.
 pub struct Canvas {
+    /// In pixels.
     pub width: usize,
+    /// In pixels.
     pub height: usize,
     /// H×W values; pixel (y, x) is the square with corners (x, y) and (x + 1, y + 1).
     pub ink: Vec<f32>,

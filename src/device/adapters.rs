@@ -11,6 +11,7 @@ use wgpu::{Backend, Backends, DeviceType};
 #[derive(Clone)]
 pub struct Adapter {
     pub(super) raw: wgpu::Adapter,
+    /// What the driver says: name, kind, backend.
     pub info: wgpu::AdapterInfo,
 }
 
@@ -91,6 +92,7 @@ pub fn list() -> Vec<Adapter> {
 pub enum Selection {
     /// The best hardware adapter, else the CPU; never a software adapter.
     Auto,
+    /// The processor.
     Cpu,
     /// The best adapter of all; a software adapter with a warning.
     Gpu,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 /// What the 32-bit words of an array mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
+    /// Numbers.
     F32,
     /// Labels, indices, or four packed bytes.
     U32,
@@ -123,14 +124,17 @@ impl Array {
         }
     }
 
+    /// The sizes of the axes.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
+    /// What the words mean.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
+    /// The product of the sizes of all axes.
     pub fn n_elements(&self) -> usize {
         self.shape.n_elements()
     }

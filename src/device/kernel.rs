@@ -8,9 +8,11 @@ pub struct Kernel {
     pub name: &'static str,
     /// Parts of the shader text, in any order.
     pub source: &'static [&'static str],
+    /// The `@compute` function.
     pub entry: &'static str,
     /// One letter per tensor: `r` read, `w` read and write.
     pub bindings: &'static str,
+    /// How invocations are grouped.
     pub workgroup: Workgroup,
     /// `override` constants besides those of the workgroup. A branch on one costs nothing at run time, while software
     /// adapters execute both sides of any other.
@@ -59,7 +61,19 @@ pub enum Grid {
     /// At least this many invocations; kernels guard against the surplus.
     Invocations(usize),
     /// At least this many invocations in x and y, for each z.
-    Invocations3 { x: usize, y: usize, z: usize },
+    Invocations3 {
+        /// Columns; rounded up to whole workgroups.
+        x: usize,
+        /// Rows; rounded up to whole workgroups.
+        y: usize,
+        /// Workgroups.
+        z: usize,
+    },
     /// Exactly these workgroups.
-    Groups { x: usize, y: usize },
+    Groups {
+        /// Columns of the grid.
+        x: usize,
+        /// Rows of the grid.
+        y: usize,
+    },
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Device`] is the processor (`Cpu`) or one wgpu adapter (`Gpu`). An [`Array`] is a shaped slice of a buffer on a
 //! device: it knows nothing of gradients. Ops `match` on the device: loops over slices on one side,
-//! [`Gpu::launch`] of a [`Kernel`] on the other. Buffers come from a pool and return to it when dropped.
+//! a launch of a [`Kernel`] on the other. Buffers come from a pool and return to it when dropped.
 
 mod adapters;
 mod array;
@@ -25,9 +25,22 @@ use crate::error::Result;
 use std::sync::Arc;
 
 /// Where tensors live and ops run. Cheap to clone.
+///
+/// ```
+/// use engram::device::Selection;
+/// use engram::Tensor;
+/// // The best hardware adapter, else the CPU; `Selection::Gpu` takes a software adapter too.
+/// let (device, _warning) = Selection::Auto.open(false, false)?;
+/// let x = Tensor::from_f32(&device, [2, 2], &[1.0, 2.0, 3.0, 4.0])?;
+/// assert!(x.device().same(&device));
+/// assert_eq!(x.matmul(&x)?.to_vec()?, [7.0, 10.0, 15.0, 22.0]);
+/// # Ok::<(), engram::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Device {
+    /// Host memory and rayon's threads.
     Cpu(Arc<Cpu>),
+    /// An open adapter.
     Gpu(Arc<Gpu>),
 }
 

@@ -98,36 +98,61 @@ pub struct Overrides {
 /// A run, resolved.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
+    /// Of engram.
     pub version: &'static str,
     /// The row of the method: one of [`ALL`](crate::continual::ALL), or one of your own.
     #[serde(serialize_with = "as_name")]
     pub method: &'static MethodSpec,
+    /// The name of a data set.
     pub dataset: String,
+    /// The folder with data files.
     pub data_dir: PathBuf,
+    /// The name of a network.
     pub model: String,
+    /// Factor on the channels of every layer.
     pub width: f32,
+    /// Shortcuts of a residual network; the model's own if `None`.
     pub shortcut: Option<Shortcut>,
+    /// Whether a residual network's last block ends in a ReLU.
     pub last_relu: bool,
+    /// ε of batch norms.
     pub bn_epsilon: f32,
+    /// What was asked for: auto, cpu, gpu, gpu:INDEX or gpu:NAME.
     pub device: String,
     /// What `device` turned out to be; set when it is opened.
     pub adapter: String,
+    /// CPU threads; all if `None`.
     pub threads: Option<usize>,
+    /// New classes per task.
     pub classes_per_task: usize,
+    /// The order in which classes arrive.
     #[serde(serialize_with = "as_text")]
     pub class_order: ClassOrder,
+    /// Training images per task; all if `None`.
     pub limit_per_task: Option<usize>,
+    /// K, the exemplars kept over all classes.
     pub memory: usize,
+    /// What becomes of K / classes when it does not divide.
     pub memory_rounding: Rounding,
+    /// Passes over a task's data.
     pub epochs: usize,
+    /// Images per step.
     pub batch_size: usize,
+    /// Which optimiser.
     pub optimizer: Kind,
+    /// The learning rate at the start of a task.
     pub lr: f32,
+    /// Epochs of a task, from 0, at whose start the rate drops.
     pub lr_steps: Vec<usize>,
+    /// What the rate is multiplied with then.
     pub lr_decay: f32,
+    /// Of SGD, in 0..1.
     pub momentum: f32,
+    /// λ of the L2 penalty on weights.
     pub weight_decay: f32,
+    /// Keys every random number of the run.
     pub seed: u64,
+    /// How many seeds the command runs, from `seed` upwards; a run itself has one.
     pub seeds: usize,
 }
 
@@ -316,6 +341,7 @@ impl Config {
         models::Options { width, shortcut, last_relu, bn_epsilon }
     }
 
+    /// The learning rate by epoch.
     pub fn schedule(&self) -> Schedule {
         Schedule { lr: self.lr, steps: self.lr_steps.clone(), decay: self.lr_decay }
     }

@@ -3,6 +3,14 @@
 //! `R[t][i]` is the accuracy (a fraction in 0..1) on the test images of task `i` after learning task `t`, predicting
 //! among all classes seen so far; it is `None` for tasks not seen yet (`i > t`). `T` is the number of rows, tasks
 //! count from 0. A run that trains once on everything (`joint`) has one row, and nothing that compares rows.
+//!
+//! ```
+//! use engram::experiment::metrics::{backward_transfer, forgetting};
+//! // The first task falls from 0.9 to 0.8 and 0.5, the second from 0.7 to 0.6.
+//! let r = [vec![Some(0.9), None, None], vec![Some(0.8), Some(0.7), None], vec![Some(0.5), Some(0.6), Some(1.0)]];
+//! assert_eq!(forgetting(&r).map(|f| (100.0 * f).round()), Some(25.0)); // the mean of 0.4 and 0.1
+//! assert_eq!(backward_transfer(&r).map(|b| (100.0 * b).round()), Some(-25.0));
+//! ```
 
 /// Mean of the accuracies over all classes seen, taken after every task:
 /// `1/T · Σ_t seen[t]`. The headline number of Rebuffi et al., "iCaRL", CVPR 2017. `None` before the first task ends.

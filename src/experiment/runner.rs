@@ -19,6 +19,27 @@ const LOSS_INTERVAL: usize = 50;
 
 /// Runs one seed. Results are written after every task; `interrupted` ends the run between two steps.
 ///
+/// ```
+/// use engram::experiment::{Overrides, run, sink::Silent};
+/// use engram::{Device, continual, data};
+/// use std::sync::atomic::AtomicBool;
+/// let settings = Overrides {
+///     model: Some("mlp".into()),
+///     limit_per_task: Some(40),
+///     memory: Some(20),
+///     epochs: Some(1),
+///     ..Overrides::default()
+/// };
+/// let config = settings.resolve(continual::spec("icarl")?)?;
+/// let dataset = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
+/// let metrics = run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
+/// assert!(metrics.complete && metrics.n_tasks == 5);
+/// let nme = &metrics.classifiers["nme"];
+/// println!("after five tasks: {:.3}", nme.final_accuracy.unwrap());
+/// # assert!(nme.final_accuracy.unwrap() > 0.1, "no better than guessing");
+/// # Ok::<(), engram::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Interrupted`]; a loss that is no longer a number; whatever devices, data and files refuse.
 pub fn run(

@@ -10,24 +10,32 @@ use std::path::Path;
 /// Known before the first task begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunHeader {
+    /// The method's name.
     pub method: String,
+    /// The data set's name.
     pub dataset: String,
+    /// The network's name.
     pub model: String,
     /// The device as a person would name it, for example `cpu (2 threads)` or the adapter's name.
     pub device: String,
+    /// Tasks of the stream.
     pub n_tasks: usize,
     /// The class labels of the data set, by task in order of arrival.
     pub classes_per_task: Vec<Vec<u32>>,
     /// The exemplar budget K, for methods that keep exemplars.
     pub memory: Option<usize>,
+    /// The run's seed.
     pub seed: u64,
+    /// Numbers that are learnt.
     pub n_parameters: usize,
 }
 
 /// A task begins. Tasks count from 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskStarted {
+    /// Which task, from 0.
     pub task: usize,
+    /// Tasks of the stream.
     pub n_tasks: usize,
     /// Names of the classes that this task brings.
     pub classes: Vec<String>,
@@ -35,6 +43,7 @@ pub struct TaskStarted {
     pub n_images: usize,
     /// Stored images of earlier tasks that are trained along with them.
     pub n_exemplars: usize,
+    /// Passes over the task's data.
     pub n_epochs: usize,
     /// Batches of the whole task, all epochs together.
     pub n_batches: usize,
@@ -54,16 +63,20 @@ pub struct Progress {
 /// What a task is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Steps of the optimiser.
     Training,
     /// The end of a task: choosing what to keep of it (herding, Fisher information …).
     Exemplars,
+    /// Accuracies on the test images.
     Evaluation,
 }
 
 /// A task is learnt and evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskFinished<'a> {
+    /// Which task, from 0.
     pub task: usize,
+    /// Tasks of the stream.
     pub n_tasks: usize,
     /// The run so far, this task included.
     pub metrics: &'a Metrics,
@@ -75,10 +88,15 @@ pub struct TaskFinished<'a> {
 
 /// Listens to a run. Every event may be ignored.
 pub trait Sink {
+    /// The network is initialised, the stream split.
     fn run_started(&mut self, _header: &RunHeader) {}
+    /// A task's data are known.
     fn task_started(&mut self, _task: &TaskStarted) {}
+    /// The task goes over to something else.
     fn phase(&mut self, _phase: Phase) {}
+    /// A batch is done.
     fn progress(&mut self, _progress: &Progress) {}
+    /// The task is learnt, evaluated and, if there is a folder, written.
     fn task_finished(&mut self, _task: &TaskFinished) {}
     /// `folder` is where the results lie, if they were written.
     fn run_finished(&mut self, _metrics: &Metrics, _timing: &Timing, _folder: Option<&Path>) {}

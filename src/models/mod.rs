@@ -50,7 +50,9 @@ pub enum Shortcut {
 
 /// A row of the model table.
 pub struct ModelSpec {
+    /// As on the command line.
     pub name: &'static str,
+    /// The layers, in one line.
     pub summary: &'static str,
     /// The images it is usually given: channels, height, width.
     pub input: [usize; 3],
@@ -211,12 +213,17 @@ impl ModelSpec {
 /// A network on a device. Where a ReLU follows the feature, the feature is what enters it, so its numbers have both signs.
 pub struct Network {
     layers: Vec<Layer>,
+    /// Weights and biases, in one flat buffer.
     pub parameters: Parameters,
+    /// Running means and variances of batch norms.
     pub statistics: Statistics,
+    /// As in the table of models.
     pub name: &'static str,
     /// Channels, height, width.
     pub input: [usize; 3],
+    /// D, the length of the feature vector.
     pub n_features: usize,
+    /// Outputs, one per class of the whole stream.
     pub n_outputs: usize,
     /// Multiply–accumulates of one forward pass of one image.
     pub macs: u64,

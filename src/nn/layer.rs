@@ -10,28 +10,46 @@ use crate::tensor::Tensor;
 /// One step of a network. Numbers index the model's parameters, running statistics, and the slots of what is kept for later.
 #[derive(Clone, Debug)]
 pub enum Layer {
+    /// A convolution.
     Conv {
+        /// (O, C, KH, KW).
         weight: usize,
+        /// (O).
         bias: Option<usize>,
+        /// Stride and padding.
         geometry: Conv2d,
     },
     /// Batch norm, the sum with what a slot keeps, ReLU.
     BatchNorm {
+        /// γ, (C).
         weight: usize,
+        /// β, (C).
         bias: usize,
+        /// Which running statistics.
         running: usize,
+        /// The slot of what is added.
         residual: Option<usize>,
+        /// Whether a ReLU follows.
         relu: bool,
+        /// Added to the variance.
         epsilon: f32,
     },
+    /// max(x, 0).
     Relu,
+    /// The maximum of each window.
     MaxPool {
+        /// Rows and columns of a window.
         size: usize,
+        /// Pixels between neighbouring windows.
         stride: usize,
     },
+    /// The mean of each channel.
     GlobalAvgPool,
+    /// A product with a weight, and a bias.
     Linear {
+        /// (O, I).
         weight: usize,
+        /// (O).
         bias: usize,
     },
     /// Keeps what leaves the layer before.
@@ -118,14 +136,37 @@ pub struct LayerInfo {
     pub what: String,
     /// Channels, height, width of its result.
     pub shape: [usize; 3],
+    /// Weights and biases.
     pub n_parameters: usize,
     /// Multiply–accumulates for one image.
     pub macs: u64,
 }
 
 /// Collects layers and follows the shape through them.
+///
+/// ```
+/// use engram::nn::{self, Builder, Parameters, Statistics};
+/// use engram::ops::Mode;
+/// use engram::{Device, Tensor};
+/// let device = Device::cpu();
+/// let mut builder = Builder::new([1, 8, 8]);
+/// builder.linear("hidden", 16);
+/// builder.feature();
+/// builder.relu();
+/// builder.linear("last", 3);
+/// let parameters = Parameters::new(&device, builder.parameters, 1)?;
+/// assert_eq!(parameters.n_parameters(), 64 * 16 + 16 + 16 * 3 + 3);
+///
+/// let statistics = Statistics::new(&device, builder.norms)?; // none: there is no batch norm
+/// let x = Tensor::from_f32(&device, [5, 1, 8, 8], &[0.5; 5 * 64])?;
+/// let output = nn::forward(&builder.layers, &x, &parameters, &statistics, Mode::Train)?;
+/// assert_eq!(*output.logits.shape(), [5, 3]);
+/// # Ok::<(), engram::Error>(())
+/// ```
 pub struct Builder {
+    /// So far, in order.
     pub layers: Vec<Layer>,
+    /// Those the layers index.
     pub parameters: Vec<Parameter>,
     /// Names and channels of the batch norms.
     pub norms: Vec<(String, usize)>,
@@ -133,6 +174,7 @@ pub struct Builder {
     pub table: Vec<LayerInfo>,
     /// Channels, height, width of what leaves the last layer; a vector is (D, 1, 1).
     pub shape: [usize; 3],
+    /// D, the length of the feature vector; 0 before [`Builder::feature`].
     pub n_features: usize,
     /// ε of batch norms.
     pub epsilon: f32,
@@ -219,11 +261,12 @@ impl Builder {
         self.add(name, parts.concat(), 2 * c, 0, layer);
     }
 
+    /// max(x, 0).
     pub fn relu(&mut self) {
         self.add("", "ReLU".into(), 0, 0, Layer::Relu);
     }
 
-    /// Max-pooling over squares that do not overlap.
+    /// The maximum of windows of `size` × `size` that touch; what does not fill a window is left out.
     pub fn max_pool(&mut self, size: usize) {
         let [c, h, w] = self.shape;
         if h < size || w < size {
@@ -234,6 +277,7 @@ impl Builder {
         self.add("", format!("max-pool {size}"), 0, 0, Layer::MaxPool { size, stride: size });
     }
 
+    /// The mean of each channel.
     pub fn global_avg_pool(&mut self) {
         self.shape = [self.shape[0], 1, 1];
         self.add("", "global average pool".into(), 0, 0, Layer::GlobalAvgPool);

@@ -17,6 +17,7 @@ const ALIGNMENT: usize = 64;
 pub struct Parameter {
     /// As PyTorch would name it, for example `conv1.weight`.
     pub name: String,
+    /// One to four axes.
     pub shape: Shape,
     pub init: Init,
     /// True if weight decay acts on it.
@@ -44,6 +45,25 @@ impl Init {
 }
 
 /// The parameters of a model.
+///
+/// ```
+/// use engram::nn::{Parameter, Parameters};
+/// use engram::{Device, Tensor};
+/// let entry = |name: &str, n: usize| Parameter { name: name.into(), shape: [n].into(), bound: 1.0, decay: true };
+/// let parameters = Parameters::new(&Device::cpu(), vec![entry("w", 3), entry("unused", 2)], 1)?;
+/// parameters.set("w", &[3], &[1.0, 2.0, 3.0])?;
+///
+/// let w = &parameters.tensors()[0];
+/// parameters.backward(&w.mul(w)?.sum()?)?;
+/// let flat = parameters.gradients().unwrap().to_vec()?;
+/// assert_eq!(flat[..4], [2.0, 4.0, 6.0, 0.0]); // 2w, then padding
+/// assert_eq!(flat[64..66], [0.0, 0.0]); // each parameter starts 256-byte aligned
+///
+/// let old = parameters.snapshot()?; // a frozen copy
+/// parameters.set("w", &[3], &[0.0; 3])?;
+/// assert_eq!(old.tensors()[0].to_vec()?, [1.0, 2.0, 3.0]);
+/// # Ok::<(), engram::Error>(())
+/// ```
 pub struct Parameters {
     device: Device,
     entries: Vec<Parameter>,

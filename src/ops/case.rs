@@ -8,6 +8,7 @@ use crate::tensor::Tensor;
 
 /// A row of the op table.
 pub struct Op {
+    /// As in messages and file names.
     pub name: &'static str,
     /// The formula, on one line.
     pub formula: &'static str,
@@ -17,6 +18,7 @@ pub struct Op {
     pub kernels: &'static [&'static Kernel],
     /// True if the op has a derivative.
     pub gradient: bool,
+    /// Ways to call it, for tests and checks.
     pub cases: fn() -> Vec<Case>,
     /// A call with wrong input: must be an error that names the op.
     pub refuses: fn(&Device) -> Result<Tensor>,
@@ -24,9 +26,13 @@ pub struct Op {
 
 /// One way to call an op. Golden numbers are found under the case's name; they bring inputs of their own shape.
 pub struct Case {
+    /// Unique within its op.
     pub name: &'static str,
+    /// In the order of `run`.
     pub inputs: Vec<Input>,
+    /// The call.
     pub run: fn(&[Tensor]) -> Result<Tensor>,
+    /// How far two devices may be apart.
     pub tolerance: Tolerance,
     /// False where finite differences mean nothing: at kinks, or with numbers of very different size.
     pub differences: bool,
@@ -34,7 +40,9 @@ pub struct Case {
 
 /// A random input that is the same on every device.
 pub struct Input {
+    /// One to four axes.
     pub shape: Shape,
+    /// The numbers.
     pub fill: Fill,
     /// True if its gradient is checked.
     pub gradient: bool,
@@ -78,6 +86,7 @@ pub enum Tolerance {
 }
 
 impl Input {
+    /// An input whose gradient is checked.
     pub fn new(shape: impl Into<Shape>, fill: Fill) -> Input {
         Input { shape: shape.into(), fill, gradient: true }
     }
@@ -127,10 +136,12 @@ impl Input {
 }
 
 impl Case {
+    /// A case of tolerance [`Tolerance::Elementwise`] that finite differences are tried on.
     pub fn new(name: &'static str, inputs: Vec<Input>, run: fn(&[Tensor]) -> Result<Tensor>) -> Case {
         Case { name, inputs, run, tolerance: Tolerance::Elementwise, differences: true }
     }
 
+    /// With another tolerance.
     pub fn tolerance(self, tolerance: Tolerance) -> Case {
         Case { tolerance, ..self }
     }

@@ -19,6 +19,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// True if every number is within its tolerance.
     pub fn passes(&self) -> bool {
         self.worst <= 1.0
     }

@@ -17,6 +17,24 @@ pub enum Kind {
 }
 
 /// An optimiser and its state, which lives beside the parameters it moves.
+///
+/// ```
+/// use engram::models::Network;
+/// use engram::optim::{Kind, Optimizer};
+/// use engram::{Device, Tensor};
+/// let device = Device::cpu();
+/// let network = Network::new("mlp", [1, 4, 4], 2, &device, 1)?;
+/// let mut optimizer = Optimizer::new(Kind::Adam, 0.9, 1e-4, &network.parameters)?;
+/// let x = Tensor::from_f32(&device, [2, 1, 4, 4], &[[0.0; 16], [1.0; 16]].concat())?;
+/// let labels = Tensor::from_u32(&device, [2], &[0, 1])?;
+/// for _ in 0..50 {
+///     let loss = network.forward(&x)?.logits.cross_entropy(&labels, 2)?;
+///     network.parameters.backward(&loss)?;
+///     optimizer.step(&network.parameters, 0.01)?;
+/// }
+/// assert_eq!(network.forward(&x)?.logits.argmax_rows(2)?.to_u32()?, [0, 1]);
+/// # Ok::<(), engram::Error>(())
+/// ```
 pub struct Optimizer {
     kind: Kind,
     momentum: f32,
@@ -28,6 +46,9 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// An optimiser for these parameters, with zero state. Adam ignores `momentum`.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn new(kind: Kind, momentum: f32, weight_decay: f32, parameters: &Parameters) -> Result<Optimizer> {
         let values = parameters.values();
         let n_vectors = if kind == Kind::Sgd { 1 } else { 2 };
@@ -44,7 +65,10 @@ impl Optimizer {
         self.state.iter().try_for_each(|vector| device::fill(vector, 0.0))
     }
 
-    /// Moves the parameters along their gradients.
+    /// Moves the parameters against their gradients, `lr` times as far.
+    ///
+    /// # Errors
+    /// If the parameters are frozen, or of another size than those the optimiser was made for.
     pub fn step(&mut self, parameters: &Parameters, lr: f32) -> Result<()> {
         let gradients = parameters.gradients().ok_or_else(|| Error::op("step", "the parameters are frozen"))?;
         let (w, n_decayed, weight_decay) = (parameters.values(), parameters.n_decayed(), self.weight_decay);
@@ -66,8 +90,11 @@ impl Optimizer {
 /// A learning rate that is multiplied by `decay` at the start of each of the epochs `steps` (counted from 0, per task).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
+    /// The rate of the first epoch.
     pub lr: f32,
+    /// Epochs at whose start it drops.
     pub steps: Vec<usize>,
+    /// What it is multiplied with then.
     pub decay: f32,
 }
 

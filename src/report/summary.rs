@@ -13,12 +13,15 @@ const BAR: usize = 20;
 /// Everything the closing summary tells of.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary<'a> {
+    /// What was measured.
     pub metrics: &'a Metrics,
+    /// How long it took, if that is known.
     pub timing: Option<&'a Timing>,
     /// The exemplar budget K, for methods that keep exemplars.
     pub memory: Option<usize>,
     /// The command that runs the same stream with nothing against forgetting.
     pub compare_with: Option<&'a str>,
+    /// Where the results lie, if they were written.
     pub folder: Option<&'a Path>,
 }
 

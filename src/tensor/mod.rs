@@ -128,14 +128,17 @@ impl Tensor {
         &self.0.array
     }
 
+    /// The sizes of the axes.
     pub fn shape(&self) -> Shape {
         self.0.array.shape()
     }
 
+    /// The product of the sizes of all axes.
     pub fn n_elements(&self) -> usize {
         self.0.array.n_elements()
     }
 
+    /// Where the numbers live.
     pub fn device(&self) -> Device {
         self.0.array.device()
     }

@@ -61,6 +61,7 @@ pub struct BatchNorm<'a> {
     pub bias: &'a Tensor,
     /// Running means, then running variances: (2, C).
     pub running: &'a Array,
+    /// Which mean and variance.
     pub mode: Mode,
     /// Weight of a batch in the running statistics.
     pub momentum: f32,
