@@ -7,7 +7,7 @@ use engram::continual::Learner;
 use engram::data::{self, Augment, Plan};
 use engram::device::{Array, Selection};
 use engram::models::Network;
-use engram::ops::Conv2d;
+use engram::ops::{Conv2d, Mode};
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
@@ -123,12 +123,12 @@ impl Place {
         let labels = Tensor::from_u32(&self.device, [batch], &labels).expect("room for labels");
         let flop = (network.training_flop() * batch as f64) as u64;
         self.time(c, "step", &format!("cnn5 batch {batch}"), flop, || {
-            let loss = network.forward(&x)?.logits.cross_entropy(&labels, 10)?;
+            let loss = network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
             network.parameters.backward(&loss)?;
             optimizer.step(&network.parameters, 0.01)
         });
         let name = format!("cnn5 forward alone, batch {batch}");
-        self.time(c, "step", &name, network.macs * 2 * batch as u64, || no_grad(|| network.forward(&x)));
+        self.time(c, "step", &name, network.macs * 2 * batch as u64, || no_grad(|| network.forward(&x, Mode::Eval)));
     }
 }
 

@@ -8,6 +8,7 @@
 use engram::continual::{self, Batch, Held, Learner, Loss, Method, MethodSpec, Options, TaskData, exemplars_per_class};
 use engram::data;
 use engram::experiment::{Overrides, run, sink::Silent};
+use engram::ops::Mode;
 use engram::rng::{Purpose, Rng};
 use engram::{Device, Result};
 use std::path::Path;
@@ -24,7 +25,7 @@ struct Replay {
 impl Method for Replay {
     /// The loss of one batch: what fine-tuning has too. The rest of the method is what it is shown.
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x)?.logits;
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
         Ok(Loss::single("cross_entropy", logits.cross_entropy(&batch.labels, batch.n_seen)?))
     }
 

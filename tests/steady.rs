@@ -9,6 +9,7 @@ use engram::continual::Learner;
 use engram::data::{self, Augment, Dataset, Loader, Plan};
 use engram::device::Counters;
 use engram::models::Network;
+use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::{Device, Tensor};
 use std::path::Path;
@@ -50,7 +51,7 @@ fn train(device: &Device, dataset: &Dataset, batch_size: usize, n_steps: usize) 
     for (step, (_, batch)) in Loader::new(plan).unwrap().take(n_steps).enumerate() {
         let x = learner.input(&batch).unwrap();
         let labels = Tensor::from_u32(device, [batch.len()], &batch.labels).unwrap();
-        let loss = learner.network.forward(&x).unwrap().logits.cross_entropy(&labels, 10).unwrap();
+        let loss = learner.network.forward(&x, Mode::Train).unwrap().logits.cross_entropy(&labels, 10).unwrap();
         learner.network.parameters.backward(&loss).unwrap();
         optimizer.step(&learner.network.parameters, 1e-4).unwrap();
         device.flush().unwrap();

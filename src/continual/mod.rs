@@ -89,11 +89,12 @@ pub struct Held {
 /// ```
 /// use engram::Result;
 /// use engram::continual::{Batch, Learner, Loss, Method, MethodSpec};
+/// use engram::ops::Mode;
 ///
 /// struct Finetune;
 /// impl Method for Finetune {
 ///     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-///         let logits = learner.network.forward(&batch.x)?.logits;
+///         let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
 ///         Ok(Loss::single("cross_entropy", logits.cross_entropy(&batch.labels, batch.n_seen)?))
 ///     }
 /// }

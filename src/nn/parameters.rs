@@ -19,6 +19,7 @@ pub struct Parameter {
     pub name: String,
     /// One to four axes.
     pub shape: Shape,
+    /// Its values before training.
     pub init: Init,
     /// True if weight decay acts on it.
     pub decay: bool,
@@ -31,6 +32,7 @@ pub enum Init {
     Uniform(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
+    /// All the same.
     Constant(f32),
 }
 
