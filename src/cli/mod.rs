@@ -5,6 +5,9 @@ mod check;
 mod datasets;
 mod devices;
 mod models;
+mod picture;
+mod predict;
+mod report;
 mod run;
 
 use crate::error::{Error, Result};
@@ -38,6 +41,10 @@ enum Command {
     /// Joint training: all data at once (upper reference)
     #[command(after_help = run::after_help())]
     Joint(run::RunArgs),
+    /// Classify pictures with the model of a run
+    Predict(predict::PredictArgs),
+    /// Make report.html of run folders again
+    Report(report::ReportArgs),
     /// List data sets, or export the built-in one
     Datasets(datasets::DatasetsArgs),
     /// List models with their sizes, or show the layers of one
@@ -93,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Icarl(args) => run::run("icarl", args),
         Command::Finetune(args) => run::run("finetune", args),
         Command::Joint(args) => run::run("joint", args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Datasets(args) => datasets::run(args),
         Command::Models(args) => models::run(args),
         Command::Devices => devices::run(),

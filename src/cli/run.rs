@@ -4,10 +4,11 @@ use super::{INTERRUPTED, warn};
 use crate::continual;
 use crate::data::{self, TaskStream};
 use crate::device::{Device, Selection};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::results::RunFolder;
+use crate::experiment::sink::Sink;
 use crate::experiment::{Config, Overrides, recipes_text, run as run_experiment};
-use crate::report::{Console, seeds_table};
+use crate::report::{Console, REPORT_FILE, ReportPage, seeds_table, write_seeds};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,6 +65,11 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
     TaskStream::split(&dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
 
     let root = args.out.unwrap_or_else(|| default_folder(&config));
+    let overview = root.join(REPORT_FILE);
+    if config.seeds > 1 && !args.force && overview.exists() {
+        let message = format!("{} exists: choose another --out, or --force to replace it", overview.display());
+        return Err(Error::usage(message));
+    }
     // Every folder is claimed before the first run starts, so that a refusal costs nothing.
     let mut runs = Vec::new();
     for seed in config.seed..config.seed + config.seeds as u64 {
@@ -74,10 +80,18 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
     for (config, folder) in &runs {
         folder.write_json("config.json", config)?;
         let mut console = Console::new(args.quiet).compare_with(comparison(config));
-        all.push(run_experiment(config, &dataset, &device, Some(folder), &mut console, &INTERRUPTED)?);
+        let mut page = ReportPage::new(folder.path());
+        let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut console];
+        all.push(run_experiment(config, &dataset, &device, Some(folder), &mut sink, &INTERRUPTED)?);
+        page.finish()?;
+        if runs.len() > 1 {
+            let folders: Vec<PathBuf> = runs.iter().map(|(_, folder)| folder.path().to_path_buf()).collect();
+            write_seeds(&root, &folders)?;
+        }
     }
     if all.len() > 1 {
         println!("{}", seeds_table(&all));
+        println!("To read in a browser: {}", overview.display());
     }
     if let Device::Gpu(gpu) = &device
         && let Some(summary) = gpu.trace_summary()

@@ -21,7 +21,8 @@
 //!   have target 0.
 //! - For natural images class means average over mirror images too.
 
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, Options, TaskData, exemplars_per_class};
+use super::{Activation, Batch, Held, Learner, Loss, Method, MethodSpec, Options, TaskData};
+use super::{distances_to_means, exemplars_per_class};
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::Output;
@@ -60,8 +61,7 @@ impl Icarl {
     /// Box 1, CLASSIFY: y* = argmin_y ‖φ(x) − μ_y‖ over normalised features.
     fn classify(features: &Tensor, means: Option<&Tensor>) -> Result<Tensor> {
         let means = means.ok_or_else(|| Error::op("classify", "no class has been learned yet"))?;
-        let distances = features.l2_normalize()?.squared_distances(means)?;
-        distances.argmin_rows(means.shape()[0])
+        distances_to_means(features, means)?.argmin_rows(means.shape()[0])
     }
 
     /// Box 2, INCREMENTALTRAIN, after the representation has been updated: m = K/t, reduce the old exemplar sets, construct
@@ -133,11 +133,22 @@ impl Method for Icarl {
 
     fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
         match classifier {
-            "nme" => Self::classify(&output.features, self.exemplar_means.as_ref()),
-            "ncm" => Self::classify(&output.features, self.data_means.as_ref()),
+            "nme" | "ncm" => Self::classify(&output.features, self.class_means(classifier)),
             "network" => output.logits.argmax_rows(n_seen),
             _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
         }
+    }
+
+    fn class_means(&self, classifier: &str) -> Option<&Tensor> {
+        match classifier {
+            "nme" => self.exemplar_means.as_ref(),
+            "ncm" => self.data_means.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn activation(&self) -> Activation {
+        Activation::Sigmoid
     }
 
     fn held(&self) -> Held {

@@ -15,6 +15,7 @@ pub use memory::{Rounding, exemplars_per_class};
 use crate::error::{Error, Result};
 use crate::nn::Output;
 use crate::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// The data of one task: samples are indices into the training images.
 pub struct TaskData {
@@ -84,6 +85,21 @@ pub struct Held {
     pub class_means: u64,
 }
 
+/// What turns a network's outputs into probabilities: the function that its loss trains them through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// Over the classes seen; they sum to 1.
+    Softmax,
+    /// Each output for itself.
+    Sigmoid,
+}
+
+/// ‖φ(x)/‖φ(x)‖ − μ_y‖², what nearest-mean classifiers go by: features (N, D), means (classes, D) → (N, classes).
+pub fn distances_to_means(features: &Tensor, means: &Tensor) -> Result<Tensor> {
+    features.l2_normalize()?.squared_distances(means)
+}
+
 /// A continual-learning method. Only [`observe`](Method::observe) is required:
 ///
 /// ```
@@ -144,6 +160,16 @@ pub trait Method {
             "network" => output.logits.argmax_rows(n_seen),
             _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
         }
+    }
+
+    /// The class means that a nearest-mean classifier goes by, (classes seen, D) in order of label; `None` for others.
+    fn class_means(&self, _classifier: &str) -> Option<&Tensor> {
+        None
+    }
+
+    /// What the network's outputs are trained through.
+    fn activation(&self) -> Activation {
+        Activation::Softmax
     }
 
     /// What is kept from task to task.

@@ -27,10 +27,19 @@ pub fn final_accuracy(seen: &[f64]) -> Option<f64> {
 /// `1/(T−1) · Σ_{i<T−1} ( max_{i≤l<T−1} R[l][i] − R[T−1][i] )` (Chaudhry et al., "Riemannian Walk for Incremental
 /// Learning", ECCV 2018). Positive is bad; negative means that old tasks got better. `None` for fewer than two rows.
 pub fn forgetting(r: &[Vec<Option<f64>>]) -> Option<f64> {
-    mean_over_old_tasks(r, |i, now| {
-        let earlier = r[i..r.len() - 1].iter().filter_map(|row| entry(row, i));
-        Some(earlier.reduce(f64::max)? - now)
-    })
+    let lost = forgetting_per_task(r);
+    mean_over_old_tasks(r, |i, _| lost[i])
+}
+
+/// The terms of [`forgetting`], one per task: `max_{i≤l<T−1} R[l][i] − R[T−1][i]`, `None` for the last task (and for one
+/// that has no entries).
+pub fn forgetting_per_task(r: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let Some((last, earlier)) = r.split_last() else { return Vec::new() };
+    let lost = |i: usize| {
+        let best = earlier.get(i..)?.iter().filter_map(|row| entry(row, i)).reduce(f64::max)?;
+        Some(best - entry(last, i)?)
+    };
+    (0..r.len()).map(lost).collect()
 }
 
 /// What learning later tasks did to old ones:
@@ -38,6 +47,19 @@ pub fn forgetting(r: &[Vec<Option<f64>>]) -> Option<f64> {
 /// Negative is forgetting. `None` for fewer than two rows.
 pub fn backward_transfer(r: &[Vec<Option<f64>>]) -> Option<f64> {
     mean_over_old_tasks(r, |i, now| Some(now - entry(&r[i], i)?))
+}
+
+/// `counts[y][z]`: images of label `y` that were taken for label `z`, for labels below `n`.
+///
+/// # Panics
+/// If the slices differ in length or hold a label of `n` or more.
+pub fn confusion(truth: &[u32], predicted: &[u32], n: usize) -> Vec<Vec<u32>> {
+    assert_eq!(truth.len(), predicted.len(), "bug: a prediction for every image");
+    let mut counts = vec![vec![0; n]; n];
+    for (&y, &z) in truth.iter().zip(predicted) {
+        counts[y as usize][z as usize] += 1;
+    }
+    counts
 }
 
 /// Mean and sample standard deviation, `√( Σ(x − mean)² / (n − 1) )`. The deviation of a single value is 0, the mean

@@ -1,9 +1,12 @@
-//! Floor 7: experiments. A configuration, the only training loop, metrics, and the files a run leaves.
+//! Floor 7: experiments. A configuration, the only training loop, metrics, the files a run leaves, and what can be done
+//! with them afterwards.
 
 mod config;
+pub mod exemplars;
 pub mod metrics;
 pub mod results;
 mod runner;
+pub mod saved;
 pub mod sink;
 
 pub use config::{Config, Overrides, recipes_text};

@@ -2,7 +2,7 @@
 //! holds them. Every file is written under a temporary name and renamed, so a reader (or a crash) never meets half a
 //! file, and a failed write leaves the earlier one whole.
 
-use super::metrics;
+use super::{exemplars, metrics};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,6 +69,10 @@ pub struct ClassifierResult {
     pub forgetting: Option<f64>,
     /// See [`metrics::backward_transfer`].
     pub backward_transfer: Option<f64>,
+    /// `confusion[y][z]`: test images of label `y` taken for label `z` after the last task done. A label is a class's
+    /// place in the order of arrival.
+    #[serde(default)]
+    pub confusion: Vec<Vec<u32>>,
 }
 
 impl ClassifierResult {
@@ -102,9 +106,18 @@ pub struct Timing {
     pub device_bytes: u64,
 }
 
-/// The files of a run, in the order in which a reader wants them. `--force` removes these, what a killed run left of their
-/// writing, and no others.
-pub const RESULT_FILES: [&str; 5] = ["config.json", "metrics.json", "timing.json", "accuracy.csv", "model.safetensors"];
+/// The files of a run, in the order in which a reader wants them. `--force` removes these, the folder of exemplars
+/// ([`exemplars::FOLDER`]), what a killed run left of their writing, and nothing else.
+pub const RESULT_FILES: [&str; 8] = [
+    "report.html",
+    "config.json",
+    "metrics.json",
+    "timing.json",
+    "accuracy.csv",
+    "model.json",
+    "model.safetensors",
+    "class_means.safetensors",
+];
 
 /// The folder that receives a run's results.
 #[derive(Clone, Debug)]
@@ -143,6 +156,7 @@ impl RunFolder {
                 }
             }
         }
+        exemplars::remove(path)?;
         Ok(RunFolder { path: path.to_path_buf() })
     }
 
@@ -151,13 +165,34 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes a value as indented JSON. Numbers that are not finite become `null`.
+    /// Writes a value as indented JSON, lists of plain values on one line. Numbers that are not finite become `null`.
     pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
         let path = self.path.join(name);
-        let mut json = serde_json::to_vec_pretty(value)
+        let json = serde_json::to_string_pretty(value)
             .map_err(|e| Error::file(&path, format!("cannot be expressed as JSON: {e}")))?;
-        json.push(b'\n');
-        write_atomically(&path, &json)
+        write_atomically(&path, (flat_lists(&json) + "\n").as_bytes())
+    }
+
+    /// Replaces a folder inside by one with these files; their names may have one folder of their own.
+    pub fn write_folder(&self, name: &str, files: &[(String, Vec<u8>)]) -> Result<()> {
+        let target = self.path.join(name);
+        let new = temporary_name(&target);
+        let fill = || {
+            for (name, bytes) in files {
+                let path = new.join(name);
+                fs::create_dir_all(path.parent().expect("it is inside the new folder"))?;
+                fs::write(path, bytes)?;
+            }
+            match fs::remove_dir_all(&target) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => fs::rename(&new, &target),
+            }
+        };
+        let result = fill();
+        if result.is_err() {
+            let _ = fs::remove_dir_all(&new);
+        }
+        result.map_err(Error::io(&target, "write"))
     }
 
     /// Writes bytes as they are.
@@ -186,6 +221,60 @@ pub fn accuracy_csv(metrics: &Metrics) -> String {
         }
     }
     csv
+}
+
+/// Indented JSON with each list that holds no list and no object on one line.
+fn flat_lists(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find(['"', '[']) {
+        let (before, from) = rest.split_at(at);
+        out += before;
+        let (token, after) = if from.starts_with('"') { from.split_at(string_end(from)) } else { from.split_at(1) };
+        out += token;
+        rest = after;
+        if token == "["
+            && let Some((end, list)) = plain_list(after)
+        {
+            out += &list;
+            rest = &after[end..];
+        }
+    }
+    out + rest
+}
+
+/// Where the string that `json` starts with ends.
+fn string_end(json: &str) -> usize {
+    let mut escaped = false;
+    let end = json.char_indices().skip(1).find(|&(_, c)| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    end.map_or(json.len(), |(at, _)| at + 1)
+}
+
+/// If the list whose content `json` starts with is plain: where it ends, and its content on one line.
+fn plain_list(json: &str) -> Option<(usize, String)> {
+    let mut line = String::new();
+    let mut at = 0;
+    loop {
+        let rest = &json[at..];
+        match rest.chars().next()? {
+            ']' => return Some((at, line)),
+            '[' | '{' => return None,
+            '"' => {
+                let end = string_end(rest);
+                line += &rest[..end];
+                at += end;
+                continue;
+            }
+            ',' => line += ", ",
+            c if c.is_whitespace() => {}
+            c => line.push(c),
+        }
+        at += rest.chars().next()?.len_utf8();
+    }
 }
 
 /// Replaces the file as a whole or leaves it as it was.

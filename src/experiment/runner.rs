@@ -1,8 +1,11 @@
 //! The only training loop: one seed of one configuration, from an initialised network to written results.
 
 use super::config::Config;
+use super::metrics::confusion;
 use super::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder, Timing, peak_host_bytes};
+use super::saved::{Class, ModelCard};
 use super::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
+use super::{exemplars, saved};
 use crate::continual::{Batch, Learner, Method, Options, TaskData};
 use crate::data::{Augment, Dataset, Images, Loader, Plan, Task, TaskStream};
 use crate::device::Device;
@@ -241,48 +244,58 @@ impl Run<'_> {
         )))
     }
 
-    /// One row of the accuracy matrix for every classifier.
+    /// One row of the accuracy matrix, and the confusion matrix, for every classifier.
     fn evaluate(&mut self, task: usize, n_seen: usize) -> Result<()> {
         let classifiers = self.method.classifiers();
         let mut rows = vec![vec![None; self.stream.tasks.len()]; classifiers.len()];
-        let mut n_correct = vec![0; classifiers.len()];
-        let mut n_tested = 0;
+        let mut truth = Vec::new();
+        let mut predicted = vec![Vec::new(); classifiers.len()];
         for old in &self.stream.tasks[..=task] {
-            let correct = self.count_correct(&self.dataset.test, &old.test, n_seen)?;
-            n_tested += old.test.len();
-            for (i, correct) in correct.into_iter().enumerate() {
-                rows[i][old.index] = Some(correct as f64 / old.test.len() as f64);
-                n_correct[i] += correct;
+            let images = &self.dataset.test;
+            let label = |&sample: &u32| self.stream.label_of_class[images.labels[sample as usize] as usize];
+            let first = truth.len();
+            truth.extend(old.test.iter().map(label));
+            self.predict(images, &old.test, n_seen, &mut predicted)?;
+            for (row, predicted) in rows.iter_mut().zip(&predicted) {
+                row[old.index] = Some(accuracy(&truth[first..], &predicted[first..]));
             }
         }
-        for ((name, row), correct) in classifiers.iter().zip(rows).zip(n_correct) {
+        for ((name, row), predicted) in classifiers.iter().zip(rows).zip(predicted) {
             let result = self.metrics.classifiers.get_mut(*name).expect("bug: a classifier without results");
-            result.push(row, correct as f64 / n_tested as f64);
+            result.push(row, accuracy(&truth, &predicted));
+            result.confusion = confusion(&truth, &predicted, n_seen);
         }
         Ok(())
     }
 
-    /// Correct answers of each classifier on test images.
-    fn count_correct(&self, images: &Images, samples: &[u32], n_seen: usize) -> Result<Vec<usize>> {
-        let classifiers = self.method.classifiers();
-        let mut n_correct = vec![0; classifiers.len()];
-        let truth = |sample: u32| self.stream.label_of_class[images.labels[sample as usize] as usize];
-        self.learner.evaluate(images, samples, |first, output| {
-            for (n_correct, classifier) in n_correct.iter_mut().zip(classifiers) {
-                let labels = self.method.predict(&output, n_seen, classifier)?.to_u32()?;
-                *n_correct += labels.iter().zip(&samples[first..]).filter(|&(&label, &i)| label == truth(i)).count();
+    /// Adds the label that each classifier gives to each image.
+    fn predict(&self, images: &Images, samples: &[u32], n_seen: usize, labels: &mut [Vec<u32>]) -> Result<()> {
+        self.learner.evaluate(images, samples, |_, output| {
+            for (labels, classifier) in labels.iter_mut().zip(self.method.classifiers()) {
+                labels.extend(self.method.predict(&output, n_seen, classifier)?.to_u32()?);
             }
             Ok(())
-        })?;
-        Ok(n_correct)
+        })
     }
 
+    /// What is needed to predict first, `metrics.json` last: a reader of the metrics finds the rest in place.
     fn write(&self, folder: &RunFolder) -> Result<()> {
-        folder.write_bytes("model.safetensors", &self.learner.network.to_safetensors()?)?;
+        let seen = self.metrics.classes_per_task[..self.metrics.memory_bytes.len()].concat();
+        let name = |class: u32| self.dataset.class_names[class as usize].clone();
+        let classes: Vec<Class> = seen.into_iter().map(|class| Class { class, name: name(class) }).collect();
+        exemplars::write(folder, &self.dataset.train, self.method.exemplars(), &classes)?;
+        let card = ModelCard::new(&self.metrics, self.dataset, &self.learner.network, &*self.method, classes);
+        saved::write(folder, card, &self.learner.network, &*self.method)?;
         folder.write_accuracy_csv(&self.metrics)?;
         folder.write_json("timing.json", &self.timing)?;
         folder.write_json("metrics.json", &self.metrics)
     }
+}
+
+/// The fraction of predictions that are true.
+fn accuracy(truth: &[u32], predicted: &[u32]) -> f64 {
+    let n_correct = truth.iter().zip(predicted).filter(|(y, z)| y == z).count();
+    n_correct as f64 / truth.len() as f64
 }
 
 /// The loss as a number.

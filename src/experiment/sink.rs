@@ -102,6 +102,33 @@ pub trait Sink {
     fn run_finished(&mut self, _metrics: &Metrics, _timing: &Timing, _folder: Option<&Path>) {}
 }
 
+/// Passes every event on to each, in order.
+impl<const N: usize> Sink for [&mut dyn Sink; N] {
+    fn run_started(&mut self, header: &RunHeader) {
+        self.iter_mut().for_each(|sink| sink.run_started(header));
+    }
+
+    fn task_started(&mut self, task: &TaskStarted) {
+        self.iter_mut().for_each(|sink| sink.task_started(task));
+    }
+
+    fn phase(&mut self, phase: Phase) {
+        self.iter_mut().for_each(|sink| sink.phase(phase));
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.iter_mut().for_each(|sink| sink.progress(progress));
+    }
+
+    fn task_finished(&mut self, task: &TaskFinished) {
+        self.iter_mut().for_each(|sink| sink.task_finished(task));
+    }
+
+    fn run_finished(&mut self, metrics: &Metrics, timing: &Timing, folder: Option<&Path>) {
+        self.iter_mut().for_each(|sink| sink.run_finished(metrics, timing, folder));
+    }
+}
+
 /// Ignores everything: for tests and for use as a library.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;

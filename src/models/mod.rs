@@ -219,6 +219,8 @@ pub struct Network {
     pub statistics: Statistics,
     /// As in the table of models.
     pub name: &'static str,
+    /// What was changed about the model.
+    pub options: Options,
     /// Channels, height, width.
     pub input: [usize; 3],
     /// D, the length of the feature vector.
@@ -255,6 +257,7 @@ impl Network {
             parameters: Parameters::new(device, builder.parameters, seed)?,
             statistics: Statistics::new(device, builder.norms)?,
             name: spec.name,
+            options: *options,
             input,
             n_features: builder.n_features,
             n_outputs,

@@ -5,12 +5,15 @@
 //!   that grows by a row per task, then the closing summary.
 //! - [`Summary`] is that summary; [`seeds_table`] puts several runs together as mean ± standard deviation.
 //! - [`curve`] plots accuracies over tasks.
+//! - [`write_run`] and [`write_seeds`] make `report.html` from the files of run folders; [`ReportPage`] does so while a
+//!   run goes on.
 //!
 //! Nothing here computes a result: the numbers come from `experiment::results`, and all but [`Console`] are functions
 //! from values to text.
 
 mod console;
 mod curve;
+mod page;
 mod seeds;
 mod summary;
 mod table;
@@ -18,6 +21,7 @@ mod text;
 
 pub use console::Console;
 pub use curve::curve;
+pub use page::{FILE as REPORT_FILE, ReportPage, write_run, write_seeds};
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};
 pub use text::{hang, message, thousands};

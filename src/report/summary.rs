@@ -67,6 +67,7 @@ impl Summary<'_> {
         }
         if let Some(folder) = self.folder {
             let _ = writeln!(out, "Results: {}", folder.display());
+            let _ = writeln!(out, "To read in a browser: {}", folder.join(super::REPORT_FILE).display());
         }
         out
     }
@@ -248,7 +249,7 @@ pub(super) mod tests {
                 "153.1 KiB after the first task and 1.3 MiB after the last",
                 "42.0 s, training at 12,346 images per second",
                 "cargo run --release -- finetune --dataset glyphs --seed 3",
-                "Results: runs/icarl-glyphs",
+                "Results: runs/icarl-glyphs To read in a browser: runs/icarl-glyphs/report.html",
                 "* nme o network + ncm",
             ],
         );

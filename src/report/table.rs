@@ -62,7 +62,7 @@ pub(super) fn table_row(metrics: &Metrics, task: usize, n_tasks: usize, names: &
     cells.join("  ") + "\n"
 }
 
-fn explained(classifier: &str) -> &'static str {
+pub(super) fn explained(classifier: &str) -> &'static str {
     match classifier {
         "nme" => " (nearest mean of exemplars)",
         "network" => " (largest output)",

@@ -1,0 +1,131 @@
+//! `engram predict`: what the model of a run says about picture files.
+
+use super::DeviceArgs;
+use super::picture::Picture;
+use crate::continual::Activation;
+use crate::device::Selection;
+use crate::error::{Error, Result};
+use crate::experiment::saved::{ModelCard, Prediction, Predictor};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// A picture brighter than this is likely dark ink on white.
+const BRIGHT: f64 = 0.6;
+
+#[derive(Args)]
+pub struct PredictArgs {
+    /// Folder of a run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// PNG or JPEG files, of any size and colour
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+    /// Classes shown per picture, at most those the run has seen
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    top_k: usize,
+    /// nme (nearest mean of exemplars), network, or another that the run evaluated [default: the method's own]
+    #[arg(long, value_name = "NAME")]
+    classifier: Option<String>,
+    /// Swap dark and bright: for dark ink on white, where the model learnt bright strokes on black
+    #[arg(long)]
+    invert: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Reads all pictures, then prints the likeliest classes of each.
+pub fn run(args: &PredictArgs) -> Result<()> {
+    if args.top_k == 0 {
+        return Err(Error::usage("--top-k must be at least 1"));
+    }
+    // A wrong folder is told before a device is opened, which may take a while.
+    let input = ModelCard::read(&args.run)?.input;
+    let pictures =
+        args.images.iter().map(|path| Picture::read(path, input, args.invert)).collect::<Result<Vec<_>>>()?;
+    let (device, warning) = args.device.device.parse::<Selection>()?.open(args.device.checked, false)?;
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
+    }
+    let predictor = Predictor::load(&args.run, &device)?;
+    let card = &predictor.card;
+    let classifier = args.classifier.as_ref().unwrap_or(&card.classifiers[0]);
+    let pixels: Vec<u8> = pictures.iter().flat_map(|picture| &picture.pixels).copied().collect();
+    let predictions = predictor.predict(pixels, classifier)?;
+    tell(args, card, &pictures);
+
+    let score = match (predictor.class_means(classifier).is_some(), card.activation) {
+        (true, _) => "distance",
+        (false, _) => "probability",
+    };
+    let shown = predictions.iter().map(|all| &all[..args.top_k.min(all.len())]);
+    if args.json {
+        let rows: Vec<Value> = args
+            .images
+            .iter()
+            .zip(&pictures)
+            .zip(shown)
+            .map(|((path, picture), shown)| {
+                json!({
+                    "image": path,
+                    "classifier": classifier,
+                    "changes": picture.changes,
+                    "predictions": shown.iter().map(|one| as_json(card, one, score)).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows).expect("bug: predictions that are no JSON"));
+        return Ok(());
+    }
+    println!("{}", headline(card, classifier, score));
+    let width = card.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0);
+    for (path, shown) in args.images.iter().zip(shown) {
+        println!("\n{}", path.display());
+        for (i, one) in shown.iter().enumerate() {
+            let name = &card.classes[one.label].name;
+            let score =
+                if score == "distance" { format!("{:.3}", one.score) } else { format!("{:5.1} %", 100.0 * one.score) };
+            println!("{:>3}  {name:<width$}  {score}", i + 1);
+        }
+    }
+    Ok(())
+}
+
+/// What was changed in the pictures, and what may be wrong, on stderr.
+fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Picture]) {
+    if card.n_tasks_learnt < card.n_tasks {
+        let (done, all, n) = (card.n_tasks_learnt, card.n_tasks, card.classes.len());
+        eprintln!("note: the run is incomplete, {done} of {all} tasks: only the {n} classes seen can be named");
+    }
+    for (path, picture) in args.images.iter().zip(pictures) {
+        if !picture.changes.is_empty() {
+            eprintln!("{}: {}", path.display(), picture.changes.join("; "));
+        }
+        // Networks that learnt bright strokes on black have a dark mean.
+        if card.input[0] == 1 && card.mean[0] < 0.4 && picture.brightness() > BRIGHT {
+            let advice = if args.invert { "leave out --invert" } else { "try --invert" };
+            eprintln!(
+                "{}: mostly bright, but the model learnt bright strokes on a dark ground; {advice}",
+                path.display()
+            );
+        }
+    }
+}
+
+fn headline(card: &ModelCard, classifier: &str, score: &str) -> String {
+    let meaning = match (score, card.activation) {
+        ("distance", _) => "distance of the feature to the class mean, 0 to 2, smaller is nearer",
+        (_, Activation::Softmax) => "probability among the classes seen (softmax)",
+        (_, Activation::Sigmoid) => "probability of each class by itself (sigmoid; they need not sum to 100 %)",
+    };
+    let n = card.classes.len();
+    format!("{} on {}, {n} classes, classifier {classifier}: {meaning}", card.method, card.dataset)
+}
+
+fn as_json(card: &ModelCard, one: &Prediction, score: &str) -> Value {
+    let class = &card.classes[one.label];
+    json!({ "class": class.class, "name": class.name, score: one.score })
+}

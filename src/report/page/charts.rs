@@ -1,0 +1,171 @@
+//! Line charts as SVG, and confusion matrices of many classes. Colours are variables of the page's style sheet, so
+//! that a chart suits a light and a dark page.
+
+use super::html::escape;
+use plotters::coord::ranged1d::SegmentValue;
+use plotters::prelude::*;
+use std::fmt::Write;
+
+const SIZE: (u32, u32) = (640, 300);
+/// Drawn with, and then replaced by what the style sheet says: plotters knows fixed colours only.
+const INK: RGBColor = RGBColor(1, 2, 3);
+const GRID: RGBColor = RGBColor(4, 5, 6);
+/// The number of line colours in the style sheet.
+const N_COLORS: usize = 6;
+const MARKS: [&str; N_COLORS] = ["●", "▲", "■", "◆", "○", "△"];
+
+/// A named line: one value per task, and how far it may be off.
+pub(super) struct Series<'a> {
+    pub name: String,
+    pub values: &'a [f64],
+    /// Standard deviations; empty for none.
+    pub spread: &'a [f64],
+}
+
+/// Fractions in 0..1 over tasks, with a legend; `floor` is drawn dashed and called `guessing`.
+pub(super) fn line_chart(label: &str, series: &[Series], floor: &[f64]) -> String {
+    let series = &series[..series.len().min(N_COLORS)];
+    let n_tasks = series.iter().map(|series| series.values.len()).max().unwrap_or(0);
+    let mut svg = String::new();
+    draw(&mut svg, series, floor, n_tasks as i32).expect("bug: drawing into a string cannot fail");
+    let mut legend = String::new();
+    for (i, series) in series.iter().enumerate() {
+        let _ = writeln!(
+            legend,
+            "<li><span style=\"color:var(--line-{})\" aria-hidden=\"true\">{}</span> {}</li>",
+            i + 1,
+            MARKS[i],
+            escape(&series.name)
+        );
+    }
+    legend += "<li><span class=\"quiet\" aria-hidden=\"true\">┄</span> guessing</li>\n";
+    let svg = themed(&svg).replacen(
+        "<svg ",
+        &format!("<svg class=\"chart\" role=\"img\" aria-label=\"{}\" ", escape(label)),
+        1,
+    );
+    format!("<ul class=\"legend\">\n{legend}</ul>\n{svg}")
+}
+
+fn draw(svg: &mut String, series: &[Series], floor: &[f64], n_tasks: i32) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let mut chart = ChartBuilder::on(&root)
+        .margin(6)
+        .margin_right(14)
+        .x_label_area_size(42)
+        .y_label_area_size(52)
+        .build_cartesian_2d((1..n_tasks).into_segmented(), 0.0..1.0)?;
+    let text = ("sans-serif", 15).into_font().color(&INK);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(n_tasks.min(20) as usize)
+        .y_labels(5)
+        .max_light_lines(0)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .label_style(text.clone())
+        .axis_desc_style(text)
+        .x_desc("after task")
+        .x_label_formatter(&|x| match x {
+            SegmentValue::CenterOf(task) | SegmentValue::Exact(task) => task.to_string(),
+            SegmentValue::Last => String::new(),
+        })
+        .y_label_formatter(&|y| format!("{:.0} %", 100.0 * y))
+        .draw()?;
+    let at = |task: usize, y: f64| (SegmentValue::CenterOf(task as i32 + 1), y.clamp(0.0, 1.0));
+    let points = |values: &[f64]| -> Vec<_> { values.iter().enumerate().map(|(t, &y)| at(t, y)).collect() };
+    chart.draw_series(DashedLineSeries::new(points(floor), 4, 4, INK.mix(0.5).into()))?;
+    for (i, one) in series.iter().enumerate().rev() {
+        let color = line_color(i);
+        if !one.spread.is_empty() {
+            let edge = |sign: f64| -> Vec<f64> {
+                one.values.iter().zip(one.spread).map(|(mean, sd)| mean + sign * sd).collect()
+            };
+            let mut band = points(&edge(1.0));
+            band.extend(points(&edge(-1.0)).into_iter().rev());
+            chart.draw_series([Polygon::new(band, color.mix(0.16))])?;
+        }
+        chart.draw_series(LineSeries::new(points(one.values), color.stroke_width(2)))?;
+        for point in points(one.values) {
+            let style = if i < 4 { color.filled() } else { color.stroke_width(2) };
+            let plotting = chart.plotting_area();
+            match i {
+                0 | 4 => plotting.draw(&Circle::new(point, 4, style))?,
+                1 | 5 => plotting.draw(&TriangleMarker::new(point, 6, style))?,
+                2 => plotting.draw(&(EmptyElement::at(point) + Rectangle::new([(-4, -4), (4, 4)], style)))?,
+                _ => {
+                    let diamond = vec![(0, -6), (6, 0), (0, 6), (-6, 0)];
+                    plotting.draw(&(EmptyElement::at(point) + Polygon::new(diamond, style)))?;
+                }
+            }
+        }
+    }
+    root.present()?;
+    Ok(())
+}
+
+fn line_color(i: usize) -> RGBColor {
+    RGBColor(7, 8, 10 + i as u8)
+}
+
+/// Fixed colours to variables, and a size that follows the page's.
+fn themed(svg: &str) -> String {
+    let hex = |RGBColor(r, g, b)| format!("\"#{r:02X}{g:02X}{b:02X}\"");
+    let mut svg = svg.replace(&hex(INK), "\"currentColor\"").replace(&hex(GRID), "\"var(--rule)\"");
+    for i in 0..N_COLORS {
+        svg = svg.replace(&hex(line_color(i)), &format!("\"var(--line-{})\"", i + 1));
+    }
+    let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
+    svg.replacen(&size, "", 1).replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1)
+}
+
+/// A matrix of shares in 0..=1 as a picture of cells, with lines at the `edges` between groups of rows and columns.
+pub(super) fn cells(label: &str, shares: &[Vec<f64>], edges: &[usize]) -> String {
+    const LEVELS: usize = 20;
+    let n = shares.len();
+    let mut paths = vec![String::new(); LEVELS + 1];
+    for (y, row) in shares.iter().enumerate() {
+        for (x, &share) in row.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+            // At least one level, so that a single mistake is seen.
+            let level = ((share * LEVELS as f64).round() as usize).clamp(1, LEVELS);
+            let _ = write!(paths[level], "M{x} {y}h1v1h-1z");
+        }
+    }
+    let mut out = format!(
+        "<svg class=\"cells\" viewBox=\"0 0 {n} {n}\" role=\"img\" aria-label=\"{}\" shape-rendering=\"crispEdges\">\n",
+        escape(label)
+    );
+    for (level, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+        let _ = writeln!(out, "<path style=\"--v:{}\" d=\"{path}\"/>", level * 100 / LEVELS);
+    }
+    let lines: String = edges.iter().map(|at| format!("M{at} 0V{n}M0 {at}H{n}")).collect();
+    let _ = writeln!(out, "<path class=\"edge\" d=\"{lines}\"/>\n</svg>");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_has_no_fixed_colour_and_no_address() {
+        let values = [1.0, 0.5, 0.25];
+        let series: Vec<Series> =
+            (0..6).map(|i| Series { name: format!("c{i}<"), values: &values, spread: &[0.1, 0.1, 0.1] }).collect();
+        let svg = line_chart("a \"label\"", &series, &[0.5, 0.25, 0.2]);
+        assert!(!svg.contains("\"#") && !svg.contains("http") && !svg.contains("c0<"), "{svg}");
+        for wanted in ["currentColor", "var(--rule)", "var(--line-1)", "var(--line-6)", "100 %", "after task", "&quot;"]
+        {
+            assert!(svg.contains(wanted), "{wanted} is not in {svg}");
+        }
+        assert_eq!(svg.matches("<circle").count(), 2 * 3);
+    }
+
+    #[test]
+    fn every_cell_that_is_not_empty_is_drawn() {
+        let svg = cells("x", &[vec![1.0, 0.0], vec![0.001, 0.5]], &[1]);
+        assert!(svg.contains("--v:100\" d=\"M0 0h1v1h-1z\""), "{svg}");
+        assert!(svg.contains("--v:5\" d=\"M0 1h1v1h-1z\"") && svg.contains("--v:50\" d=\"M1 1"), "{svg}");
+    }
+}

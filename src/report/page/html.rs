@@ -1,0 +1,96 @@
+//! Pieces of HTML. Whatever comes from a run passes [`escape`].
+
+use std::fmt::Write;
+
+/// Text as HTML text or as the value of a quoted attribute.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            '\'' => out += "&#39;",
+            // Not allowed in HTML, and no use in a name.
+            c if c.is_control() && !c.is_whitespace() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A part of the page with a heading that the table of contents links to.
+pub(super) struct Section {
+    pub id: &'static str,
+    pub title: &'static str,
+    pub body: String,
+}
+
+/// A whole page: what stands above the sections, and these. It needs nothing from outside.
+pub(super) fn page(title: &str, top: &str, sections: &[Section]) -> String {
+    let mut nav = String::new();
+    let mut body = String::new();
+    for Section { id, title, body: content } in sections {
+        let _ = write!(nav, "<a href=\"#{id}\">{title}</a>");
+        let _ = writeln!(body, "<section id=\"{id}\">\n<h2>{title}</h2>\n{content}</section>");
+    }
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{top}\
+         <nav aria-label=\"Contents\">{nav}</nav>\n{body}</main>\n<footer>Written by engram {}. This page needs no \
+         network, no script and no other file.</footer>\n</body>\n</html>\n",
+        escape(title),
+        include_str!("style.css"),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// The figures at the top: name and value.
+pub(super) fn key_figures(figures: &[(&str, String)]) -> String {
+    let items: String =
+        figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", escape(value))).collect();
+    format!("<dl class=\"figures\">\n{items}</dl>\n")
+}
+
+/// Names and values below one another.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let items: String =
+        facts.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value))).collect();
+    format!("<dl class=\"facts\">\n{items}</dl>\n")
+}
+
+/// A table of plain text whose first column names the rows.
+pub(super) fn table(caption: &str, head: &[String], rows: &[Vec<String>]) -> String {
+    let cells = |cells: &[String], tag: &str| -> String {
+        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+    };
+    let head: String = head.iter().map(|cell| format!("<th scope=\"col\">{}</th>", escape(cell))).collect();
+    let mut body = String::new();
+    for row in rows {
+        let (name, values) = row.split_first().expect("a row without cells");
+        let _ = writeln!(body, "<tr><th scope=\"row\">{}</th>{}</tr>", escape(name), cells(values, "td"));
+    }
+    format!(
+        "<div class=\"scroll\"><table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n\
+         <tbody>\n{body}</tbody>\n</table></div>\n"
+    )
+}
+
+/// Something folded away until it is wanted.
+pub(super) fn details(summary: &str, body: &str) -> String {
+    format!("<details><summary>{}</summary>\n{body}</details>\n", escape(summary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_escapes() {
+        assert_eq!(escape("a<b & \"c\"'\u{1b}"), "a&lt;b &amp; &quot;c&quot;&#39;\u{fffd}");
+        let table = table("c", &["<h>".into()], &[vec!["<r>".into(), "<v>".into()]]);
+        assert!(!table.contains("<h>") && !table.contains("<r>") && !table.contains("<v>"), "{table}");
+    }
+}

@@ -1,0 +1,78 @@
+//! `report.html`: a run, or several seeds of it, as one page for a browser. A page is a function of the files in a run
+//! folder and nothing else, so it can be made again at any time; it needs no network, no script and no other file.
+
+mod charts;
+mod confusion;
+mod files;
+mod html;
+mod run;
+mod seeds;
+
+use crate::error::{Error, Result};
+use crate::experiment::results::write_atomically;
+use crate::experiment::sink::{Sink, TaskFinished};
+use files::RunFiles;
+use std::path::{Path, PathBuf};
+
+/// The page's name in a run folder.
+pub const FILE: &str = "report.html";
+
+/// Makes the page of a run folder and returns its path.
+///
+/// # Errors
+/// If there is no such run, none of its tasks is finished, or a file is damaged.
+pub fn write_run(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(FILE);
+    write_atomically(&path, run::page(&RunFiles::read(folder)?).as_bytes())?;
+    Ok(path)
+}
+
+/// Makes the page of several seeds in the folder that holds theirs, and returns its path. Runs that are not complete
+/// are counted but not used.
+///
+/// # Errors
+/// As [`write_run`]; if no run is complete, or the runs differ in more than their seed.
+pub fn write_seeds(root: &Path, folders: &[PathBuf]) -> Result<PathBuf> {
+    let begun = folders.iter().filter(|folder| folder.join("metrics.json").exists());
+    let runs = begun.map(|folder| RunFiles::read(folder)).collect::<Result<Vec<_>>>()?;
+    let complete: Vec<RunFiles> = runs.into_iter().filter(|run| run.metrics.complete).collect();
+    let Some(first) = complete.first() else {
+        return Err(Error::usage(format!("{}: none of its runs is complete", root.display())));
+    };
+    let experiment = |run: &RunFiles| {
+        let mut config = run.config.clone();
+        config.retain(|name, _| !["seed", "seeds", "adapter", "version", "data_dir"].contains(&name.as_str()));
+        config
+    };
+    if let Some(other) = complete.iter().find(|run| experiment(run) != experiment(first)) {
+        let (a, b) = (first.folder.display(), other.folder.display());
+        return Err(Error::usage(format!("{a} and {b} differ in more than their seed: no mean of them is made")));
+    }
+    let path = root.join(FILE);
+    write_atomically(&path, seeds::page(root, &complete, folders.len()).as_bytes())?;
+    Ok(path)
+}
+
+/// Keeps the page of a run folder up to date while the run goes on.
+pub struct ReportPage {
+    folder: PathBuf,
+    outcome: Result<()>,
+}
+
+impl ReportPage {
+    /// For a folder that the runner writes into.
+    pub fn new(folder: &Path) -> ReportPage {
+        ReportPage { folder: folder.to_path_buf(), outcome: Ok(()) }
+    }
+
+    /// Whether the last page could be written.
+    pub fn finish(self) -> Result<()> {
+        self.outcome
+    }
+}
+
+impl Sink for ReportPage {
+    fn task_finished(&mut self, _task: &TaskFinished) {
+        self.outcome = write_run(&self.folder).map(|_| ());
+    }
+}

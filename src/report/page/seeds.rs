@@ -1,0 +1,184 @@
+//! The page of several seeds of one experiment.
+
+use super::FILE;
+use super::charts::{Series, line_chart};
+use super::files::{RunFiles, command};
+use super::html::{Section, escape, facts, key_figures, page as whole_page, table};
+use super::run::{guessing, task_classes};
+use crate::experiment::metrics::mean_sd;
+use crate::experiment::results::ClassifierResult;
+use crate::report::summary::{main_classifier, ordered_classifiers};
+use crate::report::table::explained;
+use crate::report::text::{counted, hundredfold, percent};
+use std::fmt::Write;
+use std::path::Path;
+
+type Number = fn(&ClassifierResult) -> Option<f64>;
+
+/// The page of complete runs that differ in their seed only, out of `n_planned`.
+pub(super) fn page(root: &Path, runs: &[RunFiles], n_planned: usize) -> String {
+    let first = &runs[0];
+    let title =
+        format!("{} on {}, {}", first.metrics.method, first.metrics.dataset, counted(runs.len(), "seed", "seeds"));
+    let mut sections = Vec::new();
+    if first.n_tasks_done() > 1 {
+        sections.push(Section { id: "accuracy", title: "Accuracy after each task", body: accuracy(runs) });
+    }
+    sections.push(Section { id: "numbers", title: "All classifiers", body: numbers(runs) });
+    sections.push(Section { id: "runs", title: "The single runs", body: single_runs(root, runs) });
+    sections.push(Section { id: "repeat", title: "Repeat these runs", body: repeat(runs) });
+    whole_page(&title, &top(runs, &title, n_planned), &sections)
+}
+
+fn results<'a>(runs: &'a [RunFiles], classifier: &str) -> Vec<&'a ClassifierResult> {
+    runs.iter().filter_map(|run| run.metrics.classifiers.get(classifier)).collect()
+}
+
+/// `93.1 ± 0.4`, in percent; a dash if no run has the number.
+fn mean_text(runs: &[RunFiles], classifier: &str, number: Number) -> String {
+    let values: Vec<f64> = results(runs, classifier).into_iter().filter_map(number).collect();
+    if values.is_empty() {
+        return "–".into();
+    }
+    let (mean, sd) = mean_sd(&values);
+    format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd))
+}
+
+const NUMBERS: [(&str, Number); 4] = [
+    ("Final accuracy", |result| result.final_accuracy),
+    ("Average incremental accuracy", |result| result.average_incremental_accuracy),
+    ("Forgetting", |result| result.forgetting),
+    ("Backward transfer", |result| result.backward_transfer),
+];
+
+fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
+    let first = &runs[0];
+    let (name, _) = main_classifier(&first.metrics).expect("bug: a run without results");
+    let n_classes = first.card.classes.len();
+    let seeds: Vec<String> = runs.iter().map(|run| run.metrics.seed.to_string()).collect();
+    let mut top =
+        format!("<p class=\"eyebrow\">engram, seeds {}</p>\n<h1>{}</h1>\n", escape(&seeds.join(", ")), escape(title));
+    if runs.len() < n_planned {
+        let _ = writeln!(
+            top,
+            "<p class=\"warn\" role=\"status\"><strong>Incomplete:</strong> {} of {n_planned} seeds are finished; the \
+             numbers are those of the finished ones.</p>",
+            runs.len()
+        );
+    }
+    let how = match first.n_tasks_done() {
+        1 => "at once".to_string(),
+        n => format!("in {}, one after the other, never all at once", counted(n, "task", "tasks")),
+    };
+    let _ = writeln!(
+        top,
+        "<p class=\"lede\">The same experiment was run {}, each time from other random weights and in another order of \
+         images: a network is shown {} {how}. Asked about all of them, it then names {} percent of the test images \
+         correctly (mean ± standard deviation over the seeds); guessing would give {}.</p>\n<p class=\"quiet\">The \
+         numbers at the top are those of the classifier {}{}.</p>",
+        counted(runs.len(), "time", "times"),
+        counted(n_classes, "class", "classes"),
+        mean_text(runs, name, NUMBERS[0].1),
+        percent(1.0 / n_classes as f64),
+        escape(name),
+        explained(name)
+    );
+    let figures: Vec<(&str, String)> = NUMBERS
+        .iter()
+        .map(|&(title, number)| (title, mean_text(runs, name, number)))
+        .filter(|(_, text)| text != "–")
+        .collect();
+    top + &key_figures(&figures)
+}
+
+fn accuracy(runs: &[RunFiles]) -> String {
+    let first = &runs[0];
+    let n_tasks = first.n_tasks_done();
+    let names: Vec<&str> = ordered_classifiers(&first.metrics).map(|(name, _)| name).collect();
+    let statistics: Vec<(Vec<f64>, Vec<f64>)> = names
+        .iter()
+        .map(|name| {
+            let results = results(runs, name);
+            let at = |t: usize| mean_sd(&results.iter().map(|result| result.seen_accuracy[t]).collect::<Vec<_>>());
+            (0..n_tasks).map(at).unzip()
+        })
+        .collect();
+    let series: Vec<Series> = names
+        .iter()
+        .zip(&statistics)
+        .map(|(name, (mean, sd))| Series { name: format!("{name}{}", explained(name)), values: mean, spread: sd })
+        .collect();
+    let mut head = vec!["after task".to_string(), "new classes".into()];
+    head.extend(names.iter().map(|name| name.to_string()));
+    let same_order = runs.iter().all(|run| run.metrics.classes_per_task == first.metrics.classes_per_task);
+    let rows: Vec<Vec<String>> = (0..n_tasks)
+        .map(|t| {
+            let arrived = if same_order { task_classes(first, t) } else { "differ by seed".into() };
+            let mut row = vec![(t + 1).to_string(), arrived];
+            let cell =
+                |(mean, sd): &(Vec<f64>, Vec<f64>)| format!("{:.1} ± {:.1}", hundredfold(mean[t]), hundredfold(sd[t]));
+            row.extend(statistics.iter().map(cell));
+            row
+        })
+        .collect();
+    let label = "Mean accuracy on the test images of all classes seen so far, after each task, by classifier";
+    format!(
+        "<p>On the test images of all classes seen so far, choosing among all of them. The lines are means over the \
+         seeds, the bands reach one standard deviation up and down.</p>\n<figure>{}</figure>\n{}",
+        line_chart(label, &series, &guessing(first)),
+        table("The same as numbers: mean ± standard deviation in percent", &head, &rows)
+    )
+}
+
+fn numbers(runs: &[RunFiles]) -> String {
+    let mut head = vec!["classifier".to_string()];
+    head.extend(NUMBERS.iter().map(|(title, _)| title.to_lowercase()));
+    let rows: Vec<Vec<String>> = ordered_classifiers(&runs[0].metrics)
+        .map(|(name, _)| {
+            let mut row = vec![format!("{name}{}", explained(name))];
+            row.extend(NUMBERS.iter().map(|(_, number)| mean_text(runs, name, *number)));
+            row
+        })
+        .collect();
+    table("Mean ± standard deviation over the seeds, in percent (forgetting and transfer in points)", &head, &rows)
+}
+
+fn single_runs(root: &Path, runs: &[RunFiles]) -> String {
+    let (name, _) = main_classifier(&runs[0].metrics).expect("bug: a run without results");
+    let mut body = String::new();
+    for run in runs {
+        let result = &run.metrics.classifiers[name];
+        let cell = |number: Number| number(result).map_or("–".into(), |value| format!("{:.1}", hundredfold(value)));
+        let folder = run.folder.strip_prefix(root).unwrap_or(&run.folder).to_string_lossy();
+        let cells: String = NUMBERS.iter().map(|(_, number)| format!("<td>{}</td>", cell(*number))).collect();
+        let _ = writeln!(
+            body,
+            "<tr><th scope=\"row\"><a href=\"{}/{FILE}\">seed {}</a></th>{cells}</tr>",
+            escape(&folder),
+            run.metrics.seed
+        );
+    }
+    let head: String =
+        NUMBERS.iter().map(|(title, _)| format!("<th scope=\"col\">{}</th>", title.to_lowercase())).collect();
+    format!(
+        "<div class=\"scroll\"><table>\n<caption>Classifier {}, in percent; each run has a page of its own</caption>\n\
+         <thead><tr><th scope=\"col\">run</th>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
+        escape(name)
+    )
+}
+
+fn repeat(runs: &[RunFiles]) -> String {
+    let first = &runs[0];
+    let seeds: Vec<u64> = runs.iter().map(|run| run.metrics.seed).collect();
+    let in_a_row = seeds.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    let commands: Vec<String> = match in_a_row {
+        true => {
+            let mut settings = first.settings();
+            settings.iter_mut().filter(|s| s.flag == "seeds").for_each(|s| s.value = seeds.len().to_string());
+            vec![command(&first.metrics.method, &settings)]
+        }
+        false => runs.iter().map(RunFiles::command).collect(),
+    };
+    let list = [("Version", format!("engram {}", first.setting("version"))), ("Device", first.setting("adapter"))];
+    format!("{}<pre><code>{}</code></pre>\n", facts(&list), escape(&commands.join("\n")))
+}
