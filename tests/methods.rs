@@ -1,6 +1,7 @@
 //! Methods against their papers: iCaRL's boxes one by one, on streams small enough to follow.
 
-use engram::continual::{Batch, Icarl, Learner, Method, Options, Rounding, TaskData, exemplars_per_class};
+use engram::continual::exemplars_per_class;
+use engram::continual::{Batch, Candidates, Herding, Icarl, Learner, Method, Options, Rounding, TaskData};
 use engram::data::{self, Augment, ClassOrder, Dataset, Images, Plan, TaskStream};
 use engram::models::Network;
 use engram::nn::Output;
@@ -108,7 +109,7 @@ impl Stream {
 }
 
 fn options(memory: usize) -> Options {
-    Options { memory, rounding: Rounding::Ceil }
+    Options { memory, rounding: Rounding::Ceil, herding: Herding::Paper, candidates: Candidates::Seen }
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
@@ -144,7 +145,7 @@ fn herding_picks_what_a_pencil_picks() {
 fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
     for (rounding, budget) in [(Rounding::Ceil, 17), (Rounding::Floor, 17), (Rounding::Ceil, 1000)] {
         let mut stream = Stream::new("mlp", 200);
-        let mut icarl = Icarl::new(Options { memory: budget, rounding });
+        let mut icarl = Icarl::new(Options { rounding, ..options(budget) });
         let mut earlier: Vec<Vec<u32>> = Vec::new();
         for task in 0..3 {
             stream.learn(&mut icarl, task, |_, _, _| ());

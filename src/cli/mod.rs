@@ -10,9 +10,10 @@ mod predict;
 mod report;
 mod run;
 
+use crate::continual;
 use crate::error::{Error, Result};
 use crate::report::{WIDTH, message};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,15 +33,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// iCaRL: herded exemplars, distillation, nearest mean of exemplars (CVPR 2017)
-    #[command(after_help = run::after_help())]
-    Icarl(run::RunArgs),
-    /// Fine-tuning: cross-entropy, nothing against forgetting (lower reference)
-    #[command(after_help = run::after_help())]
-    Finetune(run::RunArgs),
-    /// Joint training: all data at once (upper reference)
-    #[command(after_help = run::after_help())]
-    Joint(run::RunArgs),
     /// Classify pictures with the model of a run
     Predict(predict::PredictArgs),
     /// Make report.html of run folders again
@@ -83,32 +75,34 @@ fn command() -> clap::Command {
         };
         command.mut_args(allow).mut_subcommands(numbers_may_be_negative)
     }
-    numbers_may_be_negative(Cli::command())
+    let methods = continual::ALL.iter().map(|method| {
+        let command = run::RunArgs::augment_args(clap::Command::new(method.name));
+        command.about(method.summary).after_help(run::after_help()).display_order(0)
+    });
+    numbers_may_be_negative(Cli::command().subcommands(methods))
+}
+
+/// The method that the command line names and its flags, if its command is a method.
+fn method_run(matches: &ArgMatches) -> Option<Result<()>> {
+    let (name, matches) = matches.subcommand()?;
+    let method = continual::ALL.iter().find(|method| method.name == name)?;
+    let args = run::RunArgs::from_arg_matches(matches).unwrap_or_else(|e| refuse(&e));
+    Some(run::run(method, args))
 }
 
 /// Parses the command line, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
-    let cli = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = cli.unwrap_or_else(|e| refuse(&e));
+    let matches = command().try_get_matches().unwrap_or_else(|e| refuse(&e));
     // The first Ctrl-C ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Relaxed) {
             std::process::exit(130);
         }
     });
-    let result = match cli.command {
-        Command::Icarl(args) => run::run("icarl", args),
-        Command::Finetune(args) => run::run("finetune", args),
-        Command::Joint(args) => run::run("joint", args),
-        Command::Predict(args) => predict::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Datasets(args) => datasets::run(args),
-        Command::Models(args) => models::run(args),
-        Command::Devices => devices::run(),
-        Command::Check(args) => check::run(&args),
-        Command::Bench(command) => bench::run(&command),
-        Command::Completions { shell } => print_completions(shell),
-    };
+    let result = method_run(&matches).unwrap_or_else(|| {
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| refuse(&e));
+        other_command(cli.command)
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -118,6 +112,19 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+fn other_command(command: Command) -> Result<()> {
+    match command {
+        Command::Predict(args) => predict::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Datasets(args) => datasets::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Devices => devices::run(),
+        Command::Check(args) => check::run(&args),
+        Command::Bench(command) => bench::run(&command),
+        Command::Completions { shell } => print_completions(shell),
     }
 }
 

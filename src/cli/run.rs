@@ -1,17 +1,19 @@
-//! `engram icarl`, `finetune`, `joint`: one run per seed, with its folder.
+//! `engram METHOD`: one run per seed, with its folder.
 
 use super::{INTERRUPTED, warn};
-use crate::continual;
-use crate::data::{self, TaskStream};
+use crate::continual::MethodSpec;
+use crate::data::{self, Dataset, TaskStream};
 use crate::device::{Device, Selection};
 use crate::error::{Error, Result};
+use crate::experiment::checkpoint::Checkpoint;
 use crate::experiment::results::RunFolder;
 use crate::experiment::sink::Sink;
-use crate::experiment::{Config, Overrides, recipes_text, run as run_experiment};
+use crate::experiment::{Config, Overrides, presets, recipes_text, resume as resume_experiment, run as run_experiment};
 use crate::report::{Console, REPORT_FILE, ReportPage, seeds_table, write_seeds};
 use clap::Args;
-use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Flags of a run.
 #[derive(Args)]
@@ -21,6 +23,15 @@ pub struct RunArgs {
     /// Settings from a JSON file, such as the config.json of a run; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A recipe of the literature, such as icarl-cifar100; flags and --config win
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Go on with the interrupted run in this folder, with its settings
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "config", "out", "force", "seeds"])]
+    resume: Option<PathBuf>,
+    /// Stop after this time (such as 90s, 9m, 2h), ready to be resumed
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    stop_after: Option<Duration>,
     /// Folder for the results [default: runs/METHOD-DATASET-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -44,9 +55,14 @@ pub fn after_help() -> String {
 }
 
 /// Runs a method with every seed.
-pub fn run(method: &str, args: RunArgs) -> Result<()> {
-    let file = args.config.as_deref().map(Overrides::from_file).transpose()?.unwrap_or_default();
-    let mut config = args.settings.or(file).resolve(continual::spec(method)?)?;
+pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
+    let file = match (&args.resume, &args.config) {
+        (Some(folder), _) => resumed_settings(folder, method)?,
+        (None, Some(file)) => Overrides::from_file(file)?,
+        (None, None) => Overrides::default(),
+    };
+    let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
+    let mut config = args.settings.or(file).or(preset).resolve(method)?;
     if let Some(threads) = config.threads {
         // Fails only if the pool was built before: this is the program's start.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
@@ -63,6 +79,16 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
     config.adapter = device.describe();
     // Wrong use is found before `--force` replaces anything.
     TaskStream::split(&dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
+
+    if let Some(time) = args.stop_after {
+        std::thread::spawn(move || {
+            std::thread::sleep(time);
+            INTERRUPTED.store(true, Relaxed);
+        });
+    }
+    if let Some(path) = args.resume {
+        return resume_one(&config, &dataset, &device, &path, args.quiet);
+    }
 
     let root = args.out.unwrap_or_else(|| default_folder(&config));
     let overview = root.join(REPORT_FILE);
@@ -82,7 +108,8 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
         let mut console = Console::new(args.quiet).compare_with(comparison(config));
         let mut page = ReportPage::new(folder.path());
         let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut console];
-        all.push(run_experiment(config, &dataset, &device, Some(folder), &mut sink, &INTERRUPTED)?);
+        let result = run_experiment(config, &dataset, &device, Some(folder), &mut sink, &INTERRUPTED);
+        all.push(result.inspect_err(|error| advise(error, config, folder.path()))?);
         page.finish()?;
         if runs.len() > 1 {
             let folders: Vec<PathBuf> = runs.iter().map(|(_, folder)| folder.path().to_path_buf()).collect();
@@ -99,6 +126,50 @@ pub fn run(method: &str, args: RunArgs) -> Result<()> {
         eprintln!("\n{summary}");
     }
     Ok(())
+}
+
+/// The settings of a run that is to go on.
+fn resumed_settings(folder: &Path, method: &MethodSpec) -> Result<Overrides> {
+    Checkpoint::read(folder)?;
+    let settings = Overrides::from_file(&folder.join("config.json"))?;
+    match &settings.method {
+        Some(name) if name != method.name => {
+            let folder = folder.display();
+            Err(Error::usage(format!("{folder} holds a run of {name}: engram {name} --resume {folder}")))
+        }
+        _ => Ok(settings),
+    }
+}
+
+fn resume_one(config: &Config, dataset: &Dataset, device: &Device, path: &Path, quiet: bool) -> Result<()> {
+    let folder = RunFolder::open(path)?;
+    let mut console = Console::new(quiet).compare_with(comparison(config));
+    let mut page = ReportPage::new(path);
+    let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut console];
+    let result = resume_experiment(config, dataset, device, &folder, &mut sink, &INTERRUPTED);
+    result.inspect_err(|error| advise(error, config, path))?;
+    page.finish()
+}
+
+/// How to go on after an interruption.
+fn advise(error: &Error, config: &Config, folder: &Path) {
+    if matches!(error, Error::Interrupted) {
+        eprintln!("To go on: engram {} --resume {}", config.method.name, folder.display());
+    }
+}
+
+/// `90s`, `9m`, `2h`, or a number of seconds.
+fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    let time = seconds.zip(number.parse::<f64>().ok()).map(|(seconds, number)| seconds * number);
+    let time = time.filter(|time| *time > 0.0).and_then(|time| Duration::try_from_secs_f64(time).ok());
+    time.ok_or_else(|| "a time such as 90s, 9m or 2h".into())
 }
 
 /// The command that shows the same stream without the method.

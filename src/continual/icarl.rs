@@ -12,6 +12,9 @@
 //! | 4 CONSTRUCTEXEMPLARSET | `construct_exemplar_set` | herding |
 //! | 5 REDUCEEXEMPLARSET | `reduce_exemplar_set` | keep the first m |
 //!
+//! Parts of it are methods of their own, as in the paper's table 1: `hybrid2` does not distil, `hybrid3` neither distils nor
+//! goes by means, `lwf-mc` distils but keeps no exemplars. The column "hybrid1" is iCaRL's classifier `network`.
+//!
 //! Deviations from the paper, as its authors' code has them:
 //! - The paper stores the old outputs before the update; the frozen old network is evaluated on each (augmented) batch
 //!   instead. Without augmentation the two are the same numbers.
@@ -20,17 +23,45 @@
 //! - The loss is the mean, not the sum, over batch and outputs. It runs over all outputs; those of classes not seen yet
 //!   have target 0.
 //! - For natural images class means average over mirror images too.
+//! - `--herding original` chooses exemplars as the code does: by the largest product with a running sum of deviations, where
+//!   a sample may win again and is then passed over. Box 4 is the default.
+//! - `--candidates all` lets `network` choose among all outputs, and the means among all classes, those not seen having the
+//!   mean 0: what is taken for a class not seen is wrong. By default only classes seen are candidates.
 
-use super::{Activation, Batch, Held, Learner, Loss, Method, MethodSpec, Options, TaskData};
-use super::{distances_to_means, exemplars_per_class};
+use super::{Activation, Batch, Candidates, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
+use super::{Options, TaskData};
+use super::{distances_to_means, exemplars_per_class, original_herding};
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::Output;
 use crate::ops::Mode;
 use crate::tensor::{Tensor, no_grad};
+use serde::{Deserialize, Serialize};
+
+/// Which parts of iCaRL a method has.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    distillation: bool,
+    exemplars: bool,
+    /// The first is the method's own.
+    classifiers: &'static [&'static str],
+}
+
+const ALL: Parts = Parts { distillation: true, exemplars: true, classifiers: &["nme", "network", "ncm"] };
+const HYBRID2: Parts = Parts { distillation: false, ..ALL };
+const HYBRID3: Parts = Parts { classifiers: &["network", "nme", "ncm"], ..HYBRID2 };
+const LWF_MC: Parts = Parts { exemplars: false, classifiers: &["network"], ..ALL };
+
+/// What a checkpoint keeps of [`Icarl`], besides the old network.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    exemplars: Vec<Vec<u32>>,
+    seen: Vec<Vec<u32>>,
+}
 
 /// The state of iCaRL between batches.
 pub struct Icarl {
+    parts: Parts,
     options: Options,
     /// P: samples of each class, in the order herding chose them.
     exemplars: Vec<Vec<u32>>,
@@ -42,12 +73,18 @@ pub struct Icarl {
     data_means: Option<Tensor>,
     seen: Vec<Vec<u32>>,
     image_bytes: u64,
+    n_outputs: usize,
 }
 
 impl Icarl {
     /// A learner that has seen nothing.
     pub fn new(options: Options) -> Icarl {
+        Self::with_parts(options, ALL)
+    }
+
+    fn with_parts(options: Options, parts: Parts) -> Icarl {
         Icarl {
+            parts,
             options,
             exemplars: Vec::new(),
             old: None,
@@ -55,13 +92,23 @@ impl Icarl {
             data_means: None,
             seen: Vec::new(),
             image_bytes: 0,
+            n_outputs: 0,
         }
     }
 
     /// Box 1, CLASSIFY: y* = argmin_y ‖φ(x) − μ_y‖ over normalised features.
-    fn classify(features: &Tensor, means: Option<&Tensor>) -> Result<Tensor> {
+    fn classify(&self, features: &Tensor, means: Option<&Tensor>) -> Result<Tensor> {
         let means = means.ok_or_else(|| Error::op("classify", "no class has been learned yet"))?;
-        distances_to_means(features, means)?.argmin_rows(means.shape()[0])
+        let &[n_seen, d] = &*means.shape() else { return Err(Error::op("classify", "the means are no matrix")) };
+        match self.options.candidates {
+            Candidates::Seen => distances_to_means(features, means)?.argmin_rows(n_seen),
+            Candidates::All => {
+                let mut rows = means.to_vec()?;
+                rows.resize(self.n_outputs * d, 0.0);
+                let means = Tensor::from_f32(&means.device(), [self.n_outputs, d], &rows)?;
+                distances_to_means(features, &means)?.argmin_rows(self.n_outputs)
+            }
+        }
     }
 
     /// Box 2, INCREMENTALTRAIN, after the representation has been updated: m = K/t, reduce the old exemplar sets, construct
@@ -70,7 +117,7 @@ impl Icarl {
         let m = exemplars_per_class(self.options.memory, task.n_seen, self.options.rounding);
         self.reduce_exemplar_set(m);
         for samples in &task.samples {
-            let chosen = Self::construct_exemplar_set(learner, samples, m)?;
+            let chosen = self.construct_exemplar_set(learner, samples, m)?;
             self.exemplars.push(chosen);
         }
         Ok(())
@@ -90,9 +137,13 @@ impl Icarl {
     }
 
     /// Box 4, CONSTRUCTEXEMPLARSET: the m samples whose running mean stays closest to the class mean, in order of choice.
-    fn construct_exemplar_set(learner: &Learner, samples: &[u32], m: usize) -> Result<Vec<u32>> {
+    fn construct_exemplar_set(&self, learner: &Learner, samples: &[u32], m: usize) -> Result<Vec<u32>> {
         let features = learner.normalized_features(samples, false)?;
-        let picks = features.herding(m.min(samples.len()))?.to_u32()?;
+        let m = m.min(samples.len());
+        let picks = match self.options.herding {
+            Herding::Paper => features.herding(m)?.to_u32()?,
+            Herding::Original => original_herding(&features.to_vec()?, features.shape()[1], m),
+        };
         Ok(picks.into_iter().map(|pick| samples[pick as usize]).collect())
     }
 
@@ -114,12 +165,17 @@ impl Method for Icarl {
     }
 
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        self.old = if task.n_old > 0 { Some(learner.network.snapshot()?) } else { None };
+        let distils = self.parts.distillation && task.n_old > 0;
+        self.old = if distils { Some(learner.network.snapshot()?) } else { None };
         Ok(())
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        if !self.parts.exemplars {
+            return Ok(());
+        }
         self.image_bytes = learner.image_bytes();
+        self.n_outputs = learner.network.n_outputs;
         self.incremental_train(learner, task)?;
         self.exemplar_means = Some(learner.class_means(&self.exemplars)?);
         self.seen.extend_from_slice(&task.samples);
@@ -128,13 +184,16 @@ impl Method for Icarl {
     }
 
     fn classifiers(&self) -> &'static [&'static str] {
-        &["nme", "network", "ncm"]
+        self.parts.classifiers
     }
 
     fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
         match classifier {
-            "nme" | "ncm" => Self::classify(&output.features, self.class_means(classifier)),
-            "network" => output.logits.argmax_rows(n_seen),
+            "nme" | "ncm" => self.classify(&output.features, self.class_means(classifier)),
+            "network" => match self.options.candidates {
+                Candidates::Seen => output.logits.argmax_rows(n_seen),
+                Candidates::All => output.logits.argmax_rows(output.logits.shape()[1]),
+            },
             _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
         }
     }
@@ -145,6 +204,34 @@ impl Method for Icarl {
             "ncm" => self.data_means.as_ref(),
             _ => None,
         }
+    }
+
+    fn state(&self) -> Result<MethodState> {
+        let mut tensors = Vec::new();
+        if let Some(old) = &self.old {
+            tensors.push(("old.parameters".into(), old.parameters.values().to_vec()?));
+            if let Some(values) = old.statistics.values() {
+                tensors.push(("old.statistics".into(), values.to_vec()?));
+            }
+        }
+        let kept = Kept { exemplars: self.exemplars.clone(), seen: self.seen.clone() };
+        let json = serde_json::to_value(kept).expect("bug: lists of samples are no JSON");
+        Ok(MethodState { json, tensors })
+    }
+
+    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
+        let foreign = |e| Error::usage(format!("the checkpoint is not one of this method: {e}"));
+        let kept: Kept = serde_json::from_value(std::mem::take(&mut state.json)).map_err(foreign)?;
+        (self.exemplars, self.seen) = (kept.exemplars, kept.seen);
+        if let Some(values) = state.take("old.parameters") {
+            let old = learner.network.snapshot()?;
+            old.parameters.values().write(&values)?;
+            if let (Some(own), Some(values)) = (old.statistics.values(), state.take("old.statistics")) {
+                own.write(&values)?;
+            }
+            self.old = Some(old);
+        }
+        Ok(())
     }
 
     fn activation(&self) -> Activation {
@@ -165,11 +252,33 @@ impl Method for Icarl {
     }
 }
 
-pub(super) const SPEC: MethodSpec = MethodSpec {
+pub(super) const ICARL: MethodSpec = MethodSpec {
     name: "icarl",
     summary: "exemplars by herding, distillation by binary cross-entropy, nearest mean of exemplars",
     paper: "Rebuffi et al., CVPR 2017",
     uses_memory: true,
     sees_everything: false,
     build: |options| Box::new(Icarl::new(options)),
+};
+
+pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
+    name: "hybrid2",
+    summary: "iCaRL without distillation: exemplars, nearest mean of exemplars",
+    build: |options| Box::new(Icarl::with_parts(options, HYBRID2)),
+    ..ICARL
+};
+
+pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
+    name: "hybrid3",
+    summary: "iCaRL without distillation and means: exemplars, the network's outputs",
+    build: |options| Box::new(Icarl::with_parts(options, HYBRID3)),
+    ..ICARL
+};
+
+pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
+    name: "lwf-mc",
+    summary: "iCaRL's distillation without exemplars, the network's outputs",
+    uses_memory: false,
+    build: |options| Box::new(Icarl::with_parts(options, LWF_MC)),
+    ..ICARL
 };

@@ -1,4 +1,4 @@
-//! How many exemplars a class may keep.
+//! How many exemplars a class may keep, and which.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,52 @@ pub enum Rounding {
     Floor,
 }
 
+/// How exemplars are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Herding {
+    /// Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean.
+    #[default]
+    Paper,
+    /// The authors' code ([`original_herding`]).
+    Original,
+}
+
+/// Draws of [`original_herding`] at most.
+const MAX_DRAWS: usize = 1000;
+
+/// Herding (Welling 2009) as iCaRL's code has it: w ← μ; then again and again the sample of largest w·φ(x) is drawn and
+/// w ← w + μ − φ(x). A sample that is drawn again is not chosen again. Features are n rows of length `d` and of norm 1; the
+/// result has `m` rows' numbers in the order of choice, or fewer if 1,000 draws do not bring forth that many.
+pub fn original_herding(features: &[f32], d: usize, m: usize) -> Vec<u32> {
+    let n = features.len() / d;
+    let mut mean = vec![0.0f64; d];
+    for row in features.chunks_exact(d) {
+        for (mean, &x) in mean.iter_mut().zip(row) {
+            *mean += f64::from(x) / n as f64;
+        }
+    }
+    let mut w = mean.clone();
+    let mut chosen = Vec::new();
+    let mut is_chosen = vec![false; n];
+    for _ in 0..MAX_DRAWS {
+        if chosen.len() == m.min(n) {
+            break;
+        }
+        let product = |row: &[f32]| row.iter().zip(&w).map(|(&x, w)| f64::from(x) * w).sum::<f64>();
+        let products: Vec<f64> = features.chunks_exact(d).map(product).collect();
+        let best = (1..n).fold(0, |best, i| if products[i] > products[best] { i } else { best });
+        if !is_chosen[best] {
+            is_chosen[best] = true;
+            chosen.push(best as u32);
+        }
+        for ((w, mean), &x) in w.iter_mut().zip(&mean).zip(&features[best * d..(best + 1) * d]) {
+            *w += mean - f64::from(x);
+        }
+    }
+    chosen
+}
+
 /// m, the exemplars each of `n_seen` classes may keep of a budget of K.
 pub fn exemplars_per_class(budget: usize, n_seen: usize, rounding: Rounding) -> usize {
     match rounding {
@@ -23,6 +69,20 @@ pub fn exemplars_per_class(budget: usize, n_seen: usize, rounding: Rounding) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Three directions of the plane: μ = (0, 1/3)·…, worked out by hand.
+    #[test]
+    fn original_herding_passes_over_what_it_has_chosen() {
+        // φ = (1, 0), (−1, 0), (0, 1): μ = (0, 1/3). w = μ: products 0, 0, 1/3: draw 2; w = (0, −1/3).
+        // Products 0, 0, −1/3: draw 0; w = (−1, 0). Products −1, 1, 0: draw 1.
+        let features = [1.0, 0.0, -1.0, 0.0, 0.0, 1.0];
+        assert_eq!(original_herding(&features, 2, 3), [2, 0, 1]);
+        assert_eq!(original_herding(&features, 2, 2), [2, 0]);
+        // With many copies of one direction the same sample wins again and again, and never counts twice.
+        let copies = [1.0, 0.0, 1.0, 0.0, 0.6, 0.8];
+        let chosen = original_herding(&copies, 2, 3);
+        assert!(chosen.len() <= 3 && chosen.iter().collect::<std::collections::BTreeSet<_>>().len() == chosen.len());
+    }
 
     #[test]
     fn the_budget_holds() {

@@ -4,13 +4,14 @@
 //! what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
 
 mod finetune;
+mod fixed_representation;
 mod icarl;
 mod learner;
 mod memory;
 
 pub use icarl::Icarl;
 pub use learner::Learner;
-pub use memory::{Rounding, exemplars_per_class};
+pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
 
 use crate::error::{Error, Result};
 use crate::nn::Output;
@@ -83,6 +84,23 @@ pub struct Held {
     pub old_network: u64,
     /// Bytes of class means.
     pub class_means: u64,
+}
+
+/// What a method keeps, for a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct MethodState {
+    /// Lists and numbers.
+    pub json: serde_json::Value,
+    /// Named vectors.
+    pub tensors: Vec<(String, Vec<f32>)>,
+}
+
+impl MethodState {
+    /// The vector of this name, if there is one.
+    pub fn take(&mut self, name: &str) -> Option<Vec<f32>> {
+        let i = self.tensors.iter().position(|(own, _)| own == name)?;
+        Some(self.tensors.swap_remove(i).1)
+    }
 }
 
 /// What turns a network's outputs into probabilities: the function that its loss trains them through.
@@ -167,9 +185,31 @@ pub trait Method {
         None
     }
 
+    /// True if training leaves all but the last layer as it is in this task.
+    fn freezes_representation(&self, _task: &TaskData) -> bool {
+        false
+    }
+
     /// What the network's outputs are trained through.
     fn activation(&self) -> Activation {
         Activation::Softmax
+    }
+
+    /// What a checkpoint must hold so that a run can go on; everything that a method keeps between batches and cannot work
+    /// out again. Means that the end of a task computes are not needed.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    fn state(&self) -> Result<MethodState> {
+        Ok(MethodState::default())
+    }
+
+    /// Puts back what [`Method::state`] said.
+    ///
+    /// # Errors
+    /// If the state is not this method's.
+    fn restore(&mut self, _learner: &Learner, _state: MethodState) -> Result<()> {
+        Ok(())
     }
 
     /// What is kept from task to task.
@@ -190,6 +230,21 @@ pub struct Options {
     pub memory: usize,
     /// What becomes of K / classes when it does not divide.
     pub rounding: Rounding,
+    /// How exemplars are chosen.
+    pub herding: Herding,
+    /// What classifiers choose among.
+    pub candidates: Candidates,
+}
+
+/// The classes that a classifier chooses among.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Candidates {
+    /// Those seen so far.
+    #[default]
+    Seen,
+    /// All of the stream, so that a class that has not come yet can be answered, wrongly.
+    All,
 }
 
 /// A row of the method table.
@@ -210,7 +265,15 @@ pub struct MethodSpec {
 }
 
 /// Every method.
-pub static ALL: &[MethodSpec] = &[icarl::SPEC, finetune::FINETUNE, finetune::JOINT];
+pub static ALL: &[MethodSpec] = &[
+    icarl::ICARL,
+    icarl::HYBRID2_SPEC,
+    icarl::HYBRID3_SPEC,
+    icarl::LWF_MC_SPEC,
+    fixed_representation::SPEC,
+    finetune::FINETUNE,
+    finetune::JOINT,
+];
 
 /// The row of this name.
 ///

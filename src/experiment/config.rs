@@ -1,10 +1,10 @@
 //! Everything that decides a run: defaults per data set, a configuration file, flags; in rising order of precedence.
 
-use crate::continual::{MethodSpec, Rounding};
+use crate::continual::{self, Candidates, Herding, MethodSpec, Rounding};
 use crate::data::{self, ClassOrder};
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
-use crate::optim::{Kind, Schedule};
+use crate::optim::{Decay, Kind, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,15 @@ pub struct Overrides {
     /// What becomes of K/classes when it does not divide [default: ceil]
     #[arg(long, value_name = "HOW")]
     pub memory_rounding: Option<Rounding>,
+    /// How exemplars are chosen: paper (algorithm 4) or original (the authors' code) [default: paper]
+    #[arg(long, value_name = "HOW")]
+    pub herding: Option<Herding>,
+    /// What classifiers choose among: the classes seen, or all of the stream [default: seen]
+    #[arg(long, value_name = "WHICH")]
+    pub candidates: Option<Candidates>,
+    /// End after the first N tasks [default: all]
+    #[arg(long, value_name = "N")]
+    pub max_tasks: Option<usize>,
     /// Passes over a task's data [default: see below]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
@@ -75,9 +84,18 @@ pub struct Overrides {
     /// Momentum of sgd [default: 0.9]
     #[arg(long, value_name = "M")]
     pub momentum: Option<f32>,
-    /// L2 penalty on weights, not biases [default: see below]
+    /// L2 penalty [default: see below]
     #[arg(long, value_name = "L")]
     pub weight_decay: Option<f32>,
+    /// What it acts on: weights, or all (biases and shifts too) [default: weights]
+    #[arg(long, value_name = "WHICH")]
+    pub decay: Option<Decay>,
+    /// Whether velocity and moments are forgotten between tasks [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub reset_optimizer: Option<bool>,
+    /// Whether a last batch that is not full is left out [default: false]
+    #[arg(long, value_name = "BOOL")]
+    pub drop_last: Option<bool>,
     /// Seed of initialisation and order [default: 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -134,6 +152,12 @@ pub struct Config {
     pub memory: usize,
     /// What becomes of K / classes when it does not divide.
     pub memory_rounding: Rounding,
+    /// How exemplars are chosen.
+    pub herding: Herding,
+    /// What classifiers choose among.
+    pub candidates: Candidates,
+    /// The run ends after so many tasks of the stream.
+    pub max_tasks: Option<usize>,
     /// Passes over a task's data.
     pub epochs: usize,
     /// Images per step.
@@ -148,8 +172,14 @@ pub struct Config {
     pub lr_decay: f32,
     /// Of SGD, in 0..1.
     pub momentum: f32,
-    /// λ of the L2 penalty on weights.
+    /// λ of the L2 penalty, whose gradient is λ·w.
     pub weight_decay: f32,
+    /// What the penalty acts on.
+    pub decay: Decay,
+    /// Whether velocity and moments are forgotten between tasks.
+    pub reset_optimizer: bool,
+    /// Whether a last batch that is not full is left out.
+    pub drop_last: bool,
     /// Keys every random number of the run.
     pub seed: u64,
     /// How many seeds the command runs, from `seed` upwards; a run itself has one.
@@ -227,6 +257,9 @@ impl Overrides {
             limit_per_task: self.limit_per_task.or(other.limit_per_task),
             memory: self.memory.or(other.memory),
             memory_rounding: self.memory_rounding.or(other.memory_rounding),
+            herding: self.herding.or(other.herding),
+            candidates: self.candidates.or(other.candidates),
+            max_tasks: self.max_tasks.or(other.max_tasks),
             epochs: self.epochs.or(other.epochs),
             batch_size: self.batch_size.or(other.batch_size),
             optimizer: self.optimizer.or(other.optimizer),
@@ -235,6 +268,9 @@ impl Overrides {
             lr_decay: self.lr_decay.or(other.lr_decay),
             momentum: self.momentum.or(other.momentum),
             weight_decay: self.weight_decay.or(other.weight_decay),
+            decay: self.decay.or(other.decay),
+            reset_optimizer: self.reset_optimizer.or(other.reset_optimizer),
+            drop_last: self.drop_last.or(other.drop_last),
             seed: self.seed.or(other.seed),
             seeds: self.seeds.or(other.seeds),
             method: None,
@@ -272,6 +308,9 @@ impl Overrides {
             limit_per_task: self.limit_per_task,
             memory: self.memory.unwrap_or(recipe.memory),
             memory_rounding: self.memory_rounding.unwrap_or(Rounding::Ceil),
+            herding: self.herding.unwrap_or_default(),
+            candidates: self.candidates.unwrap_or_default(),
+            max_tasks: self.max_tasks,
             epochs: self.epochs.unwrap_or(recipe.epochs),
             batch_size: self.batch_size.unwrap_or(recipe.batch_size),
             optimizer: self.optimizer.unwrap_or(Kind::Adam),
@@ -280,6 +319,9 @@ impl Overrides {
             lr_decay: self.lr_decay.unwrap_or(0.2),
             momentum: self.momentum.unwrap_or(0.9),
             weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),
+            decay: self.decay.unwrap_or_default(),
+            reset_optimizer: self.reset_optimizer.unwrap_or(true),
+            drop_last: self.drop_last.unwrap_or(false),
             seed: self.seed.unwrap_or(1),
             seeds: self.seeds.unwrap_or(1),
             dataset,
@@ -299,6 +341,7 @@ impl Config {
             ("--classes-per-task", self.classes_per_task),
             ("--threads", self.threads.unwrap_or(1)),
             ("--limit-per-task", self.limit_per_task.unwrap_or(1)),
+            ("--max-tasks", self.max_tasks.unwrap_or(1)),
         ];
         for (flag, value) in sizes {
             if value == 0 {
@@ -333,6 +376,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What the method is built from.
+    pub fn method_options(&self) -> continual::Options {
+        let Config { memory, memory_rounding: rounding, herding, candidates, .. } = *self;
+        continual::Options { memory, rounding, herding, candidates }
     }
 
     /// What is changed about the model.

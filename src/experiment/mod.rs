@@ -1,13 +1,15 @@
 //! Floor 7: experiments. A configuration, the only training loop, metrics, the files a run leaves, and what can be done
 //! with them afterwards.
 
+pub mod checkpoint;
 mod config;
 pub mod exemplars;
 pub mod metrics;
+pub mod presets;
 pub mod results;
 mod runner;
 pub mod saved;
 pub mod sink;
 
 pub use config::{Config, Overrides, recipes_text};
-pub use runner::run;
+pub use runner::{resume, run};

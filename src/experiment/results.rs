@@ -2,6 +2,7 @@
 //! holds them. Every file is written under a temporary name and renamed, so a reader (or a crash) never meets half a
 //! file, and a failed write leaves the earlier one whole.
 
+use super::checkpoint::CHECKPOINT_FILE;
 use super::{exemplars, metrics};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -108,7 +109,7 @@ pub struct Timing {
 
 /// The files of a run, in the order in which a reader wants them. `--force` removes these, the folder of exemplars
 /// ([`exemplars::FOLDER`]), what a killed run left of their writing, and nothing else.
-pub const RESULT_FILES: [&str; 8] = [
+pub const RESULT_FILES: [&str; 9] = [
     "report.html",
     "config.json",
     "metrics.json",
@@ -117,6 +118,7 @@ pub const RESULT_FILES: [&str; 8] = [
     "model.json",
     "model.safetensors",
     "class_means.safetensors",
+    CHECKPOINT_FILE,
 ];
 
 /// The folder that receives a run's results.
@@ -160,6 +162,17 @@ impl RunFolder {
         Ok(RunFolder { path: path.to_path_buf() })
     }
 
+    /// The folder of a run that is to go on.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is none.
+    pub fn open(path: &Path) -> Result<RunFolder> {
+        if !path.is_dir() {
+            return Err(Error::usage(format!("{}: there is no such run folder", path.display())));
+        }
+        Ok(RunFolder { path: path.to_path_buf() })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -198,6 +211,15 @@ impl RunFolder {
     /// Writes bytes as they are.
     pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_atomically(&self.path.join(name), bytes)
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Writes `accuracy.csv`, see [`accuracy_csv`].

@@ -1,12 +1,13 @@
 //! The only training loop: one seed of one configuration, from an initialised network to written results.
 
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunState};
 use super::config::Config;
 use super::metrics::confusion;
 use super::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder, Timing, peak_host_bytes};
 use super::saved::{Class, ModelCard};
 use super::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use super::{exemplars, saved};
-use crate::continual::{Batch, Learner, Method, Options, TaskData};
+use crate::continual::{Batch, Learner, Method, TaskData};
 use crate::data::{Augment, Dataset, Images, Loader, Plan, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -53,74 +54,45 @@ pub fn run(
     sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<Metrics> {
-    let stream = TaskStream::split(dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
-    let images = &dataset.train;
-    let input = [images.channels, images.height, images.width];
-    let options = config.model_options();
-    let network = Network::with_options(&config.model, &options, input, stream.n_classes, device, config.seed)?;
-    let optimizer = Optimizer::new(config.optimizer, config.momentum, config.weight_decay, &network.parameters)?;
-    let options = Options { memory: config.memory, rounding: config.memory_rounding };
-    let method = (config.method.build)(options);
-    let classes_per_task: Vec<Vec<u32>> = stream.tasks.iter().map(|task| task.classes.clone()).collect();
+    let mut run = Run::new(config, dataset, device, folder, sink, interrupted)?;
+    run.tell_start(device);
+    run.tasks_from(Position::default())?;
+    Ok(run.metrics)
+}
 
-    sink.run_started(&RunHeader {
-        method: config.method.name.into(),
-        dataset: dataset.name.clone(),
-        model: config.model.clone(),
-        device: device.describe(),
-        n_tasks: stream.tasks.len(),
-        classes_per_task: classes_per_task.clone(),
-        memory: config.method.uses_memory.then_some(config.memory),
-        seed: config.seed,
-        n_parameters: network.parameters.n_parameters(),
-    });
-    let metrics = Metrics {
-        method: config.method.name.into(),
-        dataset: dataset.name.clone(),
-        model: config.model.clone(),
-        seed: config.seed,
-        n_tasks: stream.tasks.len(),
-        classes_per_task,
-        memory_bytes: Vec::new(),
-        complete: false,
-        classifiers: method.classifiers().iter().map(|&name| (name.into(), ClassifierResult::default())).collect(),
-    };
-    let mut run = Run {
-        config,
-        dataset,
-        stream: &stream,
-        learner: Learner::new(network, device, dataset)?,
-        optimizer,
-        method,
-        metrics,
-        timing: Timing::default(),
-        n_images: 0,
-        sink,
-        interrupted,
-    };
-    let started = Instant::now();
-    for task in &stream.tasks {
-        let task_started = Instant::now();
-        let loss = run.task(task)?;
-        run.metrics.complete = task.index + 1 == stream.tasks.len();
-        run.timing.seconds_total = started.elapsed().as_secs_f64();
-        run.timing.peak_host_bytes = peak_host_bytes();
-        run.timing.device_bytes = device.counters().held_bytes;
-        if let Some(folder) = folder {
-            run.write(folder)?;
-        }
-        let seconds = task_started.elapsed().as_secs_f64();
-        let n_tasks = stream.tasks.len();
-        run.sink.task_finished(&TaskFinished { task: task.index, n_tasks, metrics: &run.metrics, seconds, loss });
+/// Goes on with an interrupted run, from the checkpoint in its folder. The results are those of a run without interruption,
+/// bit by bit, on the same kind of processor or adapter.
+///
+/// # Errors
+/// As [`run`], and those of [`Checkpoint::read`].
+pub fn resume(
+    config: &Config,
+    dataset: &Dataset,
+    device: &Device,
+    folder: &RunFolder,
+    sink: &mut dyn Sink,
+    interrupted: &AtomicBool,
+) -> Result<Metrics> {
+    let checkpoint = Checkpoint::read(folder.path())?;
+    let mut run = Run::new(config, dataset, device, Some(folder), sink, interrupted)?;
+    let RunState { position, metrics, timing, n_images, seconds_of_task } = checkpoint.run().clone();
+    if metrics.classes_per_task != run.metrics.classes_per_task {
+        return Err(Error::usage("the checkpoint is one of another stream of classes"));
     }
-    run.sink.run_finished(&run.metrics, &run.timing, folder.map(RunFolder::path));
+    run.seconds_before = timing.seconds_total;
+    (run.metrics, run.timing, run.n_images, run.seconds_of_task) = (metrics, timing, n_images, seconds_of_task);
+    let state = checkpoint.restore(&run.learner, &mut run.optimizer)?;
+    run.method.restore(&run.learner, state)?;
+    run.tell_start(device);
+    run.tasks_from(position)?;
     Ok(run.metrics)
 }
 
 struct Run<'a> {
     config: &'a Config,
     dataset: &'a Dataset,
-    stream: &'a TaskStream,
+    stream: TaskStream,
+    folder: Option<&'a RunFolder>,
     learner: Learner,
     optimizer: Optimizer,
     method: Box<dyn Method>,
@@ -128,18 +100,109 @@ struct Run<'a> {
     timing: Timing,
     /// Images trained on so far.
     n_images: usize,
+    started: Instant,
+    /// Spent before this process took over.
+    seconds_before: f64,
+    /// Spent on training this task before this process took over.
+    seconds_of_task: f64,
     sink: &'a mut dyn Sink,
     interrupted: &'a AtomicBool,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        config: &'a Config,
+        dataset: &'a Dataset,
+        device: &Device,
+        folder: Option<&'a RunFolder>,
+        sink: &'a mut dyn Sink,
+        interrupted: &'a AtomicBool,
+    ) -> Result<Run<'a>> {
+        let mut stream =
+            TaskStream::split(dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
+        stream.tasks.truncate(config.max_tasks.unwrap_or(usize::MAX));
+        let Images { channels, height, width, .. } = *dataset.train;
+        let input = [channels, height, width];
+        let options = config.model_options();
+        let network = Network::with_options(&config.model, &options, input, stream.n_classes, device, config.seed)?;
+        let (momentum, weight_decay) = (config.momentum, config.weight_decay);
+        let optimizer = Optimizer::new(config.optimizer, momentum, weight_decay, &network.parameters)?;
+        let method = (config.method.build)(config.method_options());
+        let metrics = Metrics {
+            method: config.method.name.into(),
+            dataset: dataset.name.clone(),
+            model: config.model.clone(),
+            seed: config.seed,
+            n_tasks: stream.tasks.len(),
+            classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
+            memory_bytes: Vec::new(),
+            complete: false,
+            classifiers: method.classifiers().iter().map(|&name| (name.into(), ClassifierResult::default())).collect(),
+        };
+        Ok(Run {
+            config,
+            dataset,
+            stream,
+            folder,
+            learner: Learner::new(network, device, dataset)?,
+            optimizer: optimizer.decaying(config.decay),
+            method,
+            metrics,
+            timing: Timing::default(),
+            n_images: 0,
+            started: Instant::now(),
+            seconds_before: 0.0,
+            seconds_of_task: 0.0,
+            sink,
+            interrupted,
+        })
+    }
+
+    fn tell_start(&mut self, device: &Device) {
+        self.sink.run_started(&RunHeader {
+            method: self.config.method.name.into(),
+            dataset: self.dataset.name.clone(),
+            model: self.config.model.clone(),
+            device: device.describe(),
+            n_tasks: self.stream.tasks.len(),
+            classes_per_task: self.metrics.classes_per_task.clone(),
+            memory: self.config.method.uses_memory.then_some(self.config.memory),
+            seed: self.config.seed,
+            n_parameters: self.learner.network.parameters.n_parameters(),
+        });
+    }
+
+    /// All tasks from a position on.
+    fn tasks_from(&mut self, mut position: Position) -> Result<()> {
+        let n_tasks = self.stream.tasks.len();
+        for index in position.task..n_tasks {
+            let task_started = Instant::now();
+            let loss = self.task(index, position)?;
+            position = Position { task: index + 1, ..Position::default() };
+            self.metrics.complete = position.task == n_tasks;
+            self.timing.peak_host_bytes = peak_host_bytes();
+            self.timing.device_bytes = self.learner.device.counters().held_bytes;
+            self.checkpoint(position, 0.0)?;
+            self.write()?;
+            let seconds = task_started.elapsed().as_secs_f64() + std::mem::take(&mut self.seconds_of_task);
+            let metrics = &self.metrics;
+            self.sink.task_finished(&TaskFinished { task: index, n_tasks, metrics, seconds, loss });
+        }
+        if let Some(folder) = self.folder {
+            folder.remove(CHECKPOINT_FILE)?;
+        }
+        self.sink.run_finished(&self.metrics, &self.timing, self.folder.map(RunFolder::path));
+        Ok(())
+    }
+
     /// Learns a task and evaluates on all seen so far. Returns the last loss that was read.
-    fn task(&mut self, task: &Task) -> Result<Option<f32>> {
-        let data = self.task_data(task);
+    fn task(&mut self, index: usize, position: Position) -> Result<Option<f32>> {
+        let task = self.stream.tasks[index].clone();
+        let data = self.task_data(&task);
         let started = Instant::now();
-        let loss = self.train(task, &data)?;
+        let loss = self.train(&task, &data, position)?;
         self.learner.device.synchronize()?;
-        self.timing.seconds_training.push(started.elapsed().as_secs_f64());
+        self.timing.seconds_training.push(self.seconds_of_task + started.elapsed().as_secs_f64());
         self.timing.images_per_second = self.n_images as f64 / self.timing.seconds_training.iter().sum::<f64>();
 
         self.sink.phase(Phase::Exemplars);
@@ -151,9 +214,23 @@ impl Run<'_> {
 
         self.sink.phase(Phase::Evaluation);
         let started = Instant::now();
-        self.evaluate(task.index, data.n_seen)?;
+        self.evaluate(index, data.n_seen)?;
         self.timing.seconds_evaluation.push(started.elapsed().as_secs_f64());
         Ok(loss)
+    }
+
+    /// Saves what [`resume`] needs. `seconds_of_task` were spent on training the task of `position`.
+    fn checkpoint(&mut self, position: Position, seconds_of_task: f64) -> Result<()> {
+        self.timing.seconds_total = self.seconds_before + self.started.elapsed().as_secs_f64();
+        let Some(folder) = self.folder else { return Ok(()) };
+        let progress = RunState {
+            position,
+            metrics: self.metrics.clone(),
+            timing: self.timing.clone(),
+            n_images: self.n_images,
+            seconds_of_task,
+        };
+        Checkpoint::of(progress, &self.learner, &self.optimizer, self.method.state()?)?.write(folder)
     }
 
     fn task_data(&self, task: &Task) -> TaskData {
@@ -167,9 +244,18 @@ impl Run<'_> {
         }
     }
 
-    fn train(&mut self, task: &Task, data: &TaskData) -> Result<Option<f32>> {
-        self.method.begin_task(&self.learner, data)?;
-        self.optimizer.reset()?;
+    fn train(&mut self, task: &Task, data: &TaskData, position: Position) -> Result<Option<f32>> {
+        let started = Instant::now();
+        if position.is_start_of_task() {
+            self.method.begin_task(&self.learner, data)?;
+            if self.config.reset_optimizer || task.index == 0 {
+                self.optimizer.reset()?;
+            }
+        }
+        let frozen = match self.method.freezes_representation(data) {
+            true => Some(self.learner.network.parameters.snapshot()?),
+            false => None,
+        };
         let samples = self.method.training_set(data);
         let n_new: usize = data.samples.iter().map(Vec::len).sum();
         let n_samples = samples.len();
@@ -179,12 +265,12 @@ impl Run<'_> {
             label_of_class: Arc::new(self.stream.label_of_class.clone()),
             batch_size: self.config.batch_size,
             seed: self.config.seed,
-            first_epoch: (task.index * self.config.epochs) as u64,
-            n_epochs: self.config.epochs as u64,
+            first_epoch: (task.index * self.config.epochs + position.epoch) as u64,
+            n_epochs: (self.config.epochs - position.epoch) as u64,
             augment: Augment::default(),
-            drop_last: false,
+            drop_last: self.config.drop_last,
         };
-        let first_epoch = plan.first_epoch;
+        let per_epoch = plan.batches_per_epoch();
         self.sink.task_started(&TaskStarted {
             task: task.index,
             n_tasks: self.stream.tasks.len(),
@@ -192,18 +278,24 @@ impl Run<'_> {
             n_images: n_new,
             n_exemplars: n_samples - n_new,
             n_epochs: self.config.epochs,
-            n_batches: plan.batches_per_epoch() * self.config.epochs,
+            n_batches: per_epoch * self.config.epochs,
         });
         self.sink.phase(Phase::Training);
 
         let schedule = self.config.schedule();
         let mut last_loss = None;
         let mut latest: Option<(usize, Tensor)> = None;
-        for (step, (epoch, images)) in Loader::new(plan)?.enumerate() {
-            if self.interrupted.load(Relaxed) {
+        let first_step = position.epoch * per_epoch + position.batch;
+        for (step, (_, images)) in (first_step..).zip(Loader::new(plan)?.skip(position.batch)) {
+            let here = Position { task: task.index, epoch: step / per_epoch, batch: step % per_epoch };
+            let interrupted = self.interrupted.load(Relaxed);
+            if interrupted || (here.batch == 0 && step > first_step) {
+                self.checkpoint(here, self.seconds_of_task + started.elapsed().as_secs_f64())?;
+            }
+            if interrupted {
                 return Err(Error::Interrupted);
             }
-            let epoch = (epoch - first_epoch) as usize;
+            let epoch = here.epoch;
             let batch = Batch {
                 x: self.learner.input(&images)?,
                 labels: Tensor::from_u32(&self.learner.device, [images.len()], &images.labels)?,
@@ -214,6 +306,9 @@ impl Run<'_> {
             let parameters = &self.learner.network.parameters;
             parameters.backward(&loss)?;
             self.optimizer.step(parameters, schedule.at(epoch))?;
+            if let Some(frozen) = &frozen {
+                parameters.restore_all_but_outputs(frozen, data.n_old)?;
+            }
             self.learner.device.flush()?;
             self.n_images += images.len();
 
@@ -279,7 +374,8 @@ impl Run<'_> {
     }
 
     /// What is needed to predict first, `metrics.json` last: a reader of the metrics finds the rest in place.
-    fn write(&self, folder: &RunFolder) -> Result<()> {
+    fn write(&self) -> Result<()> {
+        let Some(folder) = self.folder else { return Ok(()) };
         let seen = self.metrics.classes_per_task[..self.metrics.memory_bytes.len()].concat();
         let name = |class: u32| self.dataset.class_names[class as usize].clone();
         let classes: Vec<Class> = seen.into_iter().map(|class| Class { class, name: name(class) }).collect();

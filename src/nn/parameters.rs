@@ -185,6 +185,21 @@ impl Parameters {
             .collect())
     }
 
+    /// Brings everything but the last layer's outputs from number `n_kept` on back to the values of a copy. The last layer
+    /// is the last weight (outputs, D) and the last bias (outputs).
+    pub fn restore_all_but_outputs(&self, copy: &Parameters, n_kept: usize) -> Result<()> {
+        let last = |decay: bool| self.entries.iter().rposition(|entry| entry.decay == decay);
+        for (decay, start) in [(true, 0), (false, self.n_decayed)] {
+            let Some(i) = last(decay) else { continue };
+            let (outputs, width) = self.entries[i].shape.rows_cols();
+            let n = self.offsets[i] - start + n_kept.min(outputs) * width;
+            if n > 0 {
+                device::copy(&copy.values.slice(start, [n])?, &self.values.slice(start, [n])?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Host copies of all gradients, in order of declaration.
     ///
     /// # Errors

@@ -16,6 +16,17 @@ pub enum Kind {
     Adam,
 }
 
+/// Which parameters weight decay acts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Weights of layers and scales of batch norms; not biases and shifts.
+    #[default]
+    Weights,
+    /// All, as PyTorch's optimisers do by default.
+    All,
+}
+
 /// An optimiser and its state, which lives beside the parameters it moves.
 ///
 /// ```
@@ -39,6 +50,7 @@ pub struct Optimizer {
     kind: Kind,
     momentum: f32,
     weight_decay: f32,
+    decay: Decay,
     /// Velocity; or first and second moment.
     state: Vec<Array>,
     n_steps: u32,
@@ -54,9 +66,15 @@ impl Optimizer {
         let n_vectors = if kind == Kind::Sgd { 1 } else { 2 };
         let state: Result<Vec<Array>> =
             (0..n_vectors).map(|_| Array::empty(&values.device(), values.shape(), DType::F32)).collect();
-        let mut optimizer = Optimizer { kind, momentum, weight_decay, state: state?, n_steps: 0 };
+        let mut optimizer =
+            Optimizer { kind, momentum, weight_decay, decay: Decay::Weights, state: state?, n_steps: 0 };
         optimizer.reset()?;
         Ok(optimizer)
+    }
+
+    /// The same with weight decay on these parameters; at first it acts on weights.
+    pub fn decaying(self, decay: Decay) -> Optimizer {
+        Optimizer { decay, ..self }
     }
 
     /// Forgets velocity and moments.
@@ -65,13 +83,43 @@ impl Optimizer {
         self.state.iter().try_for_each(|vector| device::fill(vector, 0.0))
     }
 
+    /// How many vectors of the parameters' length the state has.
+    pub fn n_vectors(&self) -> usize {
+        self.state.len()
+    }
+
+    /// Steps since the last reset, and host copies of the state's vectors.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn state(&self) -> Result<(u32, Vec<Vec<f32>>)> {
+        let vectors: Result<_> = self.state.iter().map(Array::to_vec).collect();
+        Ok((self.n_steps, vectors?))
+    }
+
+    /// Puts back what [`Optimizer::state`] said.
+    ///
+    /// # Errors
+    /// If the vectors are of another length or number.
+    pub fn restore(&mut self, n_steps: u32, vectors: &[Vec<f32>]) -> Result<()> {
+        if vectors.len() != self.state.len() {
+            return Err(Error::op("restore", "the state is of another kind of optimiser"));
+        }
+        self.n_steps = n_steps;
+        self.state.iter().zip(vectors).try_for_each(|(own, values)| own.write(values))
+    }
+
     /// Moves the parameters against their gradients, `lr` times as far.
     ///
     /// # Errors
     /// If the parameters are frozen, or of another size than those the optimiser was made for.
     pub fn step(&mut self, parameters: &Parameters, lr: f32) -> Result<()> {
         let gradients = parameters.gradients().ok_or_else(|| Error::op("step", "the parameters are frozen"))?;
-        let (w, n_decayed, weight_decay) = (parameters.values(), parameters.n_decayed(), self.weight_decay);
+        let (w, weight_decay) = (parameters.values(), self.weight_decay);
+        let n_decayed = match self.decay {
+            Decay::Weights => parameters.n_decayed(),
+            Decay::All => w.n_elements(),
+        };
         self.n_steps += 1;
         match self.kind {
             Kind::Sgd => {

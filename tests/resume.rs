@@ -1,0 +1,142 @@
+//! An interrupted run that goes on ends where an uninterrupted one does, bit by bit.
+
+mod common;
+
+use assert_cmd::Command;
+use engram::continual;
+use engram::data::{self, Dataset, Images};
+use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
+use engram::experiment::results::RunFolder;
+use engram::experiment::sink::{Progress, Silent, Sink};
+use engram::experiment::{Config, Overrides, resume, run};
+use engram::optim::Kind;
+use engram::{Device, Error};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+
+/// The built-in set, cut to its first images.
+static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| {
+    let glyphs = data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap();
+    let cut = |images: &Images, n: usize| {
+        let mut images = images.clone();
+        images.pixels.truncate(n * images.image_bytes());
+        images.labels.truncate(n);
+        Arc::new(images)
+    };
+    Dataset { train: cut(&glyphs.train, 200), test: cut(&glyphs.test, 60), ..glyphs }
+});
+
+fn config(method: &str, model: &str, optimizer: Kind) -> Config {
+    let settings = Overrides {
+        model: Some(model.into()),
+        width: Some(0.125),
+        classes_per_task: Some(4),
+        memory: Some(20),
+        epochs: Some(2),
+        batch_size: Some(16),
+        optimizer: Some(optimizer),
+        lr: Some(if optimizer == Kind::Sgd { 0.1 } else { 1e-3 }),
+        reset_optimizer: Some(optimizer == Kind::Adam),
+        drop_last: Some(true),
+        ..Overrides::default()
+    };
+    settings.resolve(continual::spec(method).unwrap()).unwrap()
+}
+
+/// Interrupts after so many batches.
+struct Interrupt<'a> {
+    after: usize,
+    flag: &'a AtomicBool,
+}
+
+impl Sink for Interrupt<'_> {
+    fn progress(&mut self, _: &Progress) {
+        self.after = self.after.saturating_sub(1);
+        if self.after == 0 {
+            self.flag.store(true, Relaxed);
+        }
+    }
+}
+
+/// Runs and resumes with an interruption after every `every` batches; returns how many there were.
+fn in_pieces(config: &Config, device: &Device, folder: &RunFolder, every: usize) -> usize {
+    let attempt = |n: usize| {
+        let flag = AtomicBool::new(false);
+        let mut sink = Interrupt { after: every, flag: &flag };
+        match n {
+            0 => run(config, &GLYPHS, device, Some(folder), &mut sink, &flag),
+            _ => resume(config, &GLYPHS, device, folder, &mut sink, &flag),
+        }
+    };
+    for n in 0..100 {
+        match attempt(n) {
+            Ok(_) => return n,
+            Err(Error::Interrupted) => assert!(folder.path().join(CHECKPOINT_FILE).exists()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the run does not end");
+}
+
+#[test]
+fn pieces_give_the_bits_of_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = common::gpu(false);
+    let runs = [
+        (Device::cpu(), "icarl", "resnet20", Kind::Sgd, 3),
+        (Device::cpu(), "icarl", "mlp", Kind::Adam, 4),
+        (Device::cpu(), "hybrid2", "mlp", Kind::Sgd, 5),
+        (Device::cpu(), "lwf-mc", "mlp", Kind::Adam, 3),
+        (Device::cpu(), "fixed-representation", "resnet20", Kind::Sgd, 4),
+        (Device::cpu(), "finetune", "mlp", Kind::Adam, 7),
+    ];
+    let runs = runs.into_iter().chain(gpu.map(|gpu| (gpu, "icarl", "resnet20", Kind::Sgd, 11)));
+    for (i, (device, method, model, optimizer, every)) in runs.enumerate() {
+        let config = config(method, model, optimizer);
+        let folder = |name: &str| RunFolder::create(&dir.path().join(format!("{i}-{name}")), false).unwrap();
+        let (whole, pieces) = (folder("whole"), folder("pieces"));
+        run(&config, &GLYPHS, &device, Some(&whole), &mut Silent, &AtomicBool::new(false)).unwrap();
+        let n = in_pieces(&config, &device, &pieces, every);
+        assert!(n >= 2, "{method} was interrupted {n} times only");
+        for file in ["metrics.json", "model.safetensors", "accuracy.csv"] {
+            let read = |folder: &RunFolder| std::fs::read(folder.path().join(file)).unwrap();
+            assert!(read(&whole) == read(&pieces), "{method} on {}: {file} differs", device.describe());
+        }
+        assert!(!pieces.path().join(CHECKPOINT_FILE).exists(), "a complete run keeps no checkpoint");
+    }
+}
+
+#[test]
+fn what_cannot_go_on_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = |path: &Path| Checkpoint::read(path).err().unwrap().to_string();
+    assert!(message(&dir.path().join("nowhere")).contains("no such run folder"));
+    assert!(message(dir.path()).contains("there is no checkpoint"));
+    std::fs::write(dir.path().join("model.json"), "{}").unwrap();
+    assert!(message(dir.path()).contains("is complete"));
+    std::fs::write(dir.path().join(CHECKPOINT_FILE), b"half a file").unwrap();
+    assert!(message(dir.path()).contains("no usable checkpoint"));
+}
+
+/// The command line's side: a time budget, the message, and going on.
+#[test]
+fn a_run_with_a_time_budget_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let engram = || Command::cargo_bin("engram").unwrap();
+    let flags = ["--device", "cpu", "--limit-per-task", "400", "--epochs", "30", "--model", "mlp", "--max-tasks", "2"];
+    let stopped =
+        engram().arg("icarl").args(flags).args(["--stop-after", "0.5s", "--out"]).arg(&out).assert().code(130);
+    let text = String::from_utf8(stopped.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("engram icarl --resume"), "{text}");
+    let wrong = engram().args(["finetune", "--resume"]).arg(&out).assert().code(2);
+    let text = String::from_utf8(wrong.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("holds a run of icarl"), "{text}");
+    engram().args(["icarl", "--quiet", "--resume"]).arg(&out).assert().success();
+    let again = engram().args(["icarl", "--resume"]).arg(&out).assert().code(2);
+    let text = String::from_utf8(again.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("is complete"), "{text}");
+    let metrics = std::fs::read_to_string(out.join("metrics.json")).unwrap();
+    assert!(metrics.contains("\"complete\": true") && metrics.contains("\"n_tasks\": 2"), "{metrics}");
+}
