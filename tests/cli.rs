@@ -2,6 +2,7 @@
 
 mod common;
 
+use engram::experiment::results::RESULT_FILES;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -114,8 +115,9 @@ fn a_run_prints_a_table_and_leaves_its_files() {
     assert_eq!(run.err, "");
 
     let out = dir.path().join("out");
-    let files = ["accuracy.csv", "config.json", "metrics.json", "model.safetensors", "timing.json"];
-    assert_eq!(names(&out), files.map(String::from).into());
+    let mut files = BTreeSet::from(RESULT_FILES.map(String::from));
+    files.insert("exemplars".into());
+    assert_eq!(names(&out), files);
 
     let config = json(&out.join("config.json"));
     for key in ["version", "method", "dataset", "model", "device", "adapter", "memory", "epochs", "batch_size", "lr"] {
@@ -148,6 +150,7 @@ fn a_run_prints_a_table_and_leaves_its_files() {
         let expected = [
             "average_incremental_accuracy",
             "backward_transfer",
+            "confusion",
             "final_accuracy",
             "forgetting",
             "matrix",
@@ -221,7 +224,7 @@ fn quiet_is_one_line() {
 fn several_seeds_have_folders_and_a_mean() {
     let dir = temp();
     let run = succeeds(dir.path(), &format!("icarl {TINY} --classes-per-task 5 --seed 4 --seeds 2 --quiet --out out"));
-    assert_eq!(names(&dir.path().join("out")), ["seed-4", "seed-5"].map(String::from).into());
+    assert_eq!(names(&dir.path().join("out")), ["report.html", "seed-4", "seed-5"].map(String::from).into());
     for seed in [4, 5] {
         let folder = dir.path().join(format!("out/seed-{seed}"));
         assert_eq!(json(&folder.join("metrics.json"))["seed"], seed);
@@ -330,7 +333,7 @@ fn the_help_names_every_flag_and_its_default() {
         }
     }
     let help = succeeds(dir.path(), "--help").out;
-    for command in ["icarl", "finetune", "joint", "datasets", "devices", "check", "bench"] {
+    for command in ["icarl", "finetune", "joint", "predict", "report", "datasets", "devices", "check", "bench"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "no {command}:\n{help}");
     }
     assert!(succeeds(dir.path(), "--version").out.contains(env!("CARGO_PKG_VERSION")));

@@ -43,6 +43,19 @@ fn three_tasks_by_hand() {
 }
 
 #[test]
+fn forgetting_has_a_term_per_old_task() {
+    assert_eq!(forgetting_per_task(&three_by_three()), [Some(0.5), Some(0.5), None]);
+    assert_eq!(forgetting_per_task(&three_by_three()[..1]), [None]);
+    assert_eq!(forgetting_per_task(&[]), []);
+}
+
+#[test]
+fn confusion_counts_by_true_and_predicted_label() {
+    let counts = confusion(&[0, 0, 1, 2, 2, 2], &[0, 2, 1, 0, 0, 2], 3);
+    assert_eq!(counts, [[1, 0, 1], [0, 1, 0], [2, 0, 1]]);
+}
+
+#[test]
 fn rows_may_end_at_the_diagonal() {
     let short: Vec<Vec<Option<f64>>> =
         three_by_three().into_iter().map(|row| row.into_iter().filter(Option::is_some).collect()).collect();

@@ -7,8 +7,8 @@ use crate::device::Selection;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
 use clap::Args;
-use serde_json::{Value, json};
-use std::path::PathBuf;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// A picture brighter than this is likely dark ink on white.
 const BRIGHT: f64 = 0.6;
@@ -57,30 +57,25 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let predictions = predictor.predict(pixels, classifier)?;
     tell(args, card, &pictures);
 
-    let score = match (predictor.class_means(classifier).is_some(), card.activation) {
-        (true, _) => "distance",
-        (false, _) => "probability",
-    };
+    let by_distance = predictor.class_means(classifier).is_some();
     let shown = predictions.iter().map(|all| &all[..args.top_k.min(all.len())]);
     if args.json {
-        let rows: Vec<Value> = args
+        let rows: Vec<Answer> = args
             .images
             .iter()
             .zip(&pictures)
             .zip(shown)
-            .map(|((path, picture), shown)| {
-                json!({
-                    "image": path,
-                    "classifier": classifier,
-                    "changes": picture.changes,
-                    "predictions": shown.iter().map(|one| as_json(card, one, score)).collect::<Vec<_>>(),
-                })
+            .map(|((image, picture), shown)| Answer {
+                image,
+                classifier,
+                changes: &picture.changes,
+                predictions: shown.iter().map(|one| Named::new(card, one, by_distance)).collect(),
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&rows).expect("bug: predictions that are no JSON"));
         return Ok(());
     }
-    println!("{}", headline(card, classifier, score));
+    println!("{}", headline(card, classifier, by_distance));
     let width = card.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0);
     for (path, shown) in args.images.iter().zip(shown) {
         println!("\n{}", path.display());
@@ -115,17 +110,43 @@ fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Picture]) {
     }
 }
 
-fn headline(card: &ModelCard, classifier: &str, score: &str) -> String {
-    let meaning = match (score, card.activation) {
-        ("distance", _) => "distance of the feature to the class mean, 0 to 2, smaller is nearer",
-        (_, Activation::Softmax) => "probability among the classes seen (softmax)",
-        (_, Activation::Sigmoid) => "probability of each class by itself (sigmoid; they need not sum to 100 %)",
+fn headline(card: &ModelCard, classifier: &str, by_distance: bool) -> String {
+    let meaning = match (by_distance, card.activation) {
+        (true, _) => "distance to the class mean (0 to 2, smaller is nearer)",
+        (false, Activation::Softmax) => "probability among these classes (softmax)",
+        (false, Activation::Sigmoid) => "probability of each class by itself (sigmoid)",
     };
-    let n = card.classes.len();
-    format!("{} on {}, {n} classes, classifier {classifier}: {meaning}", card.method, card.dataset)
+    format!("{} on {}, {} classes; {classifier}: {meaning}", card.method, card.dataset, card.classes.len())
 }
 
-fn as_json(card: &ModelCard, one: &Prediction, score: &str) -> Value {
-    let class = &card.classes[one.label];
-    json!({ "class": class.class, "name": class.name, score: one.score })
+/// The JSON of one image.
+#[derive(Serialize)]
+struct Answer<'a> {
+    image: &'a Path,
+    classifier: &'a str,
+    changes: &'a [String],
+    predictions: Vec<Named<'a>>,
+}
+
+/// A class with either of the two scores.
+#[derive(Serialize)]
+struct Named<'a> {
+    class: u32,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
+}
+
+impl<'a> Named<'a> {
+    fn new(card: &'a ModelCard, one: &Prediction, by_distance: bool) -> Named<'a> {
+        let class = &card.classes[one.label];
+        Named {
+            class: class.class,
+            name: &class.name,
+            distance: by_distance.then_some(one.score),
+            probability: (!by_distance).then_some(one.score),
+        }
+    }
 }

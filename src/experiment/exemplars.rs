@@ -1,7 +1,7 @@
 //! The exemplars that a run keeps, as pictures in its folder: `exemplars/CLASS/01.png` and so on in the order in which
 //! herding chose them, and `exemplars/index.json`, which says what they are.
 
-use super::results::RunFolder;
+use super::results::{RunFolder, flat_lists};
 use super::saved::Class;
 use crate::data::Images;
 use crate::error::{Error, Result};
@@ -46,8 +46,8 @@ pub fn write(folder: &RunFolder, images: &Images, exemplars: &[Vec<u32>], classe
         }
         index.push(ClassExemplars { class: *class, name: name.clone(), n_kept: samples.len(), pictures });
     }
-    let index = serde_json::to_vec_pretty(&index).expect("bug: an index that is no JSON");
-    files.push((INDEX.into(), index));
+    let index = serde_json::to_string_pretty(&index).expect("bug: an index that is no JSON");
+    files.push((INDEX.into(), flat_lists(&index).into_bytes()));
     folder.write_folder(FOLDER, &files)
 }
 

@@ -246,7 +246,7 @@ pub fn accuracy_csv(metrics: &Metrics) -> String {
 }
 
 /// Indented JSON with each list that holds no list and no object on one line.
-fn flat_lists(json: &str) -> String {
+pub(super) fn flat_lists(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut rest = json;
     while let Some(at) = rest.find(['"', '[']) {
@@ -355,6 +355,17 @@ mod tests {
             fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn plain_lists_are_written_on_one_line() {
+        let value =
+            serde_json::json!({ "a": [1, 2.5, null], "b": [[1, 2], []], "c": [{ "d": ["x, [\"y\\", "é"] }], "e[": 1 });
+        let flat = flat_lists(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&flat).unwrap(), value);
+        for line in [r#"  "a": [1, 2.5, null],"#, "    [1, 2],", "    []", r#"      "d": ["x, [\"y\\", "é"]"#] {
+            assert!(flat.lines().any(|l| l == line), "no {line:?} in {flat}");
+        }
     }
 
     #[test]

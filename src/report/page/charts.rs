@@ -60,7 +60,7 @@ fn draw(svg: &mut String, series: &[Series], floor: &[f64], n_tasks: i32) -> Res
         .configure_mesh()
         .disable_x_mesh()
         .x_labels(n_tasks.min(20) as usize)
-        .y_labels(5)
+        .y_labels(6)
         .max_light_lines(0)
         .bold_line_style(GRID)
         .axis_style(GRID)
@@ -91,9 +91,9 @@ fn draw(svg: &mut String, series: &[Series], floor: &[f64], n_tasks: i32) -> Res
             let style = if i < 4 { color.filled() } else { color.stroke_width(2) };
             let plotting = chart.plotting_area();
             match i {
-                0 | 4 => plotting.draw(&Circle::new(point, 4, style))?,
+                0 | 4 => plotting.draw(&Circle::new(point, 5, style))?,
                 1 | 5 => plotting.draw(&TriangleMarker::new(point, 6, style))?,
-                2 => plotting.draw(&(EmptyElement::at(point) + Rectangle::new([(-4, -4), (4, 4)], style)))?,
+                2 => plotting.draw(&(EmptyElement::at(point) + Rectangle::new([(-3, -3), (3, 3)], style)))?,
                 _ => {
                     let diamond = vec![(0, -6), (6, 0), (0, 6), (-6, 0)];
                     plotting.draw(&(EmptyElement::at(point) + Polygon::new(diamond, style)))?;

@@ -41,7 +41,7 @@ pub(super) fn confusion(run: &RunFiles, classifier: &str, result: &ClassifierRes
         .map(|&(y, z)| vec![names[y].into(), names[z].into(), thousands(counts[y][z].into()), percent(shares[y][z])])
         .collect();
     let head = ["class", "taken for", "images", "of the class"].map(String::from);
-    out += &table("The most frequent mistakes", &head, &rows);
+    out += &table("The most frequent mistakes", 2, &head, &rows);
 
     let head = ["class", "test images", "right", "accuracy"].map(String::from);
     let rows: Vec<Vec<String>> = (0..names.len())
@@ -50,7 +50,7 @@ pub(super) fn confusion(run: &RunFiles, classifier: &str, result: &ClassifierRes
             vec![names[y].into(), thousands(tested[y].into()), right, percent(shares[y][y])]
         })
         .collect();
-    out + &details("Accuracy of each class", &table("In order of arrival", &head, &rows))
+    out + &details("Accuracy of each class", &table("In order of arrival", 1, &head, &rows))
 }
 
 fn written_out(classifier: &str, names: &[&str], counts: &[Vec<u32>], shares: &[Vec<f64>]) -> String {

@@ -61,16 +61,20 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     format!("<dl class=\"facts\">\n{items}</dl>\n")
 }
 
-/// A table of plain text whose first column names the rows.
-pub(super) fn table(caption: &str, head: &[String], rows: &[Vec<String>]) -> String {
-    let cells = |cells: &[String], tag: &str| -> String {
-        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+/// A table of plain text. The first column names the rows; the first `n_texts` columns hold words, the others numbers.
+pub(super) fn table(caption: &str, n_texts: usize, head: &[String], rows: &[Vec<String>]) -> String {
+    let class = |column: usize| if column < n_texts { " class=\"text\"" } else { "" };
+    let cells = |cells: &[String], tag: &str, end: &str| -> String {
+        let cells = cells.iter().enumerate();
+        cells.map(|(i, cell)| format!("<{tag}{}>{}</{end}>", class(i), escape(cell))).collect()
     };
-    let head: String = head.iter().map(|cell| format!("<th scope=\"col\">{}</th>", escape(cell))).collect();
+    let head = cells(head, "th scope=\"col\"", "th");
     let mut body = String::new();
     for row in rows {
-        let (name, values) = row.split_first().expect("a row without cells");
-        let _ = writeln!(body, "<tr><th scope=\"row\">{}</th>{}</tr>", escape(name), cells(values, "td"));
+        let row = cells(row, "td", "td");
+        // The first cell is the row's name.
+        let _ =
+            writeln!(body, "<tr>{}</tr>", row.replacen("<td", "<th scope=\"row\"", 1).replacen("</td>", "</th>", 1));
     }
     format!(
         "<div class=\"scroll\"><table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n\
@@ -90,7 +94,7 @@ mod tests {
     #[test]
     fn nothing_escapes() {
         assert_eq!(escape("a<b & \"c\"'\u{1b}"), "a&lt;b &amp; &quot;c&quot;&#39;\u{fffd}");
-        let table = table("c", &["<h>".into()], &[vec!["<r>".into(), "<v>".into()]]);
+        let table = table("c", 1, &["<h>".into()], &[vec!["<r>".into(), "<v>".into()]]);
         assert!(!table.contains("<h>") && !table.contains("<r>") && !table.contains("<v>"), "{table}");
     }
 }

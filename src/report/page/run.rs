@@ -161,7 +161,7 @@ fn accuracy(run: &RunFiles) -> String {
         "<p>On the test images of all classes seen so far, choosing among all of them. The task gets harder as classes \
          are added: even without any forgetting the lines would fall.</p>\n<figure>{}</figure>\n{}",
         line_chart(label, &series, &floor),
-        table("The same as numbers", &head, &rows)
+        table("The same as numbers", 2, &head, &rows)
     )
 }
 
@@ -236,7 +236,7 @@ fn forgetting(run: &RunFiles) -> String {
         })
         .collect();
     let head = ["classifier", "final accuracy", "average incremental accuracy", "forgetting", "backward transfer"];
-    out += &table("All classifiers, averaged over the earlier tasks", &head.map(String::from), &rows);
+    out += &table("All classifiers, averaged over the earlier tasks", 1, &head.map(String::from), &rows);
     out
 }
 
@@ -315,7 +315,7 @@ fn cost(run: &RunFiles) -> String {
         list.push(("Device memory at the end", bytes(timing.device_bytes)));
     }
     let caption = "Time per task, and what the method keeps after it (the old network while the next task is learnt)";
-    facts(&list) + &table(caption, &head.map(String::from), &rows)
+    facts(&list) + &table(caption, 1, &head.map(String::from), &rows)
 }
 
 fn settings(run: &RunFiles) -> String {

@@ -126,7 +126,7 @@ fn accuracy(runs: &[RunFiles]) -> String {
         "<p>On the test images of all classes seen so far, choosing among all of them. The lines are means over the \
          seeds, the bands reach one standard deviation up and down.</p>\n<figure>{}</figure>\n{}",
         line_chart(label, &series, &guessing(first)),
-        table("The same as numbers: mean ± standard deviation in percent", &head, &rows)
+        table("The same as numbers: mean ± standard deviation in percent", 2, &head, &rows)
     )
 }
 
@@ -140,7 +140,7 @@ fn numbers(runs: &[RunFiles]) -> String {
             row
         })
         .collect();
-    table("Mean ± standard deviation over the seeds, in percent (forgetting and transfer in points)", &head, &rows)
+    table("Mean ± standard deviation over the seeds, in percent (forgetting and transfer in points)", 1, &head, &rows)
 }
 
 fn single_runs(root: &Path, runs: &[RunFiles]) -> String {
