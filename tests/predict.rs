@@ -224,7 +224,7 @@ fn bad_input_gets_one_clear_message() {
     fails(dir.path(), "predict empty a.png", 2, &["empty", "before its first task"]);
     std::fs::create_dir_all(path("several")).unwrap();
     std::fs::rename(path("run"), path("several/seed-1")).unwrap();
-    fails(dir.path(), "predict several a.png", 2, &["several runs", "seed-1"]);
+    fails(dir.path(), "predict several a.png", 2, &["holds runs", "seed-1"]);
     std::fs::rename(path("several/seed-1"), path("run")).unwrap();
 
     fails(dir.path(), "predict run missing.png", 1, &["missing.png", "cannot read"]);

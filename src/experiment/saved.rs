@@ -138,7 +138,7 @@ fn what_is_missing(folder: &Path) -> String {
     }
     let seeds = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     if let Some(seed) = seeds.filter(|path| path.join(CARD).is_file()).min() {
-        return format!("this folder holds several runs; choose one, for example {}", seed.display());
+        return format!("this folder holds runs; choose one, for example {}", seed.display());
     }
     if folder.join("config.json").is_file() {
         return "this run ended before its first task was learnt, so it has no model.json; run it again".into();

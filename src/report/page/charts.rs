@@ -52,8 +52,8 @@ fn draw(svg: &mut String, series: &[Series], floor: &[f64], n_tasks: i32) -> Res
     let mut chart = ChartBuilder::on(&root)
         .margin(6)
         .margin_right(14)
-        .x_label_area_size(42)
-        .y_label_area_size(52)
+        .x_label_area_size(46)
+        .y_label_area_size(62)
         .build_cartesian_2d((1..n_tasks).into_segmented(), 0.0..1.0)?;
     let text = ("sans-serif", 15).into_font().color(&INK);
     chart

@@ -71,8 +71,8 @@ fn written_out(classifier: &str, names: &[&str], counts: &[Vec<u32>], shares: &[
         body += "</tr>\n";
     }
     format!(
-        "<div class=\"scroll\"><table class=\"heat counts\">\n<caption>Test images by true class (rows) and predicted \
-         class (columns), classifier {}</caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n\
+        "<div class=\"scroll\"><table class=\"heat counts\">\n<caption><span>Test images by true class (rows) and predicted \
+         class (columns), classifier {}</span></caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n\
          </table></div>\n",
         escape(classifier)
     )

@@ -77,9 +77,19 @@ pub(super) fn table(caption: &str, n_texts: usize, head: &[String], rows: &[Vec<
             writeln!(body, "<tr>{}</tr>", row.replacen("<td", "<th scope=\"row\"", 1).replacen("</td>", "</th>", 1));
     }
     format!(
-        "<div class=\"scroll\"><table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n\
+        "<div class=\"scroll\"><table>\n<caption><span>{caption}</span></caption>\n<thead><tr>{head}</tr></thead>\n\
          <tbody>\n{body}</tbody>\n</table></div>\n"
     )
+}
+
+/// Command lines, broken before a flag only.
+pub(super) fn commands(lines: &[String]) -> String {
+    let flags = |line: &String| -> String {
+        let parts: Vec<String> = line.split(" --").map(escape).collect();
+        parts.join("</span> <span>--")
+    };
+    let lines: Vec<String> = lines.iter().map(|line| format!("<span>{}</span>", flags(line))).collect();
+    format!("<pre><code>{}</code></pre>\n", lines.join("\n"))
 }
 
 /// Something folded away until it is wanted.

@@ -3,7 +3,7 @@
 use super::charts::{Series, line_chart};
 use super::confusion::{confusion, heat_cell};
 use super::files::{RunFiles, quoted};
-use super::html::{Section, details, escape, facts, key_figures, page as whole_page, table};
+use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use crate::experiment::metrics::forgetting_per_task;
 use crate::experiment::results::ClassifierResult;
 use crate::report::summary::{main_classifier, ordered_classifiers};
@@ -185,8 +185,8 @@ fn matrices(run: &RunFiles) -> String {
         }
         let _ = writeln!(
             maps,
-            "<div class=\"scroll\"><table class=\"heat\">\n<caption>{}: accuracy in percent on task (columns) after \
-             task (rows)</caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>",
+            "<div class=\"scroll\"><table class=\"heat\">\n<caption><span>{}: accuracy in percent on task (columns) after \
+             task (rows)</span></caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>",
             escape(name)
         );
     }
@@ -220,7 +220,7 @@ fn forgetting(run: &RunFiles) -> String {
     }
     let mut out = format!(
         "<p>How far each earlier task lies below its best, in percentage points. A negative number is a task that got \
-         better later.</p>\n<div class=\"scroll\"><table>\n<caption>Classifier {}</caption>\n<thead><tr>\
+         better later.</p>\n<div class=\"scroll\"><table>\n<caption><span>Classifier {}</span></caption>\n<thead><tr>\
          <th scope=\"col\">task</th><th scope=\"col\" class=\"text\">classes</th><th scope=\"col\">best</th>\
          <th scope=\"col\">now</th><th scope=\"col\">forgotten</th><td></td></tr></thead>\n<tbody>\n{body}</tbody>\n\
          </table></div>\n",
@@ -331,7 +331,7 @@ fn settings(run: &RunFiles) -> String {
         );
     }
     format!(
-        "<div class=\"scroll\"><table>\n<caption>All of them, resolved, as in <code>config.json</code></caption>\n<thead>\
+        "<div class=\"scroll\"><table>\n<caption><span>All of them, resolved, as in <code>config.json</code></span></caption>\n<thead>\
          <tr><th scope=\"col\">flag</th><th scope=\"col\" class=\"text\">value</th><th scope=\"col\" class=\"text\">what \
          it is</th></tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
     )
@@ -346,13 +346,13 @@ fn repeat(run: &RunFiles) -> String {
     let sample = run.exemplars.iter().find_map(|(class, _)| class.pictures.first());
     let sample = sample.map_or("IMAGE.png".to_string(), |name| format!("exemplars/{name}"));
     format!(
-        "{}<pre><code>{}</code></pre>\n<p>or, in this folder, <code>engram {} --config config.json</code>. The same \
+        "{}{}<p>or, in this folder, <code>engram {} --config config.json</code>. The same \
          seed on the same kind of processor or adapter gives the same numbers. In a source checkout, write \
          <code>cargo run --release --</code> for <code>engram</code>.</p>\n<h3>Use what it learnt</h3>\n\
-         <p>In this folder:</p>\n<pre><code>engram predict . {}</code></pre>\n",
+         <p>In this folder:</p>\n{}",
         facts(&list),
-        escape(&run.command()),
+        commands(&[run.command()]),
         escape(&run.metrics.method),
-        escape(&quoted(&sample))
+        commands(&[format!("engram predict . {}", quoted(&sample))])
     )
 }

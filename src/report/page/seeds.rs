@@ -3,7 +3,7 @@
 use super::FILE;
 use super::charts::{Series, line_chart};
 use super::files::{RunFiles, command};
-use super::html::{Section, escape, facts, key_figures, page as whole_page, table};
+use super::html::{Section, commands, escape, facts, key_figures, page as whole_page, table};
 use super::run::{guessing, task_classes};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::ClassifierResult;
@@ -161,7 +161,7 @@ fn single_runs(root: &Path, runs: &[RunFiles]) -> String {
     let head: String =
         NUMBERS.iter().map(|(title, _)| format!("<th scope=\"col\">{}</th>", title.to_lowercase())).collect();
     format!(
-        "<div class=\"scroll\"><table>\n<caption>Classifier {}, in percent; each run has a page of its own</caption>\n\
+        "<div class=\"scroll\"><table>\n<caption><span>Classifier {}, in percent; each run has a page of its own</span></caption>\n\
          <thead><tr><th scope=\"col\">run</th>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
         escape(name)
     )
@@ -171,7 +171,7 @@ fn repeat(runs: &[RunFiles]) -> String {
     let first = &runs[0];
     let seeds: Vec<u64> = runs.iter().map(|run| run.metrics.seed).collect();
     let in_a_row = seeds.windows(2).all(|pair| pair[1] == pair[0] + 1);
-    let commands: Vec<String> = match in_a_row {
+    let lines: Vec<String> = match in_a_row {
         true => {
             let mut settings = first.settings();
             settings.iter_mut().filter(|s| s.flag == "seeds").for_each(|s| s.value = seeds.len().to_string());
@@ -180,5 +180,5 @@ fn repeat(runs: &[RunFiles]) -> String {
         false => runs.iter().map(RunFiles::command).collect(),
     };
     let list = [("Version", format!("engram {}", first.setting("version"))), ("Device", first.setting("adapter"))];
-    format!("{}<pre><code>{}</code></pre>\n", facts(&list), escape(&commands.join("\n")))
+    facts(&list) + &commands(&lines)
 }
