@@ -13,6 +13,9 @@ pub struct Shape {
 
 impl Shape {
     /// A shape of one to four axes.
+    ///
+    /// # Errors
+    /// If there are no axes or more than four, or one is empty.
     pub fn new(sizes: &[usize]) -> Result<Shape> {
         if sizes.is_empty() || sizes.len() > 4 {
             return Err(Error::op("shape", format!("a tensor has one to four axes, not {}", sizes.len())));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use engram::device::{Array, DType, Grid, Kernel, Workgroup};
+use engram::device::{Array, DType, Grid, Kernel, Workgroup, add_assign, copy, scale};
 use engram::{Device, Tensor};
 
 const HEAD: &str = "
@@ -60,4 +60,22 @@ fn a_shader_that_does_not_compile_is_an_error_in_the_compilers_words() {
     let error = launch(&device, &BROKEN, &x).unwrap_err();
     assert!(error.to_string().contains("nothing"), "{error}");
     assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn copies_between_unequal_arrays_are_refused() {
+    let device_and_other = [(Some(Device::cpu()), common::gpu(false)), (common::gpu(false), Some(Device::cpu()))];
+    for (device, other) in device_and_other {
+        let Some(device) = device else { continue };
+        let array = |device: &Device, n: usize| Array::from_f32(device, [n], &vec![1.0; n]).unwrap();
+        let (from, short) = (array(&device, 300), array(&device, 3));
+        let mut places = vec![short];
+        places.extend(other.map(|other| array(&other, 300)));
+        for to in places {
+            for result in [copy(&from, &to), add_assign(&from, &to), scale(&from, 2.0, &to)] {
+                assert!(result.unwrap_err().to_string().contains("differ"));
+            }
+            assert!(to.to_vec().unwrap().iter().all(|&x| x == 1.0));
+        }
+    }
 }

@@ -81,8 +81,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         println!("\n{}", path.display());
         for (i, one) in shown.iter().enumerate() {
             let name = &card.classes[one.label].name;
-            let score =
-                if score == "distance" { format!("{:.3}", one.score) } else { format!("{:5.1} %", 100.0 * one.score) };
+            let score = if by_distance { format!("{:.3}", one.score) } else { format!("{:5.1} %", 100.0 * one.score) };
             println!("{:>3}  {name:<width$}  {score}", i + 1);
         }
     }

@@ -26,6 +26,9 @@ pub struct Learner {
 
 impl Learner {
     /// A learner on the data set's training images.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn new(network: Network, device: &Device, dataset: &Dataset) -> Result<Learner> {
         let inverse_std: Vec<f32> = dataset.std.iter().map(|std| 1.0 / std).collect();
         let normalization = Normalization {
@@ -42,6 +45,9 @@ impl Learner {
     }
 
     /// The network's input for a batch of the loader, (N, C, H, W).
+    ///
+    /// # Errors
+    /// If the images are not those of this data set, or the device is out of memory.
     pub fn input(&self, batch: &Batch) -> Result<Tensor> {
         let draws: Vec<u32> = batch.draws.iter().flat_map(|draw| [draw.dy as u32, draw.dx as u32, draw.flip]).collect();
         self.upload(&self.images, &batch.pixels, &draws)
@@ -71,6 +77,9 @@ impl Learner {
     }
 
     /// Calls `f` with the outputs for chunks of a few hundred images of any set, without recording.
+    ///
+    /// # Errors
+    /// Those of `f`, and whatever the device refuses.
     pub fn evaluate(
         &self,
         images: &Images,
@@ -81,6 +90,9 @@ impl Learner {
     }
 
     /// φ(x)/‖φ(x)‖ of training samples, (n, D).
+    ///
+    /// # Errors
+    /// If there is no sample, or the device is out of memory.
     pub fn normalized_features(&self, samples: &[u32], flip: bool) -> Result<Tensor> {
         let d = self.network.n_features;
         let all = Array::empty(&self.device, [samples.len(), d], DType::F32)?;
@@ -93,6 +105,9 @@ impl Learner {
 
     /// The mean of the normalised features of samples, over mirror images too where the data set allows, brought back to
     /// length 1: (D).
+    ///
+    /// # Errors
+    /// As [`Learner::normalized_features`].
     pub fn class_mean(&self, samples: &[u32]) -> Result<Vec<f32>> {
         let mut mean = self.normalized_features(samples, false)?.channel_sum()?;
         if self.flips {
@@ -102,6 +117,9 @@ impl Learner {
     }
 
     /// One mean per class as the rows of a matrix, (classes, D).
+    ///
+    /// # Errors
+    /// As [`Learner::normalized_features`].
     pub fn class_means(&self, classes: &[Vec<u32>]) -> Result<Tensor> {
         let mut rows = Vec::new();
         for samples in classes {

@@ -62,6 +62,9 @@ impl Loss {
     }
 
     /// Σ weight · value.
+    ///
+    /// # Errors
+    /// If there is no term, or one is no single number.
     pub fn total(&self) -> Result<Tensor> {
         let mut total: Option<Tensor> = None;
         for term in &self.0 {

@@ -61,11 +61,17 @@ impl Array {
     }
 
     /// Copies labels or indices to the device.
+    ///
+    /// # Errors
+    /// As [`Array::from_f32`].
     pub fn from_u32(device: &Device, shape: impl Into<Shape>, values: &[u32]) -> Result<Array> {
         Self::from_words(device, shape.into(), DType::U32, bytemuck::cast_slice(values), values.len())
     }
 
     /// Copies bytes to the device, four to a word, the last word filled up with zeros; the shape is `[words]`.
+    ///
+    /// # Errors
+    /// As [`Array::empty`].
     pub fn from_bytes(device: &Device, bytes: &[u8]) -> Result<Array> {
         let n_words = bytes.len().div_ceil(4).max(1);
         let mut words = vec![0u32; n_words];
@@ -108,6 +114,9 @@ impl Array {
     }
 
     /// The same numbers under another shape of as many elements.
+    ///
+    /// # Errors
+    /// If the shape has another number of elements.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Array> {
         let shape = shape.into();
         if shape.n_elements() != self.n_elements() {
@@ -200,6 +209,9 @@ impl Array {
     }
 
     /// Copies labels or indices to the host; waits for the adapter.
+    ///
+    /// # Errors
+    /// If the adapter was lost, or the array holds numbers.
     pub fn to_u32(&self) -> Result<Vec<u32>> {
         if self.dtype != DType::U32 {
             return Err(Error::op("to_u32", "the tensor holds numbers: use to_vec"));
@@ -215,6 +227,9 @@ impl Array {
     }
 
     /// Overwrites the numbers, after everything recorded so far has used the old ones.
+    ///
+    /// # Errors
+    /// If there are more or fewer values than elements, or the adapter was lost.
     pub fn write(&self, values: &[f32]) -> Result<()> {
         if values.len() != self.n_elements() {
             return Err(Error::op("write", format!("{} values for a tensor of shape {}", values.len(), self.shape)));

@@ -354,7 +354,7 @@ impl Gpu {
     ) -> Result<()> {
         assert_eq!(bindings.len(), kernel.bindings.len(), "bug: {} got other bindings than it declares", kernel.name);
         assert!(bindings.len() <= MAX_BINDINGS, "bug: {} binds more than is portable", kernel.name);
-        let groups = self.groups(kernel, grid)?;
+        let groups = grid.workgroups(kernel, self.software)?;
         let mut state = self.state.lock();
         let state = &mut *state;
 
@@ -371,30 +371,6 @@ impl Gpu {
             self.check()?;
         }
         Ok(())
-    }
-
-    /// Workgroups in x, y, z; more than 65,535 in x are folded into y.
-    fn groups(&self, kernel: &Kernel, grid: Grid) -> Result<[u32; 3]> {
-        let width = kernel.workgroup.constants(self.software).1;
-        let groups = match grid {
-            Grid::Invocations(n) => {
-                let n = n.div_ceil(width).max(1);
-                let rows = n.div_ceil(MAX_GROUPS);
-                [n.div_ceil(rows), rows, 1]
-            }
-            Grid::Groups { x, y } => [x, y, 1],
-            Grid::Invocations3 { x, y, z } => {
-                [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(self.software)), z]
-            }
-        };
-        if groups.iter().any(|&n| n > MAX_GROUPS) {
-            return Err(Error::Device(format!(
-                "{}: a launch of {groups:?} workgroups, but adapters take {MAX_GROUPS} per dimension. Use a smaller \
-                 --batch-size",
-                kernel.name
-            )));
-        }
-        Ok(groups.map(|n| n as u32))
     }
 
     fn pipeline(&self, state: &mut State, kernel: &'static Kernel, checked: bool) -> Result<wgpu::ComputePipeline> {
@@ -491,9 +467,6 @@ impl Gpu {
         group
     }
 }
-
-/// Workgroups per dimension that every adapter allows.
-const MAX_GROUPS: usize = 65_535;
 
 const OUT_OF_MEMORY: &str = "out of device memory. Use a smaller --batch-size, a smaller --model, or --device cpu";
 

@@ -1,5 +1,7 @@
 //! What a kernel is: WGSL text, an entry point, its bindings, its workgroup and its constants.
 
+use crate::error::{Error, Result};
+
 /// A compute kernel. The text is the concatenation of plain `.wgsl` files; tensors are bindings 0, 1, … of group 0 in
 /// the order of `bindings`, the parameter block is the uniform at group 1, binding 0.
 #[derive(Debug)]
@@ -76,4 +78,31 @@ pub enum Grid {
         /// Rows of the grid.
         y: usize,
     },
+}
+
+/// Workgroups per dimension that every adapter allows.
+const MAX_GROUPS: usize = 65_535;
+
+impl Grid {
+    /// Workgroups in x, y, z; more than 65,535 in x are folded into y.
+    pub(super) fn workgroups(self, kernel: &Kernel, software: bool) -> Result<[u32; 3]> {
+        let width = kernel.workgroup.constants(software).1;
+        let groups = match self {
+            Grid::Invocations(n) => {
+                let n = n.div_ceil(width).max(1);
+                let rows = n.div_ceil(MAX_GROUPS);
+                [n.div_ceil(rows), rows, 1]
+            }
+            Grid::Groups { x, y } => [x, y, 1],
+            Grid::Invocations3 { x, y, z } => [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(software)), z],
+        };
+        if groups.iter().any(|&n| n > MAX_GROUPS) {
+            return Err(Error::Device(format!(
+                "{}: a launch of {groups:?} workgroups, but adapters take {MAX_GROUPS} per dimension. Use a smaller \
+                 --batch-size",
+                kernel.name
+            )));
+        }
+        Ok(groups.map(|n| n as u32))
+    }
 }

@@ -81,6 +81,9 @@ impl Device {
     }
 
     /// Hands recorded work to the adapter without waiting for it; does nothing on the CPU.
+    ///
+    /// # Errors
+    /// If the adapter was lost.
     pub fn flush(&self) -> Result<()> {
         match self {
             Device::Cpu(_) => Ok(()),

@@ -1,7 +1,7 @@
 //! The four things the tape itself needs: copy, fill, add, scale. Each has a WGSL kernel and a CPU loop.
 
 use super::{Array, Device, Grid, Kernel, Workgroup};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use rayon::prelude::*;
 
 /// Helpers that every shader may use.
@@ -22,8 +22,21 @@ pub static KERNELS: &[&Kernel] = &[&COPY, &FILL, &ADD_ASSIGN, &SCALE];
 /// Elements per rayon task of an elementwise loop: fixed, so that the split does not depend on the threads.
 const CHUNK: usize = 1 << 14;
 
+/// The kernels trust that both arrays have one length.
+fn check(op: &'static str, from: &Array, to: &Array) -> Result<()> {
+    if from.n_elements() != to.n_elements() || !from.device().same(&to.device()) {
+        let (from, to) = (from.shape(), to.shape());
+        return Err(Error::op(op, format!("{from} and {to} differ in length, or live on different devices")));
+    }
+    Ok(())
+}
+
 /// `to ← from`.
+///
+/// # Errors
+/// If lengths or devices differ, or the adapter was lost.
 pub fn copy(from: &Array, to: &Array) -> Result<()> {
+    check("copy", from, to)?;
     match from.device() {
         Device::Cpu(_) => to.cpu_mut().copy_from_slice(&from.cpu()),
         Device::Gpu(gpu) => {
@@ -35,6 +48,9 @@ pub fn copy(from: &Array, to: &Array) -> Result<()> {
 }
 
 /// Every element of `to ← value`.
+///
+/// # Errors
+/// If the adapter was lost.
 pub fn fill(to: &Array, value: f32) -> Result<()> {
     match to.device() {
         Device::Cpu(_) => to.cpu_mut().fill(value),
@@ -47,7 +63,11 @@ pub fn fill(to: &Array, value: f32) -> Result<()> {
 }
 
 /// `to ← to + from`: the only accumulation of gradients.
+///
+/// # Errors
+/// If lengths or devices differ, or the adapter was lost.
 pub fn add_assign(from: &Array, to: &Array) -> Result<()> {
+    check("add_assign", from, to)?;
     match from.device() {
         Device::Cpu(_) => {
             let from = from.cpu();
@@ -66,7 +86,11 @@ pub fn add_assign(from: &Array, to: &Array) -> Result<()> {
 }
 
 /// `to ← factor · from`.
+///
+/// # Errors
+/// If lengths or devices differ, or the adapter was lost.
 pub fn scale(from: &Array, factor: f32, to: &Array) -> Result<()> {
+    check("scale", from, to)?;
     match from.device() {
         Device::Cpu(_) => {
             let from = from.cpu();

@@ -179,6 +179,9 @@ impl RunFolder {
     }
 
     /// Writes a value as indented JSON, lists of plain values on one line. Numbers that are not finite become `null`.
+    ///
+    /// # Errors
+    /// If the value cannot be expressed as JSON, or the file cannot be written.
     pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
         let path = self.path.join(name);
         let json = serde_json::to_string_pretty(value)
@@ -209,6 +212,9 @@ impl RunFolder {
     }
 
     /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_atomically(&self.path.join(name), bytes)
     }
@@ -223,6 +229,9 @@ impl RunFolder {
     }
 
     /// Writes `accuracy.csv`, see [`accuracy_csv`].
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write_accuracy_csv(&self, metrics: &Metrics) -> Result<()> {
         self.write_bytes("accuracy.csv", accuracy_csv(metrics).as_bytes())
     }
@@ -300,6 +309,9 @@ fn plain_list(json: &str) -> Option<(usize, String)> {
 }
 
 /// Replaces the file as a whole or leaves it as it was.
+///
+/// # Errors
+/// If the file cannot be written; an earlier one is whole then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_by(path, |file| file.write_all(bytes)).map_err(Error::io(path, "write"))
 }

@@ -278,17 +278,26 @@ impl Network {
     }
 
     /// Features and logits of a batch (N, C, H, W). `mode` says what batch norms go by.
+    ///
+    /// # Errors
+    /// If the images are of another size, or the device is out of memory.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
         nn::forward(&self.layers, x, &self.parameters, &self.statistics, mode)
     }
 
     /// A frozen copy with the same weights and running statistics.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn snapshot(&self) -> Result<Network> {
         let (parameters, statistics) = (self.parameters.snapshot()?, self.statistics.snapshot()?);
         Ok(Network { layers: self.layers.clone(), parameters, statistics, ..*self })
     }
 
     /// The weights and running statistics in the safetensors format, under PyTorch's names.
+    ///
+    /// # Errors
+    /// If the adapter was lost.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let parameters = self.parameters.to_host()?;
         let statistics = self.statistics.to_host()?;

@@ -73,6 +73,9 @@ pub struct Output {
 }
 
 /// Applies layers to a batch (N, C, H, W), whose last features and logits come out.
+///
+/// # Errors
+/// If `x` has another shape than the layers were built for.
 pub fn forward(
     layers: &[Layer],
     x: &Tensor,

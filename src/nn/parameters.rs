@@ -80,6 +80,9 @@ pub struct Parameters {
 impl Parameters {
     /// Lays out and initialises parameters. The initial values of a parameter depend on the seed and on its position in
     /// the list alone.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn new(device: &Device, entries: Vec<Parameter>, seed: u64) -> Result<Parameters> {
         let padded = |entry: &Parameter| entry.shape.n_elements().next_multiple_of(ALIGNMENT);
         let n_decayed = entries.iter().filter(|entry| entry.decay).map(padded).sum();
@@ -123,6 +126,9 @@ impl Parameters {
     }
 
     /// A frozen copy: the same values, without gradients.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn snapshot(&self) -> Result<Parameters> {
         let values = Array::empty(&self.device, self.values.shape(), DType::F32)?;
         device::copy(&self.values, &values)?;
@@ -160,6 +166,9 @@ impl Parameters {
     }
 
     /// Writes the gradient of `loss` into the flat gradient buffer; a parameter the loss does not depend on gets zeros.
+    ///
+    /// # Errors
+    /// If `loss` is no single number or depends on no parameter, or the parameters are frozen.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
         let gradients = loss.backward()?;
         let Some(flat) = &self.gradients else {
@@ -174,6 +183,9 @@ impl Parameters {
     }
 
     /// Names, shapes and host copies of all values, in order of declaration.
+    ///
+    /// # Errors
+    /// If the adapter was lost.
     pub fn to_host(&self) -> Result<Vec<(&str, Shape, Vec<f32>)>> {
         let all = self.values.to_vec()?;
         let entries = self.entries.iter().zip(&self.offsets);

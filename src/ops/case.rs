@@ -152,6 +152,9 @@ impl Case {
     }
 
     /// The case's inputs on a device.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn tensors(&self, device: &Device) -> Result<Vec<Tensor>> {
         self.inputs.iter().enumerate().map(|(i, input)| input.tensor(device, i)).collect()
     }

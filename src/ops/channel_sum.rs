@@ -36,6 +36,9 @@ static BACKWARD: Kernel = Kernel {
 
 impl Tensor {
     /// y\[c\] = Σ_{n, …} x\[n, c, …\]. Shapes: (N, C) or (N, C, H, W) → (C). dx\[n, c, …\] = dy\[c\].
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn channel_sum(&self) -> Result<Tensor> {
         self.expect_f32("channel_sum")?;
         let (_, channels, _) = self.shape().batch_channels_inner();

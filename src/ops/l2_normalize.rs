@@ -30,6 +30,9 @@ const EPSILON: f32 = 1e-12;
 impl Tensor {
     /// y\[n\] = x\[n\] / max(‖x\[n\]‖₂, 1e-12). Shapes: (N, C) → (N, C). dx = (dy − y·⟨y, dy⟩) / ‖x‖; dy / 1e-12 for a row
     /// shorter than that.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn l2_normalize(&self) -> Result<Tensor> {
         self.expect_f32("l2_normalize")?;
         let (n_rows, n_columns) = self.shape().rows_cols();

@@ -26,11 +26,17 @@ static BACKWARD: Kernel = Kernel {
 
 impl Tensor {
     /// y\[n\] = Σ_c x\[n, c\]. Shapes: (N, C) → (N). dx\[n, c\] = dy\[n\].
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn row_sum(&self) -> Result<Tensor> {
         self.scaled_row_sum("row_sum", 1.0)
     }
 
     /// y\[n\] = (1/C)·Σ_c x\[n, c\]. Shapes: (N, C) → (N). dx\[n, c\] = dy\[n\]/C.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn row_mean(&self) -> Result<Tensor> {
         self.scaled_row_sum("row_mean", 1.0 / self.shape().rows_cols().1 as f32)
     }

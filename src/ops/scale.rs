@@ -7,6 +7,9 @@ use crate::tensor::{Backward, Destinations, Tensor};
 
 impl Tensor {
     /// y = factor · x, any shape. dy/dx = factor.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn scale(&self, factor: f32) -> Result<Tensor> {
         self.expect_f32("scale")?;
         let y = Array::empty(&self.device(), self.shape(), DType::F32)?;

@@ -35,11 +35,17 @@ static BROADCAST: Kernel = Kernel {
 
 impl Tensor {
     /// y = Σ x over all elements, shape \[1\]. dx = dy everywhere.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn sum(&self) -> Result<Tensor> {
         self.scaled_sum("sum", 1.0)
     }
 
     /// y = (1/n)·Σ x over all n elements, shape \[1\]. dx = dy/n everywhere.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn mean(&self) -> Result<Tensor> {
         self.scaled_sum("mean", 1.0 / self.n_elements() as f32)
     }

@@ -17,21 +17,33 @@ const fn backward(name: &'static str, source: &'static [&'static str]) -> Kernel
 
 impl Tensor {
     /// y = max(x, 0), any shape. dy/dx is 1 for x > 0 and 0 for x ≤ 0: at the kink it is 0, as in PyTorch.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn relu(&self) -> Result<Tensor> {
         RELU_MAP.apply(self)
     }
 
     /// y = 1 / (1 + e⁻ˣ), any shape. dy/dx = y·(1 − y).
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn sigmoid(&self) -> Result<Tensor> {
         SIGMOID_MAP.apply(self)
     }
 
     /// y = eˣ, any shape; overflows to inf above 88.7. dy/dx = y.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn exp(&self) -> Result<Tensor> {
         EXP_MAP.apply(self)
     }
 
     /// y = ln x for x > 0, any shape. dy/dx = 1/x.
+    ///
+    /// # Errors
+    /// If the input holds labels.
     pub fn log(&self) -> Result<Tensor> {
         LOG_MAP.apply(self)
     }

@@ -78,6 +78,9 @@ impl Optimizer {
     }
 
     /// Forgets velocity and moments.
+    ///
+    /// # Errors
+    /// If the adapter was lost.
     pub fn reset(&mut self) -> Result<()> {
         self.n_steps = 0;
         self.state.iter().try_for_each(|vector| device::fill(vector, 0.0))

@@ -39,6 +39,9 @@ impl Destinations<'_> {
     }
 
     /// Where to assign the gradient of input `i`: a parameter's own slice at its first use, else a fresh array.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn place(&mut self, i: usize) -> Result<Array> {
         let input = &self.inputs[i];
         let id = input.0.id;
@@ -52,6 +55,9 @@ impl Destinations<'_> {
     }
 
     /// Hands on an array that already is the gradient of input `i`.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     pub fn pass(&mut self, i: usize, gradient: &Array) -> Result<()> {
         match &self.inputs[i].0.origin {
             // A parameter's gradient belongs in its slice.

@@ -85,6 +85,9 @@ impl Tensor {
     }
 
     /// A tensor of labels or indices.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_f32`].
     pub fn from_u32(device: &Device, shape: impl Into<Shape>, values: &[u32]) -> Result<Tensor> {
         Ok(Self::constant(Array::from_u32(device, shape, values)?))
     }
@@ -144,11 +147,17 @@ impl Tensor {
     }
 
     /// Copies the numbers to the host; waits for the device.
+    ///
+    /// # Errors
+    /// If the adapter was lost, or the tensor holds labels.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         self.0.array.to_vec()
     }
 
     /// Copies labels or indices to the host; waits for the device.
+    ///
+    /// # Errors
+    /// If the adapter was lost, or the tensor holds numbers.
     pub fn to_u32(&self) -> Result<Vec<u32>> {
         self.0.array.to_u32()
     }
