@@ -87,9 +87,15 @@ fn a_killed_run_leaves_a_folder_that_can_be_used() {
         let flag = format!("--out out-{kill}");
         let mut command = engram(dir.path(), &format!("{RUN} {flag}"));
         let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        // A random moment of each part of the run's time, from its very start to shortly before its end.
+        // A random moment of each part of the run's time, from its very start to shortly before its end …
         let moment = (kill as f64 + f64::from(Rng::keyed(kill, Purpose::Test, 0).uniform())) / n_kills as f64;
         std::thread::sleep(whole.mul_f64(moment).max(Duration::from_millis(1)));
+        // … and every second time the next moment at which a file is being written.
+        while kill % 2 == 1 && !names(&out).iter().any(|name| name.ends_with(".tmp")) {
+            if running.0.try_wait().unwrap().is_some() {
+                break;
+            }
+        }
         let _ = running.0.kill();
         let _ = running.0.wait();
 
