@@ -39,6 +39,10 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// No mirror gives a file.
+    #[error("{0}")]
+    Network(String),
+
     /// No adapter, a lost device, not enough device memory.
     #[error("{0}")]
     Device(String),

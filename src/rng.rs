@@ -24,6 +24,8 @@ pub enum Purpose {
     Memory = 6,
     /// Inputs of tests, checks and benches.
     Test = 7,
+    /// Images of the built-in set in colour; the counter is the image.
+    Shapes = 8,
 }
 
 /// A stream of random numbers.

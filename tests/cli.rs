@@ -317,7 +317,7 @@ fn the_help_names_every_flag_and_its_default() {
     let dir = temp();
     for method in ["icarl", "finetune", "joint"] {
         let help = succeeds(dir.path(), &format!("{method} --help")).out;
-        let flags = "dataset data-dir model device threads classes-per-task class-order limit-per-task memory \
+        let flags = "dataset data-dir labels image-format normalize augment model device threads classes-per-task class-order limit-per-task memory \
                      memory-rounding epochs batch-size optimizer lr lr-steps lr-decay momentum weight-decay seed seeds \
                      config out force quiet trace checked";
         for flag in flags.split_whitespace() {
@@ -329,7 +329,7 @@ fn the_help_names_every_flag_and_its_default() {
         for default in ["[default: cnn]", "[default: auto]", "[default: 2]", "[default: ceil]", "[default: 0.9]"] {
             assert!(help.contains(default), "no {default}:\n{help}");
         }
-        for recipe in ["glyphs", "mnist"] {
+        for recipe in ["glyphs", "shapes", "mnist", "fashion-mnist", "cifar-10", "cifar-100", "folder"] {
             assert!(help.lines().any(|line| line.contains(recipe) && line.contains("--batch-size")), "{help}");
         }
     }

@@ -159,6 +159,50 @@ fn exported_glyphs_are_read_back_identically() {
     }
 }
 
+#[test]
+fn fashion_mnist_shares_the_format_and_the_file_names() {
+    let dir = tempfile::tempdir().unwrap();
+    data::export(&GLYPHS, &dir.path().join("fashion-mnist")).unwrap();
+    let fashion = data::spec("fashion-mnist").unwrap().load(dir.path()).unwrap();
+    assert!(fashion.train == GLYPHS.train && fashion.test == GLYPHS.test);
+    assert_eq!((fashion.class_names[0].as_str(), fashion.class_names[9].as_str()), ("T-shirt/top", "Ankle boot"));
+    // Its folder is not taken for MNIST's.
+    let missing = data::spec("mnist").unwrap().presence(dir.path());
+    assert!(matches!(missing, Presence::Missing { ref files, .. } if files.len() == 4), "{missing:?}");
+}
+
+static SHAPES: LazyLock<Dataset> = LazyLock::new(|| data::spec("shapes").unwrap().load(Path::new("unused")).unwrap());
+
+#[test]
+fn shapes_are_the_same_everywhere() {
+    let bytes = SHAPES.train.pixels.iter().chain(&SHAPES.test.pixels);
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    assert_eq!(format!("{hash:016x}"), "0000000000000000");
+}
+
+#[test]
+fn shapes_are_balanced_and_their_statistics_are_those_of_the_table() {
+    for (images, per_class) in [(&SHAPES.train, 500), (&SHAPES.test, 100)] {
+        assert_eq!((images.channels, images.height, images.width), (3, 32, 32));
+        for class in 0..20 {
+            assert_eq!(images.labels.iter().filter(|&&label| label == class).count(), per_class);
+        }
+    }
+    let (mean, std) = data::source::channel_statistics(&SHAPES.train);
+    for (found, expected) in mean.iter().chain(&std).zip(SHAPES.mean.iter().chain(&SHAPES.std)) {
+        assert!((found - expected).abs() < 1e-4, "mean {mean:?}, std {std:?}");
+    }
+    let distinct: HashSet<&[u8]> = SHAPES.train.pixels.chunks(3072).chain(SHAPES.test.pixels.chunks(3072)).collect();
+    assert_eq!(distinct.len(), 12_000, "no image appears twice");
+
+    let coarse = data::spec("shapes").unwrap().load_with(Path::new("unused"), data::Labels::Coarse).unwrap();
+    assert_eq!(coarse.class_names, ["solid", "open", "woven", "thing"]);
+    assert_eq!(coarse.train.pixels, SHAPES.train.pixels);
+    assert!(coarse.train.labels.iter().zip(&SHAPES.train.labels).all(|(group, class)| *group == class / 5));
+    complaint(data::export(&SHAPES, tempfile::tempdir().unwrap().path()), &["grey images", "3 channels"]);
+}
+
 fn fixture(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("glyphs20-{part}-ubyte"))
 }

@@ -242,6 +242,7 @@ fn hundred_classes() -> Dataset {
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
         flips: false,
+        notes: Vec::new(),
     }
 }
 

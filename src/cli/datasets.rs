@@ -1,9 +1,11 @@
-//! `engram datasets`: what there is, where it is looked for, and the built-in set as files.
+//! `engram datasets`: what there is, where it is looked for; fetching, checking, showing and exporting it.
 
-use crate::data::{self, Presence};
-use crate::error::Result;
+use super::INTERRUPTED;
+use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
+use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
 
 /// Without a subcommand the data sets are listed.
 #[derive(Args)]
@@ -11,6 +13,12 @@ use std::path::PathBuf;
 pub struct DatasetsArgs {
     #[command(subcommand)]
     command: Option<DatasetsCommand>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+struct Place {
     /// Folder with data files
     #[arg(long, value_name = "DIR", env = "ENGRAM_DATA_DIR", default_value = "datasets")]
     data_dir: PathBuf,
@@ -18,41 +26,182 @@ pub struct DatasetsArgs {
 
 #[derive(Subcommand)]
 enum DatasetsCommand {
-    /// Write a data set as four IDX files
+    /// List what is known and whether it is there
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Download a data set into DIR/NAME; goes on where an earlier try ended
+    Fetch {
+        /// mnist, fashion-mnist, cifar-10 or cifar-100
+        name: String,
+        /// Address of a folder with the files, instead of the built-in mirrors
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check files, checksums, counts and labels; exit code 1 if something is wrong
+    Verify {
+        /// Which, for example mnist
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write a picture of some training images, one row per class
+    Show {
+        /// Which, for example glyphs, or folder:DIR
+        name: String,
+        /// The PNG file [default: NAME.png]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Overwrite an existing file
+        #[arg(long)]
+        force: bool,
+        /// Images per class
+        #[arg(long, value_name = "N", default_value_t = 12)]
+        per_class: usize,
+        /// Classes, or groups of classes where there are some
+        #[arg(long, value_name = "KIND", default_value = "fine")]
+        labels: Labels,
+        /// What pictures of a folder become: rgbN or greyN
+        #[arg(long, value_name = "FORMAT", default_value_t = ImageFormat::default())]
+        image_format: ImageFormat,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write a grey data set as four IDX files
     Export {
         /// Which, for example glyphs
         name: String,
         /// Where to; made if it does not exist
         dir: PathBuf,
-        /// Folder with data files
-        #[arg(long, value_name = "DIR", env = "ENGRAM_DATA_DIR", default_value = "datasets")]
-        data_dir: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
 }
 
-/// Lists or exports.
+/// Runs the subcommand.
 pub fn run(args: DatasetsArgs) -> Result<()> {
-    if let Some(DatasetsCommand::Export { name, dir, data_dir }) = args.command {
-        let dataset = data::spec(&name)?.load(&data_dir)?;
-        for path in data::export(&dataset, &dir)? {
-            println!("{}", path.display());
+    match args.command {
+        None => list(&args.place.data_dir),
+        Some(DatasetsCommand::List { place }) => list(&place.data_dir),
+        Some(DatasetsCommand::Fetch { name, mirror, place }) => {
+            let dir = fetch::fetch(
+                data::spec(&name)?,
+                &place.data_dir,
+                mirror.as_deref(),
+                &mut Bar::default(),
+                &INTERRUPTED,
+            )?;
+            if data::spec(&name)?.origin.is_some() {
+                println!("{name} is complete in {}", dir.display());
+            }
+            Ok(())
         }
-        return Ok(());
+        Some(DatasetsCommand::Verify { name, place }) => verify(&name, &place.data_dir),
+        Some(DatasetsCommand::Show { name, out, force, per_class, labels, image_format, place }) => {
+            let options =
+                LoadOptions { data_dir: place.data_dir, labels, format: image_format, ..LoadOptions::default() };
+            show(&name, &options, out, force, per_class)
+        }
+        Some(DatasetsCommand::Export { name, dir, place }) => {
+            let dataset = data::spec(&name)?.load(&place.data_dir)?;
+            for path in data::export(&dataset, &dir)? {
+                println!("{}", path.display());
+            }
+            Ok(())
+        }
     }
+}
+
+fn list(data_dir: &Path) -> Result<()> {
     for spec in data::ALL {
-        println!("{:<10} {}", spec.name, spec.summary);
-        match spec.presence(&args.data_dir) {
-            Presence::BuiltIn => println!("{:<10} built in, nothing to download", ""),
-            Presence::Present(path) => println!("{:<10} present in {}", "", path.display()),
+        println!("{:<14} {}", spec.name, spec.summary);
+        match spec.presence(data_dir) {
+            Presence::BuiltIn => println!("{:<14} built in, nothing to download", ""),
+            Presence::Present(path) => println!("{:<14} present in {}", "", path.display()),
             Presence::Missing { files, searched } => {
                 let searched: Vec<String> = searched.iter().map(|path| path.display().to_string()).collect();
-                println!("{:<10} missing: {}", "", files.join(", "));
-                println!("{:<10} looked for, plain or .gz, in {}", "", searched.join(" and "));
+                println!("{:<14} missing: {}", "", files.join(", "));
+                println!("{:<14} looked for in {}", "", searched.join(" and "));
+                println!("{:<14} get it: engram datasets fetch {}", "", spec.name);
             }
         }
     }
+    println!("{:<14} your own pictures: one sub-folder of PNG or JPEG files per class", "folder:DIR");
     println!(
         "\nOther folders: --data-dir DIR, or the environment variable ENGRAM_DATA_DIR. Sources: datasets/README.md"
     );
     Ok(())
+}
+
+fn verify(name: &str, data_dir: &Path) -> Result<()> {
+    let findings = verify::verify(data::spec(name)?, data_dir)?;
+    for finding in &findings {
+        let mark = if finding.right { "ok   " } else { "WRONG" };
+        println!("{mark}  {}: {}", finding.subject, finding.detail);
+    }
+    match findings.iter().filter(|finding| !finding.right).count() {
+        0 => Ok(()),
+        n => Err(Error::file(
+            data_dir,
+            format!(
+                "{name}: {n} of {} checks failed; `engram datasets fetch {name}` replaces what is wrong",
+                findings.len()
+            ),
+        )),
+    }
+}
+
+fn show(name: &str, options: &LoadOptions, out: Option<PathBuf>, force: bool, per_class: usize) -> Result<()> {
+    if per_class == 0 {
+        return Err(Error::usage("--per-class must be at least 1"));
+    }
+    let source = Source::parse(name)?;
+    let dataset = source.load(options)?;
+    for note in &dataset.notes {
+        eprintln!("warning: {note}");
+    }
+    let out = out.unwrap_or_else(|| PathBuf::from(format!("{}.png", dataset.name)));
+    if out.exists() && !force {
+        return Err(Error::usage(format!("{} exists; --force overwrites it, --out FILE names another", out.display())));
+    }
+    sheet::write(&dataset, per_class, &out)?;
+    println!("{}", out.display());
+    Ok(())
+}
+
+/// Shows a download on stderr: a bar on a terminal, a line per file elsewhere.
+#[derive(Default)]
+struct Bar(Option<ProgressBar>);
+
+impl fetch::Watcher for Bar {
+    fn note(&mut self, line: &str) {
+        eprintln!("{line}");
+    }
+
+    fn started(&mut self, name: &str, url: &str, from: u64, bytes: u64) {
+        let rest = if from > 0 { format!(", going on after {from} bytes") } else { String::new() };
+        eprintln!("{url} ({bytes} bytes{rest})");
+        let style = "{msg} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
+        let style = ProgressStyle::with_template(style).expect("bug: the bar's template");
+        // indicatif draws nothing where stderr is no terminal.
+        let bar = ProgressBar::new(bytes).with_style(style).with_message(name.to_string());
+        bar.set_position(from);
+        bar.reset_eta();
+        self.0 = Some(bar);
+    }
+
+    fn reached(&mut self, position: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(position);
+        }
+    }
+
+    fn stopped(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
 }

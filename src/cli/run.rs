@@ -2,7 +2,7 @@
 
 use super::{INTERRUPTED, warn};
 use crate::continual::MethodSpec;
-use crate::data::{self, Dataset, TaskStream};
+use crate::data::{Dataset, Labels, Source, TaskStream};
 use crate::device::{Device, Selection};
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::Checkpoint;
@@ -67,7 +67,11 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
         // Fails only if the pool was built before: this is the program's start.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
-    let dataset = data::spec(&config.dataset)?.load(&config.data_dir)?;
+    let mut dataset = config.source().load(&config.load_options())?;
+    dataset.flips = config.augment.flips();
+    for note in &dataset.notes {
+        eprintln!("warning: {note}");
+    }
     let selection: Selection = config.device.parse()?;
     let (device, warning) = selection.open(args.checked, args.trace)?;
     if let Some(warning) = warning {
@@ -181,8 +185,15 @@ fn comparison(config: &Config) -> Option<String> {
     if config.classes_per_task != 2 {
         command += &format!(" --classes-per-task {}", config.classes_per_task);
     }
-    if config.dataset != "glyphs" {
-        command += &format!(" --data-dir {}", config.data_dir.display());
+    if config.labels == Labels::Coarse {
+        command += " --labels coarse";
+    }
+    match config.source() {
+        Source::Folder(_) => command += &format!(" --image-format {}", config.image_format),
+        Source::Known(spec) if spec.origin.is_some() => {
+            command += &format!(" --data-dir {}", config.data_dir.display());
+        }
+        Source::Known(_) => {}
     }
     Some(command)
 }
@@ -193,10 +204,9 @@ fn default_folder(config: &Config) -> PathBuf {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    let name = format!(
-        "{}-{}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}",
-        config.method.name, config.dataset
-    );
+    let dataset = config.source().file_name();
+    let method = config.method.name;
+    let name = format!("{method}-{dataset}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}");
     PathBuf::from("runs").join(name)
 }
 

@@ -171,7 +171,7 @@ fn clutter(rng: &mut Rng, canvas: &mut Canvas, ink: f32) {
 
 /// A random number with mean 0 and standard deviation 1, near normal and within ±3.5: the sum of the four bytes of a
 /// draw, which has mean 510 and variance 4·(256² − 1)/12.
-fn bell(rng: &mut Rng) -> f32 {
+pub(super) fn bell(rng: &mut Rng) -> f32 {
     let sum: u32 = rng.bits().to_le_bytes().iter().map(|&byte| u32::from(byte)).sum();
     (sum as f32 - 510.0) * (1.0 / 147.800_54)
 }

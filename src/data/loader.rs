@@ -7,6 +7,7 @@
 use super::{Images, NO_LABEL};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -34,6 +35,32 @@ pub struct Augment {
     pub pad: u32,
     /// Every second image, by chance, is mirrored left to right.
     pub flip: bool,
+}
+
+/// The choices of [`Augment`] that have names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// Plain images: for writing.
+    #[default]
+    None,
+    /// Mirrors.
+    Flip,
+    /// Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR.
+    CropFlip,
+}
+
+impl Augmentation {
+    /// Whether images are mirrored.
+    pub fn flips(self) -> bool {
+        self != Augmentation::None
+    }
+}
+
+impl From<Augmentation> for Augment {
+    fn from(augmentation: Augmentation) -> Augment {
+        Augment { pad: if augmentation == Augmentation::CropFlip { 4 } else { 0 }, flip: augmentation.flips() }
+    }
 }
 
 impl Augment {

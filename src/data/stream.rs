@@ -9,7 +9,29 @@ use std::str::FromStr;
 /// The label of a class that is not in the stream.
 pub const NO_LABEL: u32 = u32::MAX;
 
-/// The order in which classes arrive. Its text forms are `natural`, `seed:N` and a list like `3,1,4`.
+/// Orders of CIFAR-100's classes that published results were measured with.
+pub const NAMED_ORDERS: [(&str, [u8; 100]); 2] = [("icarl", ICARL), ("icarl-1993", ICARL_1993)];
+
+/// The first of the orders of iCaRL's own code: NumPy's shuffle with seed 1993, after the loader of the data has drawn.
+#[rustfmt::skip]
+const ICARL: [u8; 100] = [
+    87, 0, 52, 58, 44, 91, 68, 97, 51, 15, 94, 92, 10, 72, 49, 78, 61, 14, 8, 86, 84, 96, 18, 24, 32,
+    45, 88, 11, 4, 67, 69, 66, 77, 47, 79, 93, 29, 50, 57, 83, 17, 81, 41, 12, 37, 59, 25, 20, 80, 73,
+    1, 28, 6, 46, 62, 82, 53, 9, 31, 75, 38, 63, 33, 74, 27, 22, 36, 3, 16, 21, 60, 19, 70, 90, 89,
+    43, 5, 42, 65, 76, 40, 30, 23, 85, 2, 95, 56, 48, 71, 64, 98, 13, 99, 7, 34, 55, 54, 26, 35, 39,
+];
+
+/// NumPy's shuffle of 0..100 with seed 1993 and nothing before it: the order of FACIL, PyCIL and LUCIR.
+#[rustfmt::skip]
+const ICARL_1993: [u8; 100] = [
+    68, 56, 78, 8, 23, 84, 90, 65, 74, 76, 40, 89, 3, 92, 55, 9, 26, 80, 43, 38, 58, 70, 77, 1, 85,
+    19, 17, 50, 28, 53, 13, 81, 45, 82, 6, 59, 83, 16, 15, 44, 91, 41, 72, 60, 79, 52, 20, 10, 31, 54,
+    37, 95, 14, 71, 96, 98, 97, 2, 64, 66, 42, 22, 35, 86, 24, 34, 87, 21, 99, 0, 88, 27, 18, 94, 11,
+    12, 47, 25, 30, 46, 62, 69, 36, 61, 7, 63, 75, 5, 32, 4, 51, 48, 73, 93, 39, 67, 29, 49, 57, 33,
+];
+
+/// The order in which classes arrive. Its text forms are `natural`, `seed:N`, a list like `3,1,4`, and the names of
+/// [`NAMED_ORDERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassOrder {
     /// 0, 1, 2, …
@@ -18,6 +40,8 @@ pub enum ClassOrder {
     Seeded(u64),
     /// These classes; a class that is left out is not in the stream.
     Explicit(Vec<u32>),
+    /// An order of the literature, by its place in [`NAMED_ORDERS`].
+    Named(usize),
 }
 
 impl FromStr for ClassOrder {
@@ -27,12 +51,15 @@ impl FromStr for ClassOrder {
         let parsed = match (text, text.strip_prefix("seed:")) {
             ("natural", _) => Some(ClassOrder::Natural),
             (_, Some(seed)) => seed.parse().ok().map(ClassOrder::Seeded),
+            _ if NAMED_ORDERS.iter().any(|(name, _)| *name == text) => {
+                NAMED_ORDERS.iter().position(|(name, _)| *name == text).map(ClassOrder::Named)
+            }
             _ => {
                 text.split(',').map(|class| class.trim().parse().ok()).collect::<Option<_>>().map(ClassOrder::Explicit)
             }
         };
         parsed.ok_or_else(|| {
-            let forms = "\"natural\", \"seed:N\" or a list of class numbers like \"3,1,4\"";
+            let forms = "\"natural\", \"seed:N\", \"icarl\", \"icarl-1993\" or a list of class numbers like \"3,1,4\"";
             Error::usage(format!("class order \"{text}\" is none of {forms}"))
         })
     }
@@ -43,6 +70,7 @@ impl fmt::Display for ClassOrder {
         match self {
             ClassOrder::Natural => f.write_str("natural"),
             ClassOrder::Seeded(seed) => write!(f, "seed:{seed}"),
+            ClassOrder::Named(order) => f.write_str(NAMED_ORDERS[*order].0),
             ClassOrder::Explicit(classes) => {
                 let texts: Vec<String> = classes.iter().map(u32::to_string).collect();
                 f.write_str(&texts.join(","))
@@ -54,7 +82,8 @@ impl fmt::Display for ClassOrder {
 impl ClassOrder {
     /// The classes of the stream in order of arrival.
     ///
-    /// Errors: an explicit list that is empty, names a class twice, or names one that is not below `n_classes`.
+    /// Errors: an explicit list that is empty, names a class twice, or names one that is not below `n_classes`; an order
+    /// of the literature for another number of classes.
     pub fn classes(&self, n_classes: usize) -> Result<Vec<u32>> {
         let mut natural: Vec<u32> = (0..n_classes as u32).collect();
         match self {
@@ -62,6 +91,16 @@ impl ClassOrder {
             ClassOrder::Seeded(seed) => {
                 Rng::keyed(*seed, Purpose::ClassOrder, 0).shuffle(&mut natural);
                 Ok(natural)
+            }
+            ClassOrder::Named(order) => {
+                let (name, classes) = NAMED_ORDERS[*order];
+                if classes.len() != n_classes {
+                    let n = classes.len();
+                    return Err(Error::usage(format!(
+                        "class order {name} is an order of {n} classes, as CIFAR-100 has; this data set has {n_classes}"
+                    )));
+                }
+                Ok(classes.map(u32::from).to_vec())
             }
             ClassOrder::Explicit(classes) => {
                 if classes.is_empty() {
@@ -197,12 +236,28 @@ mod tests {
 
     #[test]
     fn the_text_of_an_order_is_read_back() {
-        for text in ["natural", "seed:1993", "3,1,4"] {
+        for text in ["natural", "seed:1993", "3,1,4", "icarl", "icarl-1993"] {
             assert_eq!(text.parse::<ClassOrder>().unwrap().to_string(), text);
         }
         for text in ["", "seed:", "seed:-1", "3,,4", "alphabetic", "-1"] {
             let message = text.parse::<ClassOrder>().unwrap_err().to_string();
             assert!(message.contains(&format!("\"{text}\"")) && message.contains("natural"), "{message}");
+        }
+    }
+
+    #[test]
+    fn orders_of_the_literature_are_orders_of_a_hundred_classes() {
+        for (text, first, last) in [("icarl", [87, 0, 52], 39), ("icarl-1993", [68, 56, 78], 33)] {
+            let order: ClassOrder = text.parse().unwrap();
+            let mut classes = order.classes(100).unwrap();
+            assert_eq!((&classes[..3], classes[99]), (&first[..], last));
+            classes.sort_unstable();
+            assert!(classes.iter().copied().eq(0..100), "{text} misses a class");
+            let message = order.classes(10).unwrap_err().to_string();
+            assert!(
+                message.contains(text) && message.contains("100 classes") && message.contains("has 10"),
+                "{message}"
+            );
         }
     }
 

@@ -30,6 +30,14 @@ impl Pose {
         let [a, b] = self.columns;
         (self.centre.0 + a.0 * x + b.0 * y, self.centre.1 + a.1 * x + b.1 * y)
     }
+
+    /// The point of the unit square that lies at a place of the canvas. The pose must not be flat.
+    pub fn invert(&self, (x, y): Point) -> Point {
+        let [a, b] = self.columns;
+        let (x, y) = (x - self.centre.0, y - self.centre.1);
+        let determinant = a.0 * b.1 - b.0 * a.1;
+        ((b.1 * x - b.0 * y) / determinant, (a.0 * y - a.1 * x) / determinant)
+    }
 }
 
 /// The polyline of a smooth curve: the quadratic B-spline with these control points, from the first to the last. A
@@ -140,5 +148,8 @@ mod tests {
         assert_eq!(pose.apply((0.0, 0.0)), (10.0, 20.0));
         assert_eq!(pose.apply((1.0, 0.0)), (10.0, 22.0));
         assert_eq!(pose.apply((0.0, 1.0)), (6.0, 20.0));
+        let slanted = Pose::new((2.0, 4.0), 0.25, 0.5, (10.0, 20.0));
+        let (x, y) = slanted.invert(slanted.apply((0.25, -0.5)));
+        assert!((x - 0.25).abs() < 1e-6 && (y + 0.5).abs() < 1e-6, "{x} {y}");
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that decides a run: defaults per data set, a configuration file, flags; in rising order of precedence.
 
 use crate::continual::{self, Candidates, Herding, MethodSpec, Rounding};
-use crate::data::{self, ClassOrder};
+use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Normalize, Source};
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind, Schedule};
@@ -12,12 +12,25 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overrides {
-    /// Data set: a name from `engram datasets`
+    /// Data set: a name from `engram datasets`, or folder:DIR
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Folder with data files [default: datasets]
     #[arg(long, value_name = "DIR", env = "ENGRAM_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Classes, or groups of classes where there are some [default: fine]
+    #[arg(long, value_name = "KIND")]
+    pub labels: Option<Labels>,
+    /// What pictures of a folder become: rgbN or greyN [default: rgb32]
+    #[arg(long, value_name = "FORMAT")]
+    pub image_format: Option<String>,
+    /// Around zero by the mean and deviation of each channel, or by the mean image [default: channel]
+    #[arg(long, value_name = "HOW")]
+    pub normalize: Option<Normalize>,
+    /// Random changes of training images; with mirrors, class means are over mirror images too [default: none for
+    /// writing and clothes, crop-flip for natural images]
+    #[arg(long, value_name = "WHICH")]
+    pub augment: Option<Augmentation>,
     /// Network: a name from `engram models` [default: cnn]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -39,10 +52,10 @@ pub struct Overrides {
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// New classes per task [default: 2]
+    /// New classes per task [default: 2], 10 from 100 classes on
     #[arg(long, value_name = "N")]
     pub classes_per_task: Option<usize>,
-    /// natural, seed:N, or a list such as 3,1,4 [default: natural]
+    /// natural, seed:N, icarl or icarl-1993 (CIFAR-100), or a list such as 3,1,4 [default: natural]
     #[arg(long, value_name = "ORDER")]
     pub class_order: Option<String>,
     /// Use at most this many training images per task, balanced over its classes [default: all]
@@ -125,6 +138,15 @@ pub struct Config {
     pub dataset: String,
     /// The folder with data files.
     pub data_dir: PathBuf,
+    /// Which labels of a data set that has two kinds.
+    pub labels: Labels,
+    /// What pictures of a folder become.
+    #[serde(serialize_with = "as_text")]
+    pub image_format: ImageFormat,
+    /// How pixels are brought around zero.
+    pub normalize: Normalize,
+    /// Random changes of training images.
+    pub augment: Augmentation,
     /// The name of a network.
     pub model: String,
     /// Factor on the channels of every layer.
@@ -186,8 +208,8 @@ pub struct Config {
     pub seeds: usize,
 }
 
-fn as_text<S: serde::Serializer>(order: &ClassOrder, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(order)
+fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 fn as_name<S: serde::Serializer>(method: &MethodSpec, serializer: S) -> Result<S::Ok, S::Error> {
@@ -208,8 +230,46 @@ struct Recipe {
 const RECIPES: &[Recipe] = &[
     Recipe { dataset: "glyphs", sees_everything: false, memory: 500, epochs: 4, batch_size: 32, weight_decay: 1e-4 },
     Recipe { dataset: "glyphs", sees_everything: true, memory: 0, epochs: 5, batch_size: 64, weight_decay: 1e-4 },
+    Recipe { dataset: "shapes", sees_everything: false, memory: 1000, epochs: 6, batch_size: 32, weight_decay: 1e-4 },
+    Recipe { dataset: "shapes", sees_everything: true, memory: 0, epochs: 8, batch_size: 64, weight_decay: 1e-4 },
     Recipe { dataset: "mnist", sees_everything: false, memory: 2000, epochs: 4, batch_size: 64, weight_decay: 1e-4 },
     Recipe { dataset: "mnist", sees_everything: true, memory: 0, epochs: 3, batch_size: 64, weight_decay: 1e-4 },
+    Recipe {
+        dataset: "fashion-mnist",
+        sees_everything: false,
+        memory: 2000,
+        epochs: 4,
+        batch_size: 64,
+        weight_decay: 1e-4,
+    },
+    Recipe {
+        dataset: "fashion-mnist",
+        sees_everything: true,
+        memory: 0,
+        epochs: 5,
+        batch_size: 64,
+        weight_decay: 1e-4,
+    },
+    Recipe {
+        dataset: "cifar-10",
+        sees_everything: false,
+        memory: 2000,
+        epochs: 10,
+        batch_size: 64,
+        weight_decay: 1e-4,
+    },
+    Recipe { dataset: "cifar-10", sees_everything: true, memory: 0, epochs: 10, batch_size: 64, weight_decay: 1e-4 },
+    Recipe {
+        dataset: "cifar-100",
+        sees_everything: false,
+        memory: 2000,
+        epochs: 10,
+        batch_size: 64,
+        weight_decay: 1e-4,
+    },
+    Recipe { dataset: "cifar-100", sees_everything: true, memory: 0, epochs: 10, batch_size: 64, weight_decay: 1e-4 },
+    Recipe { dataset: "folder", sees_everything: false, memory: 500, epochs: 10, batch_size: 32, weight_decay: 1e-4 },
+    Recipe { dataset: "folder", sees_everything: true, memory: 0, epochs: 20, batch_size: 32, weight_decay: 1e-4 },
 ];
 
 /// The defaults per data set as text, for `--help`.
@@ -218,7 +278,7 @@ pub fn recipes_text() -> String {
     for recipe in RECIPES {
         let which = if recipe.sees_everything { "joint" } else { "others" };
         text += &format!(
-            "  {:<7} {which:<7} --epochs {} --batch-size {} --weight-decay {}",
+            "  {:<13} {which:<7} --epochs {} --batch-size {} --weight-decay {}",
             recipe.dataset, recipe.epochs, recipe.batch_size, recipe.weight_decay
         );
         if recipe.memory > 0 {
@@ -245,6 +305,10 @@ impl Overrides {
         Overrides {
             dataset: self.dataset.or(other.dataset),
             data_dir: self.data_dir.or(other.data_dir),
+            labels: self.labels.or(other.labels),
+            image_format: self.image_format.or(other.image_format),
+            normalize: self.normalize.or(other.normalize),
+            augment: self.augment.or(other.augment),
             model: self.model.or(other.model),
             width: self.width.or(other.width),
             shortcut: self.shortcut.or(other.shortcut),
@@ -285,16 +349,28 @@ impl Overrides {
     /// If a name is unknown or a number makes no sense.
     pub fn resolve(self, method: &'static MethodSpec) -> Result<Config> {
         let dataset = self.dataset.unwrap_or_else(|| "glyphs".into());
-        let n_classes = data::spec(&dataset)?.class_names.len();
+        let source = Source::parse(&dataset)?;
+        let labels = self.labels.unwrap_or_default();
+        let n_classes = source.n_classes(labels)?;
+        let image_format = self.image_format.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+        let recipe_name = match &source {
+            Source::Known(spec) => spec.name,
+            Source::Folder(_) => "folder",
+        };
         let recipe = RECIPES
             .iter()
-            .find(|recipe| recipe.dataset == dataset && recipe.sees_everything == method.sees_everything)
+            .find(|recipe| recipe.dataset == recipe_name && recipe.sees_everything == method.sees_everything)
             .expect("bug: a data set without a recipe");
         let usual = models::Options::default();
+        let few = if n_classes < 100 { 2 } else { 10 };
         let config = Config {
             version: env!("CARGO_PKG_VERSION"),
             method,
             data_dir: self.data_dir.unwrap_or_else(|| "datasets".into()),
+            labels,
+            image_format,
+            normalize: self.normalize.unwrap_or_default(),
+            augment: self.augment.unwrap_or_else(|| source.augmentation(image_format)),
             model: self.model.unwrap_or_else(|| "cnn".into()),
             width: self.width.unwrap_or(usual.width),
             shortcut: self.shortcut,
@@ -303,7 +379,7 @@ impl Overrides {
             device: self.device.unwrap_or_else(|| "auto".into()),
             adapter: String::new(),
             threads: self.threads,
-            classes_per_task: if method.sees_everything { n_classes } else { self.classes_per_task.unwrap_or(2) },
+            classes_per_task: if method.sees_everything { n_classes } else { self.classes_per_task.unwrap_or(few) },
             class_order: self.class_order.as_deref().unwrap_or("natural").parse()?,
             limit_per_task: self.limit_per_task,
             memory: self.memory.unwrap_or(recipe.memory),
@@ -382,6 +458,21 @@ impl Config {
     pub fn method_options(&self) -> continual::Options {
         let Config { memory, memory_rounding: rounding, herding, candidates, .. } = *self;
         continual::Options { memory, rounding, herding, candidates }
+    }
+
+    /// The data set by name.
+    pub fn source(&self) -> Source {
+        Source::parse(&self.dataset).expect("bug: a configuration with an unknown data set")
+    }
+
+    /// How to load it.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            data_dir: self.data_dir.clone(),
+            labels: self.labels,
+            format: self.image_format,
+            normalize: self.normalize,
+        }
     }
 
     /// What is changed about the model.

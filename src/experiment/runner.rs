@@ -8,7 +8,7 @@ use super::saved::{Class, ModelCard};
 use super::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use super::{exemplars, saved};
 use crate::continual::{Batch, Learner, Method, TaskData};
-use crate::data::{Augment, Dataset, Images, Loader, Plan, Task, TaskStream};
+use crate::data::{Dataset, Images, Loader, Plan, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::Network;
@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
             seed: self.config.seed,
             first_epoch: (task.index * self.config.epochs + position.epoch) as u64,
             n_epochs: (self.config.epochs - position.epoch) as u64,
-            augment: Augment::default(),
+            augment: self.config.augment.into(),
             drop_last: self.config.drop_last,
         };
         let per_epoch = plan.batches_per_epoch();

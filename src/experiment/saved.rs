@@ -227,6 +227,7 @@ impl Predictor {
             mean: card.mean.clone(),
             std: card.std.clone(),
             flips: false,
+            notes: Vec::new(),
         };
         Ok(Predictor { learner: Learner::new(network, device, &dataset)?, card, means })
     }
