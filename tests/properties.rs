@@ -7,7 +7,8 @@
 mod common;
 
 use engram::device::{Array, DType};
-use engram::ops::{self, AdamStep, Case, Conv2d, Fill, Input, Normalization, Op, SgdStep, Tolerance, compare};
+use engram::ops::{self, AdamStep, BatchNorm, Case, Conv2d, Fill, Input, Mode, Normalization, Op, SgdStep};
+use engram::ops::{Tolerance, compare};
 use engram::shape::Shape;
 use engram::tensor::check_gradients;
 use engram::{Device, Error, Result, Tensor};
@@ -107,6 +108,15 @@ fn image_batch(x: &[Tensor]) -> Result<Tensor> {
     ops::image_batch(&x[0], &x[1], &normalization, [c, h, w])
 }
 
+/// x, weight, bias, running statistics and perhaps a residual. ε is large, so that a tiny variance does not blow errors up.
+fn batch_norm(x: &[Tensor], mode: Mode) -> Result<Tensor> {
+    let (weight, bias, residual) = (&x[1], &x[2], x.get(4));
+    // Running statistics move; the case's input must not.
+    let running = Array::from_f32(&x[3].device(), x[3].shape(), &x[3].to_vec()?)?;
+    let norm = BatchNorm { weight, bias, running: &running, mode, momentum: 0.1, epsilon: 0.1, residual, relu: false };
+    x[0].batch_norm(&norm)
+}
+
 /// A good call of an op on tensors of these sizes.
 fn case(op: &Op, s: Sizes) -> Case {
     let Sizes { n, c, h, w, k, variant } = s;
@@ -163,6 +173,24 @@ fn case(op: &Op, s: Sizes) -> Case {
             inputs.extend((variant % 5 > 0).then(|| Input::random([o])));
             // At a padding of 2 a stride of 3 sees at most h + 4 rows.
             (inputs, run, sum((c * kh * kw).max(o * kh * kw).max(n * (h + 4) * (w + 4))))
+        }
+        "batch_norm" => {
+            // At least two images: one number has no variance.
+            let (n, c) = (n.div_ceil(3) + 1, c.div_ceil(2));
+            let mut inputs = vec![
+                Input::random([n, c, h, w]),
+                Input::new([c], Fill::AwayFromZero),
+                Input::random([c]),
+                Input::constant([2, c], Fill::Uniform(0.5, 1.5)),
+            ];
+            match variant % 3 {
+                0 => {}
+                1 => inputs.push(Input::random([n, c, h, w])),
+                _ => inputs.push(Input::random([n, c.div_ceil(2), 2 * h - 1, 2 * w - 1])),
+            }
+            let runs: [Run; 3] =
+                [|x| batch_norm(x, Mode::Train), |x| batch_norm(x, Mode::Frozen), |x| batch_norm(x, Mode::Eval)];
+            (inputs, s.pick(&runs), Tolerance::Normalized)
         }
         "max_pool2d" => {
             let (size, run) = s.pick(&POOLS);

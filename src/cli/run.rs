@@ -63,20 +63,7 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     };
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     let mut config = args.settings.or(file).or(preset).resolve(method)?;
-    if let Some(threads) = config.threads {
-        // Fails only if the pool was built before: this is the program's start.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    }
-    let mut dataset = config.source().load(&config.load_options())?;
-    dataset.flips = config.augment.flips();
-    for note in &dataset.notes {
-        eprintln!("warning: {note}");
-    }
-    let selection: Selection = config.device.parse()?;
-    let (device, warning) = selection.open(args.checked, args.trace)?;
-    if let Some(warning) = warning {
-        warn(&warning);
-    }
+    let (dataset, device) = open(&config, args.checked, args.trace)?;
     if args.trace && matches!(device, Device::Cpu(_)) {
         warn("--trace shows GPU dispatches; the CPU has none");
     }
@@ -85,10 +72,7 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     TaskStream::split(&dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
 
     if let Some(time) = args.stop_after {
-        std::thread::spawn(move || {
-            std::thread::sleep(time);
-            INTERRUPTED.store(true, Relaxed);
-        });
+        stop_after(time);
     }
     if let Some(path) = args.resume {
         return resume_one(&config, &dataset, &device, &path, args.quiet);
@@ -132,6 +116,30 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     Ok(())
 }
 
+/// Threads, data and device of a run, with what is to be said about them.
+pub fn open(config: &Config, checked: bool, trace: bool) -> Result<(Dataset, Device)> {
+    if let Some(threads) = config.threads {
+        // Fails only if the pool was built before: this is the program's start.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    let mut dataset = config.source().load(&config.load_options())?;
+    dataset.flips = config.augment.flips();
+    dataset.notes.iter().for_each(|note| warn(note));
+    let (device, warning) = config.device.parse::<Selection>()?.open(checked, trace)?;
+    if let Some(warning) = warning {
+        warn(&warning);
+    }
+    Ok((dataset, device))
+}
+
+/// Interrupts runs after this time.
+pub fn stop_after(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        INTERRUPTED.store(true, Relaxed);
+    });
+}
+
 /// The settings of a run that is to go on.
 fn resumed_settings(folder: &Path, method: &MethodSpec) -> Result<Overrides> {
     Checkpoint::read(folder)?;
@@ -163,7 +171,7 @@ fn advise(error: &Error, config: &Config, folder: &Path) {
 }
 
 /// `90s`, `9m`, `2h`, or a number of seconds.
-fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+pub fn parse_time(text: &str) -> std::result::Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let seconds = match unit {
         "" | "s" => Some(1.0),

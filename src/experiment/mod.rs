@@ -4,6 +4,7 @@
 pub mod checkpoint;
 mod config;
 pub mod exemplars;
+pub mod ledger;
 pub mod metrics;
 pub mod presets;
 pub mod results;

@@ -3,6 +3,7 @@
 
 use super::config::Overrides;
 use crate::continual::{Candidates, Herding, Rounding};
+use crate::data::{Augmentation, Normalize};
 use crate::error::{Error, Result};
 use crate::models::Shortcut;
 use crate::optim::{Decay, Kind};
@@ -39,6 +40,8 @@ fn icarl_cifar100() -> Overrides {
         dataset: Some("cifar-100".into()),
         classes_per_task: Some(10),
         class_order: Some("icarl".into()),
+        normalize: Some(Normalize::MeanImage),
+        augment: Some(Augmentation::CropFlip),
         model: Some("resnet32".into()),
         shortcut: Some(Shortcut::A),
         last_relu: Some(false),

@@ -107,9 +107,9 @@ pub struct Timing {
     pub device_bytes: u64,
 }
 
-/// The files of a run, in the order in which a reader wants them. `--force` removes these, the folder of exemplars
-/// ([`exemplars::FOLDER`]), what a killed run left of their writing, and nothing else.
-pub const RESULT_FILES: [&str; 9] = [
+/// The files of a complete run, in the order in which a reader wants them. `--force` removes these, a checkpoint, the folder
+/// of exemplars ([`exemplars::FOLDER`]), what a killed run left of their writing, and nothing else.
+pub const RESULT_FILES: [&str; 8] = [
     "report.html",
     "config.json",
     "metrics.json",
@@ -118,7 +118,6 @@ pub const RESULT_FILES: [&str; 9] = [
     "model.json",
     "model.safetensors",
     "class_means.safetensors",
-    CHECKPOINT_FILE,
 ];
 
 /// The folder that receives a run's results.
@@ -151,7 +150,7 @@ impl RunFolder {
         for entry in fs::read_dir(path).map_err(Error::io(path, "read the folder"))? {
             let old = entry.map_err(Error::io(path, "read the folder"))?.path();
             let name = old.file_name().unwrap_or_default().to_string_lossy();
-            if RESULT_FILES.contains(&&*name) || is_temporary(&name) {
+            if is_own(&name) || is_temporary(&name) {
                 match fs::remove_file(&old) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(old, "remove")(e)),
                     _ => {}
@@ -339,11 +338,16 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
+/// Whether a file of this name is a run's.
+fn is_own(name: &str) -> bool {
+    RESULT_FILES.contains(&name) || name == CHECKPOINT_FILE
+}
+
 /// Whether a file is called as [`temporary_name`] calls the neighbour of a result: what a process that was killed leaves.
 fn is_temporary(name: &str) -> bool {
     let inside = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
     inside.and_then(|inside| inside.rsplit_once('.')).is_some_and(|(result, process)| {
-        (result == PROBE || RESULT_FILES.contains(&result)) && process.parse::<u32>().is_ok()
+        (is_own(result) || result == PROBE) && process.parse::<u32>().is_ok()
     })
 }
 

@@ -56,10 +56,8 @@ pub struct ModelSpec {
     pub summary: &'static str,
     /// The images it is usually given: channels, height, width.
     pub input: [usize; 3],
-    /// Everything up to the features and what stands between them and the last layer.
-    body: fn(&mut Builder, &Options),
-    /// The name of the last layer, which maps features to outputs.
-    last: &'static str,
+    /// The layers, with as many outputs as the last argument says.
+    body: fn(&mut Builder, &Options, usize),
 }
 
 const GREY: [usize; 3] = [1, 28, 28];
@@ -71,88 +69,78 @@ pub static ALL: &[ModelSpec] = &[
         name: "mlp",
         summary: "linear 256 – ReLU – linear 256 (feature) – ReLU – linear",
         input: GREY,
-        body: |b, options| {
+        body: |b, options, n_outputs| {
             b.linear("fc1", options.scaled(256));
             b.relu();
             b.linear("fc2", options.scaled(256));
             b.feature();
             b.relu();
+            b.linear("fc3", n_outputs);
         },
-        last: "fc3",
     },
     ModelSpec {
         name: "cnn",
         summary: "3×3 conv 32 – ReLU – pool 2 – 3×3 conv 64 – ReLU – pool 2 – linear 128 (feature) – ReLU – linear",
         input: GREY,
-        body: |b, options| convolutional(b, options, 3, 128),
-        last: "fc2",
+        body: |b, options, n_outputs| convolutional(b, options, 3, 128, n_outputs),
     },
     ModelSpec {
         name: "cnn5",
         summary: "5×5 conv 32 – ReLU – pool 2 – 5×5 conv 64 – ReLU – pool 2 – linear 256 (feature) – ReLU – linear",
         input: GREY,
-        body: |b, options| convolutional(b, options, 5, 256),
-        last: "fc2",
+        body: |b, options, n_outputs| convolutional(b, options, 5, 256, n_outputs),
     },
     ModelSpec {
         name: "resnet20",
         summary: "residual network for CIFAR, 3 stages of 3 blocks, 16-32-64 channels (He et al. 2016)",
         input: RGB,
-        body: |b, options| resnet::cifar(b, options, 3),
-        last: "fc",
+        body: |b, options, n_outputs| resnet::cifar(b, options, 3, n_outputs),
     },
     ModelSpec {
         name: "resnet32",
         summary: "the same with 5 blocks a stage: the network of iCaRL",
         input: RGB,
-        body: |b, options| resnet::cifar(b, options, 5),
-        last: "fc",
+        body: |b, options, n_outputs| resnet::cifar(b, options, 5, n_outputs),
     },
     ModelSpec {
         name: "resnet44",
         summary: "the same with 7 blocks a stage",
         input: RGB,
-        body: |b, options| resnet::cifar(b, options, 7),
-        last: "fc",
+        body: |b, options, n_outputs| resnet::cifar(b, options, 7, n_outputs),
     },
     ModelSpec {
         name: "resnet56",
         summary: "the same with 9 blocks a stage",
         input: RGB,
-        body: |b, options| resnet::cifar(b, options, 9),
-        last: "fc",
+        body: |b, options, n_outputs| resnet::cifar(b, options, 9, n_outputs),
     },
     ModelSpec {
         name: "resnet18",
         summary: "residual network, 4 stages of 2 blocks, 64-128-256-512 channels, stem for small images",
         input: RGB,
-        body: |b, options| resnet::imagenet(b, options, [2, 2, 2, 2]),
-        last: "fc",
+        body: |b, options, n_outputs| resnet::imagenet(b, options, [2, 2, 2, 2], n_outputs),
     },
     ModelSpec {
         name: "resnet34",
         summary: "the same with 3, 4, 6 and 3 blocks",
         input: RGB,
-        body: |b, options| resnet::imagenet(b, options, [3, 4, 6, 3]),
-        last: "fc",
+        body: |b, options, n_outputs| resnet::imagenet(b, options, [3, 4, 6, 3], n_outputs),
     },
     ModelSpec {
         name: "vgg11",
         summary: "8 convolutions with batch norm in 5 stages, one linear layer (Simonyan and Zisserman 2015)",
         input: RGB,
         body: vgg::vgg11,
-        last: "classifier",
     },
     ModelSpec {
         name: "vgg11-slim",
         summary: "6 convolutions without batch norm, linear 500 – 500: the continual-learning literature's (Aljundi 2019)",
         input: RGB,
         body: vgg::vgg11_slim,
-        last: "classifier.4",
     },
 ];
 
-fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: usize) {
+fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: usize, n_outputs: usize) {
     for (name, channels) in [("conv1", 32), ("conv2", 64)] {
         b.conv_uniform(name, options.scaled(channels), kernel, Conv2d { stride: 1, padding: kernel / 2 });
         b.relu();
@@ -161,6 +149,7 @@ fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: 
     b.linear("fc1", options.scaled(n_features));
     b.feature();
     b.relu();
+    b.linear("fc2", n_outputs);
 }
 
 /// The row of this name.
@@ -192,12 +181,11 @@ impl ModelSpec {
         if input.contains(&0) || n_outputs == 0 {
             builder.refusal = Some("an axis or the number of outputs is 0".into());
         } else {
-            (self.body)(&mut builder, options);
+            (self.body)(&mut builder, options, n_outputs);
         }
         if let Some(why) = builder.refusal {
             return Err(Error::usage(format!("images of {c}×{h}×{w} do not suit the model '{}': {why}", self.name)));
         }
-        builder.linear(self.last, n_outputs);
         Ok(builder)
     }
 

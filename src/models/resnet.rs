@@ -5,17 +5,20 @@ use super::{Options, Shortcut};
 use crate::nn::Builder;
 use crate::ops::Conv2d;
 
-/// The CIFAR networks of section 4.2: three stages of `n_blocks` blocks, 16, 32 and 64 channels wide.
-pub fn cifar(b: &mut Builder, options: &Options, n_blocks: usize) {
+/// The CIFAR networks of section 4.2: three stages of `n_blocks` blocks, 16, 32 and 64 channels wide. The last layer starts as
+/// in iCaRL's code.
+pub fn cifar(b: &mut Builder, options: &Options, n_blocks: usize, n_outputs: usize) {
     let stages = [16, 32, 64].map(|channels| (options.scaled(channels), n_blocks));
     network(b, options, &stages, options.shortcut.unwrap_or(Shortcut::A));
+    b.linear_normal("fc", n_outputs);
 }
 
 /// ResNet-18 and 34 of table 1, four stages, 64 to 512 channels wide, with the stem of the CIFAR networks.
-pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4]) {
+pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outputs: usize) {
     let widths = [64, 128, 256, 512].map(|channels| options.scaled(channels));
     let stages: Vec<(usize, usize)> = widths.into_iter().zip(n_blocks).collect();
     network(b, options, &stages, options.shortcut.unwrap_or(Shortcut::B));
+    b.linear("fc", n_outputs);
 }
 
 /// Stem and stages of (channels, blocks); every stage but the first halves the image.

@@ -8,7 +8,7 @@ const SAME: Conv2d = Conv2d { stride: 1, padding: 1 };
 
 /// Configuration A with batch norm and a single linear layer, as usual for CIFAR. Parameters are named `features.N.…` by
 /// their place among convolutions, norms, ReLUs and pools, as torchvision names them.
-pub fn vgg11(b: &mut Builder, options: &Options) {
+pub fn vgg11(b: &mut Builder, options: &Options, n_outputs: usize) {
     let stages: [&[usize]; 5] = [&[64], &[128], &[256, 256], &[512, 512], &[512, 512]];
     let mut at = 0;
     for stage in stages {
@@ -21,11 +21,12 @@ pub fn vgg11(b: &mut Builder, options: &Options) {
         at += 1;
     }
     b.feature();
+    b.linear("classifier", n_outputs);
 }
 
 /// "VGG11-slim" of the continual-learning literature (Aljundi et al., "Selfless sequential learning", ICLR 2019): six
 /// convolutions, no batch norm, two hidden linear layers of 500.
-pub fn vgg11_slim(b: &mut Builder, options: &Options) {
+pub fn vgg11_slim(b: &mut Builder, options: &Options, n_outputs: usize) {
     let stages: [&[usize]; 4] = [&[64], &[128], &[256, 256], &[512, 512]];
     let mut at = 0;
     for (i, stage) in stages.into_iter().enumerate() {
@@ -44,4 +45,5 @@ pub fn vgg11_slim(b: &mut Builder, options: &Options) {
     b.linear("classifier.2", options.scaled(500));
     b.feature();
     b.relu();
+    b.linear("classifier.4", n_outputs);
 }

@@ -240,7 +240,7 @@ impl Sizes {
 /// How a residual of another shape is added to a sum, if it can be.
 fn subsampled(sum: &[usize], residual: &[usize]) -> Option<Residual> {
     let (&[n, c, h, w], &[residual_n, residual_c, residual_h, residual_w]) = (sum, residual) else { return None };
-    let stride = residual_h.div_ceil(h).max(1);
+    let stride = residual_h.div_ceil(h).max(residual_w.div_ceil(w));
     let fits =
         residual_n == n && residual_c <= c && residual_h.div_ceil(stride) == h && residual_w.div_ceil(stride) == w;
     let first = (c.checked_sub(residual_c)?) / 2;

@@ -1,0 +1,158 @@
+//! The parts of iCaRL as methods of their own: what must be equal, and what must differ.
+
+use engram::continual::{self, Candidates};
+use engram::data::{Dataset, Images, spec};
+use engram::experiment::results::{Metrics, RunFolder};
+use engram::experiment::sink::Silent;
+use engram::experiment::{Overrides, presets, run};
+use engram::{Device, optim::Decay, optim::Kind};
+use safetensors::SafeTensors;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
+
+static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| {
+    let glyphs = spec("glyphs").unwrap().load(Path::new("unused")).unwrap();
+    let cut = |images: &Images, n: usize| {
+        let mut images = images.clone();
+        images.pixels.truncate(n * images.image_bytes());
+        images.labels.truncate(n);
+        Arc::new(images)
+    };
+    Dataset { train: cut(&glyphs.train, 300), test: cut(&glyphs.test, 200), ..glyphs }
+});
+
+type Weights = BTreeMap<String, Vec<u8>>;
+
+/// A short run on the CPU: its metrics, and its weights as bytes.
+fn short(method: &str, change: impl FnOnce(Overrides) -> Overrides) -> (Metrics, Weights) {
+    let settings = Overrides {
+        model: Some("resnet20".into()),
+        width: Some(0.25),
+        classes_per_task: Some(4),
+        memory: Some(40),
+        epochs: Some(2),
+        batch_size: Some(16),
+        optimizer: Some(Kind::Sgd),
+        lr: Some(0.1),
+        ..Overrides::default()
+    };
+    let config = change(settings).resolve(continual::spec(method).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(&dir.path().join("run"), false).unwrap();
+    let metrics = run(&config, &GLYPHS, &Device::cpu(), Some(&folder), &mut Silent, &AtomicBool::new(false)).unwrap();
+    let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    (metrics, file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect())
+}
+
+fn tasks(n: usize) -> impl FnOnce(Overrides) -> Overrides {
+    move |settings| Overrides { max_tasks: Some(n), ..settings }
+}
+
+#[test]
+fn in_the_first_task_all_of_them_learn_the_same() {
+    let (_, icarl) = short("icarl", tasks(1));
+    for method in ["hybrid2", "hybrid3", "lwf-mc", "fixed-representation"] {
+        assert!(short(method, tasks(1)).1 == icarl, "{method} differs from iCaRL in the first task");
+    }
+}
+
+#[test]
+fn in_the_second_task_each_goes_its_own_way() {
+    let all: Vec<Weights> = ["icarl", "hybrid2", "lwf-mc", "finetune"].map(|m| short(m, tasks(2)).1).into();
+    for (i, one) in all.iter().enumerate() {
+        assert!(all[..i].iter().all(|other| other != one), "two methods have the same weights");
+    }
+    let (two, weights_of_two) = short("hybrid2", tasks(2));
+    let (three, weights_of_three) = short("hybrid3", tasks(2));
+    assert!(weights_of_two == weights_of_three && two.classifiers == three.classifiers);
+    let first = |method: &str| (continual::spec(method).unwrap().build)(options()).classifiers()[0];
+    assert_eq!(
+        [first("icarl"), first("hybrid2"), first("hybrid3"), first("lwf-mc")],
+        ["nme", "nme", "network", "network"]
+    );
+    let (lwf, _) = short("lwf-mc", tasks(2));
+    assert!(lwf.memory_bytes[1].exemplars == 0 && lwf.memory_bytes[1].old_network > 0);
+    assert_eq!(lwf.classifiers.keys().collect::<Vec<_>>(), ["network"]);
+}
+
+fn options() -> continual::Options {
+    let settings = Overrides { memory: Some(40), ..Overrides::default() };
+    settings.resolve(continual::spec("icarl").unwrap()).unwrap().method_options()
+}
+
+/// After the first task only the outputs of classes to come may move; weight decay on everything tries to move the rest.
+#[test]
+fn a_fixed_representation_stays_fixed() {
+    let decaying = |n| {
+        move |settings| Overrides { max_tasks: Some(n), weight_decay: Some(0.01), decay: Some(Decay::All), ..settings }
+    };
+    let (_, before) = short("fixed-representation", decaying(1));
+    let (_, after) = short("fixed-representation", decaying(2));
+    let n_old = 4;
+    for (name, values) in &before {
+        let n_fixed = match name.as_str() {
+            "fc.weight" => n_old * 16 * 4,
+            "fc.bias" => n_old * 4,
+            _ => values.len(),
+        };
+        assert!(values[..n_fixed] == after[name][..n_fixed], "{name} moved");
+        assert!(n_fixed == values.len() || values[n_fixed..] != after[name][n_fixed..], "{name} learned nothing");
+    }
+}
+
+/// With all classes as candidates some answers are classes that have not come: never better, and the same in the end.
+#[test]
+fn classes_that_have_not_come_are_wrong_answers() {
+    // Hardly trained, so that outputs of classes to come are not the smallest yet.
+    let with = |candidates| move |settings| Overrides { candidates, lr: Some(1e-6), epochs: Some(1), ..settings };
+    let (seen, _) = short("icarl", with(Some(Candidates::Seen)));
+    let (all, _) = short("icarl", with(Some(Candidates::All)));
+    for (name, result) in &seen.classifiers {
+        let other = &all.classifiers[name].seen_accuracy;
+        assert!(result.seen_accuracy.iter().zip(other).all(|(seen, all)| all <= seen), "{name}");
+        assert_eq!(result.seen_accuracy.last(), other.last(), "{name}: in the end all classes have come");
+    }
+    assert_ne!(seen.classifiers["network"].seen_accuracy, all.classifiers["network"].seen_accuracy);
+}
+
+/// The recipe of the paper, number for number.
+#[test]
+fn the_preset_is_the_papers_recipe() {
+    let config = presets::settings("icarl-cifar100").unwrap().resolve(continual::spec("icarl").unwrap()).unwrap();
+    let json = serde_json::to_value(&config).unwrap();
+    let expected = [
+        ("dataset", "\"cifar-100\""),
+        ("normalize", "\"mean-image\""),
+        ("augment", "\"crop-flip\""),
+        ("model", "\"resnet32\""),
+        ("width", "1.0"),
+        ("shortcut", "\"a\""),
+        ("last_relu", "false"),
+        ("classes_per_task", "10"),
+        ("class_order", "\"icarl\""),
+        ("memory", "2000"),
+        ("memory_rounding", "\"ceil\""),
+        ("herding", "\"original\""),
+        ("candidates", "\"all\""),
+        ("epochs", "70"),
+        ("batch_size", "128"),
+        ("drop_last", "true"),
+        ("optimizer", "\"sgd\""),
+        ("lr", "2.0"),
+        ("lr_steps", "[49,63]"),
+        ("reset_optimizer", "false"),
+        ("decay", "\"weights\""),
+    ];
+    for (field, value) in expected {
+        assert_eq!(json[field].to_string(), value, "{field}");
+    }
+    for (value, expected) in
+        [(config.bn_epsilon, 1e-4), (config.lr_decay, 0.2), (config.momentum, 0.9), (config.weight_decay, 2e-5)]
+    {
+        assert!((value - expected).abs() < 1e-9);
+    }
+    assert!(presets::settings("icarl-cifar10").is_err_and(|e| e.to_string().contains("icarl-cifar100")));
+}
