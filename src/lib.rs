@@ -18,7 +18,7 @@
 pub mod cli;
 // Continual-learning methods.
 pub mod continual;
-// Loaders, the built-in set, task streams.
+// Loaders and downloads, the built-in sets, task streams.
 pub mod data;
 // Buffers, kernels, adapters.
 pub mod device;

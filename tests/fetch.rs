@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_engram");
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 // ------------------------------------------------------------------------------------------------------------- server
 
@@ -334,7 +334,7 @@ fn an_interrupted_download_is_kept_and_watched() {
     let (dir, body, stop) = (temp(), payload(10), AtomicBool::new(false));
     let server = good_server(body.clone());
     let mut counter = Counter { events: Vec::new(), stop_after: 50_000, stop: &stop };
-    let result = download(&item(&body), &[server.url.clone()], dir.path(), &mut counter, &stop);
+    let result = download(&item(&body), std::slice::from_ref(&server.url), dir.path(), &mut counter, &stop);
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(names(dir.path()), ["file.gz.part"]);
     let kept = std::fs::read(dir.path().join("file.gz.part")).unwrap();
@@ -457,6 +457,8 @@ fn without_a_network_the_message_says_what_to_put_where() {
     let run = engram(&dir, "datasets fetch glyphs");
     assert!(run.status.success() && text(&run.stderr).contains("built in"));
     assert_eq!(engram(&dir, "datasets fetch imagenet").status.code(), Some(2));
+    let run = engram(&dir, "datasets fetch mnist --mirror example.org");
+    assert!(run.status.code() == Some(2) && text(&run.stderr).contains("https://"), "{}", text(&run.stderr));
 }
 
 /// The real files of MNIST, where the tests have them, through a server and back.

@@ -1,6 +1,7 @@
 //! `engram datasets`: what there is, where it is looked for; fetching, checking, showing and exporting it.
 
 use super::INTERRUPTED;
+use crate::data::files::thousands;
 use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
@@ -182,8 +183,8 @@ impl fetch::Watcher for Bar {
     }
 
     fn started(&mut self, name: &str, url: &str, from: u64, bytes: u64) {
-        let rest = if from > 0 { format!(", going on after {from} bytes") } else { String::new() };
-        eprintln!("{url} ({bytes} bytes{rest})");
+        let rest = if from > 0 { format!(", of which {} are here", thousands(from)) } else { String::new() };
+        eprintln!("{url} ({} bytes{rest})", thousands(bytes));
         let style = "{msg} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
         let style = ProgressStyle::with_template(style).expect("bug: the bar's template");
         // indicatif draws nothing where stderr is no terminal.

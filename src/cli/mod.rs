@@ -40,7 +40,7 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Make report.html of run folders again
     Report(report::ReportArgs),
-    /// List data sets, or export the built-in one
+    /// List, fetch, check, show and export data sets
     Datasets(datasets::DatasetsArgs),
     /// List models with their sizes, or show the layers of one
     Models(models::ModelsArgs),

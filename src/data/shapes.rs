@@ -19,9 +19,9 @@ pub const N_TRAIN: usize = 10_000;
 /// Test images, all classes together.
 pub const N_TEST: usize = 2_000;
 /// Mean of the training pixels of each channel scaled to 0..1.
-pub const MEAN: [f32; 3] = [0.5, 0.5, 0.5];
+pub const MEAN: [f32; 3] = [0.4616, 0.4653, 0.4644];
 /// Their standard deviation.
-pub const STD: [f32; 3] = [0.25, 0.25, 0.25];
+pub const STD: [f32; 3] = [0.2549, 0.2578, 0.2543];
 
 /// The groups; each has five of the classes.
 pub const GROUPS: [&str; 4] = ["solid", "open", "woven", "thing"];
@@ -158,7 +158,7 @@ fn draw_image(number: u64, image: &mut [u8]) {
     let (scraps, scrap_colour) = (scraps(&mut rng), colour(&mut rng));
     let (front, front_colour) = (front(&mut rng), colour(&mut rng));
     let light = rng.range(0.75, 1.1);
-    let grain = rng.range(0.01, 0.07);
+    let grain = rng.range(0.01, 0.05);
     for y in 0..SIDE {
         for x in 0..SIDE {
             let at = y * SIDE + x;
@@ -185,11 +185,11 @@ struct Thing {
 
 impl Thing {
     fn new(rng: &mut Rng, class: usize) -> Thing {
-        let height = rng.range(13.0, 25.0);
+        let height = rng.range(15.0, 26.0);
         let width = height * rng.range(0.75, 1.3);
-        let mut place = || SIDE as f32 / 2.0 + rng.range(-4.5, 4.5);
+        let mut place = || SIDE as f32 / 2.0 + rng.range(-3.5, 3.5);
         let centre = (place(), place());
-        let (slant, half_turn) = (0.12 * bell(rng), rng.range(-0.35, 0.35));
+        let (slant, half_turn) = (0.1 * bell(rng), rng.range(-0.22, 0.22));
         // Threads are so many pixels wide, whatever the size of the patch.
         let threads = height / rng.range(4.5, 7.5);
         let weave = (threads, (rng.uniform(), rng.uniform()));
@@ -247,7 +247,7 @@ struct Ground {
 
 impl Ground {
     fn new(rng: &mut Rng) -> Ground {
-        let (base, other, strength) = (colour(rng), colour(rng), rng.range(0.1, 0.45));
+        let (base, other, strength) = (colour(rng), colour(rng), rng.range(0.05, 0.35));
         let mut lattice = [0.0; 25];
         lattice.iter_mut().for_each(|value| *value = rng.uniform());
         Ground {
@@ -283,7 +283,7 @@ impl Ground {
 /// Short strokes and spots behind the thing.
 fn scraps(rng: &mut Rng) -> Canvas {
     let mut canvas = Canvas::new(SIDE, SIDE);
-    for _ in 0..rng.below(5) {
+    for _ in 0..rng.below(4) {
         let start = (rng.range(0.0, SIDE as f32), rng.range(0.0, SIDE as f32));
         let end = (start.0 + rng.range(-9.0, 9.0), start.1 + rng.range(-9.0, 9.0));
         let radius = rng.range(0.5, 2.0);
@@ -314,7 +314,7 @@ fn colour(rng: &mut Rng) -> Colour {
 fn contrasting(rng: &mut Rng, ground: &Colour) -> [Colour; 2] {
     let far = |a: &Colour, b: &Colour| (luminance(a) - luminance(b)).abs();
     let mut best = ([*ground; 2], 0.0);
-    for _ in 0..3 {
+    for _ in 0..6 {
         let pair = [colour(rng), colour(rng)];
         let least = far(&pair[0], ground).min(far(&pair[0], &pair[1])).min(far(&pair[1], ground));
         if least >= best.1 {

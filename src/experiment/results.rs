@@ -346,9 +346,9 @@ fn is_own(name: &str) -> bool {
 /// Whether a file is called as [`temporary_name`] calls the neighbour of a result: what a process that was killed leaves.
 fn is_temporary(name: &str) -> bool {
     let inside = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
-    inside.and_then(|inside| inside.rsplit_once('.')).is_some_and(|(result, process)| {
-        (is_own(result) || result == PROBE) && process.parse::<u32>().is_ok()
-    })
+    inside
+        .and_then(|inside| inside.rsplit_once('.'))
+        .is_some_and(|(result, process)| (is_own(result) || result == PROBE) && process.parse::<u32>().is_ok())
 }
 
 /// Written once to find out whether a folder can be.

@@ -38,7 +38,8 @@ impl Watcher for Silent {}
 ///
 /// # Errors
 /// [`Error::Network`] if no mirror gives a file: the message has every mirror's reason, and what to put where by hand. A
-/// folder or file that cannot be written; what has arrived is kept for the next try. [`Error::Interrupted`].
+/// folder or file that cannot be written; what has arrived is kept for the next try. [`Error::Usage`] for an address that is
+/// none of the web. [`Error::Interrupted`].
 pub fn fetch(
     spec: &DatasetSpec,
     data_dir: &Path,
@@ -71,13 +72,16 @@ pub fn fetch(
     if wanted.is_empty() {
         return Ok(dir);
     }
-    // What is wrong in a folder that several data sets may share is left there.
-    let dir = data_dir.join(spec.name);
-    std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create"))?;
     let mirrors: Vec<String> = match mirror {
+        Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+            return Err(Error::usage(format!("--mirror {url}: it must begin with https:// or http://")));
+        }
         Some(url) => vec![format!("{}/", url.trim_end_matches('/'))],
         None => origin.mirrors.iter().map(|url| url.to_string()).collect(),
     };
+    // What is wrong in a folder that several data sets may share is left there.
+    let dir = data_dir.join(spec.name);
+    std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create"))?;
     let downloads: Vec<Download> = match origin.archive {
         Some((name, Published { bytes, md5 })) => {
             vec![Download { name: name.to_string(), bytes, md5: md5.to_string() }]
