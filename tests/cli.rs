@@ -609,3 +609,37 @@ fn an_interrupt_ends_a_run_cleanly() {
     assert!((1..5).contains(&n_tasks), "{n_tasks} tasks are finished");
     assert!(!names(&dir.path().join("out")).iter().any(|name| name.ends_with(".tmp")));
 }
+
+#[test]
+fn models_are_listed_and_shown() {
+    let dir = temp();
+    let list = succeeds(dir.path(), "models").out;
+    for spec in engram::models::ALL {
+        assert!(list.contains(spec.name), "no {} in\n{list}", spec.name);
+    }
+    check_width(&list);
+    let shown = succeeds(dir.path(), "models show resnet32 --outputs 100").out;
+    assert!(shown.contains("layer3.4.conv2") && shown.contains("470,004"), "{shown}");
+    let narrow = succeeds(dir.path(), "models show resnet32 --width 0.5 --shortcut b --input 1x28x28").out;
+    assert!(narrow.contains("layer2.0.downsample.0") && narrow.contains("8×28×28"), "{narrow}");
+    fails(dir.path(), "models show lenet", 2, &["lenet", "resnet32"]);
+    fails(dir.path(), "models show vgg11 --input 3x16x16", 2, &["3×16×16", "vgg11", "pooled"]);
+    fails(dir.path(), "models show cnn --input 28x28", 2, &["--input", "3x32x32"]);
+    fails(dir.path(), "models show cnn --width 0", 2, &["--width"]);
+}
+
+#[test]
+fn presets_and_reproductions_refuse_what_they_do_not_know() {
+    let dir = temp();
+    fails(dir.path(), "icarl --preset icarl-cifar10", 2, &["icarl-cifar10", "icarl-cifar100"]);
+    fails(dir.path(), "reproduce imagenet", 2, &["imagenet", "icarl-cifar100"]);
+    fails(dir.path(), "reproduce icarl-cifar100 --orders 0", 2, &["--orders"]);
+    fails(dir.path(), "reproduce icarl-cifar100 --classes-per-task 3", 2, &["2, 5, 10, 20 or 50"]);
+    // The data set is not there: the preset is the paper's, not a smaller one.
+    fails(dir.path(), "icarl --preset icarl-cifar100", 1, &["cifar-100"]);
+    fails(dir.path(), "reproduce icarl-cifar100", 1, &["cifar-100"]);
+    let clash = engram(dir.path(), "icarl --resume x --preset icarl-cifar100");
+    assert!(clash.code == 2 && clash.err.contains("cannot be used with"), "{}", clash.err);
+    let time = engram(dir.path(), "icarl --stop-after soon");
+    assert!(time.code == 2 && time.err.contains("90s, 9m or 2h"), "{}", time.err);
+}

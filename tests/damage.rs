@@ -190,6 +190,16 @@ proptest! {
     }
 
     #[test]
+    fn cifar_records_are_whole_or_refused(n in 1..4usize, coarse in 0..25u8, fine in 0..110u8, damages in damages()) {
+        let record = |i: usize| [coarse, fine].into_iter().chain((0..3072).map(move |at| (at * 7 + i) as u8));
+        let file: Vec<u8> = (0..n).flat_map(record).collect();
+        let good = coarse < 20 && fine < 100;
+        prop_assert_eq!(frugally(&file, || harness::read_cifar(&file)), good.then_some(n));
+        let file = damaged(file, &damages);
+        frugally(&file, || harness::read_cifar(&file));
+    }
+
+    #[test]
     fn damaged_settings_are_no_panic(damages in damages()) {
         let good = br#"{"dataset": "mnist", "model": "cnn5", "device": "gpu:1", "threads": 2, "classes_per_task": 3,
             "class_order": "3,1,4", "limit_per_task": null, "memory": 30, "memory_rounding": "floor", "epochs": 7,
@@ -213,6 +223,19 @@ proptest! {
 proptest! {
     // Each of these writes a network's weights three times.
     #![proptest_config(config(100))]
+
+    #[test]
+    fn damaged_pictures_and_checkpoints_are_no_panic(damages in damages(), side in 1..12u32) {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_fn(side, 2 * side, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+        picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+        let file = file.into_inner();
+        prop_assert!(harness::read_picture(&file));
+        harness::read_picture(&damaged(file, &damages));
+        let weights = harness::network().to_safetensors().unwrap();
+        prop_assert!(!harness::read_checkpoint(&weights), "weights are no checkpoint");
+        harness::read_checkpoint(&damaged(weights, &damages));
+    }
 
     #[test]
     fn damaged_weights_are_no_panic_and_change_nothing(damages in damages()) {

@@ -2,8 +2,10 @@
 //! that names the file; never a panic. `tests/damage.rs` calls the same functions with damaged files.
 
 use engram::Device;
-use engram::data::idx;
+use engram::data::cifar::{self, Record};
+use engram::data::{ImageFormat, idx, pictures};
 use engram::experiment::Overrides;
+use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::{Metrics, accuracy_csv};
 use engram::models::Network;
 use std::io::Write;
@@ -44,6 +46,34 @@ pub fn read_idx(bytes: &[u8]) -> usize {
         }
         usize::from(images.is_some()) + usize::from(labels.is_some())
     })
+}
+
+/// Bytes as CIFAR-100 records. Returns the number of images, if they were accepted.
+pub fn read_cifar(bytes: &[u8]) -> Option<usize> {
+    with_file(bytes, |path| {
+        let record = Record { label_classes: &[20, 100], label_idx: 1 };
+        let images = value(path, cifar::read(&[path.to_path_buf()], record))?;
+        assert_eq!(images.pixels.len(), images.labels.len() * images.image_bytes());
+        assert!(images.labels.iter().all(|&label| label < 100) && !images.labels.is_empty());
+        Some(images.labels.len())
+    })
+}
+
+/// Bytes as a picture of a folder. Returns whether it is one.
+pub fn read_picture(bytes: &[u8]) -> bool {
+    with_file(bytes, |path| {
+        let format: ImageFormat = "rgb8".parse().expect("a format");
+        let Ok(pixels) = pictures::read(path, format) else { return false };
+        assert_eq!(pixels.len(), 3 * 8 * 8);
+        true
+    })
+}
+
+/// Bytes as the checkpoint of a run. Returns whether it is one.
+pub fn read_checkpoint(bytes: &[u8]) -> bool {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join(CHECKPOINT_FILE), bytes).expect("room for a temporary file");
+    value(folder.path(), Checkpoint::read(folder.path())).is_some()
 }
 
 /// Bytes as `config.json` and as `metrics.json`. Returns whether the configuration can be run.

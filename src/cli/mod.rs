@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Repeat published experiments and write a ledger of published and measured figures
-    Reproduce(reproduce::ReproduceArgs),
+    Reproduce(Box<reproduce::ReproduceArgs>),
     /// Classify pictures with the model of a run
     Predict(predict::PredictArgs),
     /// Make report.html of run folders again
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
 
 fn other_command(command: Command) -> Result<()> {
     match command {
-        Command::Reproduce(args) => reproduce::run_all(args),
+        Command::Reproduce(args) => reproduce::run_all(*args),
         Command::Predict(args) => predict::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Datasets(args) => datasets::run(args),

@@ -187,3 +187,50 @@ pub fn markdown(rows: &[Row]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::results::ClassifierResult;
+    use std::collections::BTreeMap;
+
+    fn metrics(average: f64, complete: bool) -> Metrics {
+        let nme = ClassifierResult { average_incremental_accuracy: Some(average), ..ClassifierResult::default() };
+        Metrics {
+            method: "icarl".into(),
+            dataset: "cifar-100".into(),
+            model: "resnet32".into(),
+            seed: 1,
+            n_tasks: 10,
+            classes_per_task: Vec::new(),
+            memory_bytes: Vec::new(),
+            complete,
+            classifiers: BTreeMap::from([("nme".to_string(), nme)]),
+        }
+    }
+
+    fn row(runs: &[Metrics], full_protocol: bool) -> Row {
+        let published = ICARL_CIFAR100[2];
+        assert_eq!((published.called, published.percent, published.classes_per_task), ("iCaRL", 64.1, 10));
+        let measured = Row::measure(published, runs);
+        Row { published, measured, full_protocol, command: "engram icarl".into(), adapter: "cpu".into(), seconds: 36.0 }
+    }
+
+    #[test]
+    fn a_row_says_whether_the_figure_was_reproduced() {
+        let within = row(&[metrics(0.640, true), metrics(0.650, true), metrics(0.9, false)], true);
+        assert_eq!(within.measured, [64.0, 65.0]);
+        assert!((within.difference().unwrap() - 0.4).abs() < 1e-9);
+        assert_eq!(within.verdict(), "yes");
+        assert_eq!(row(&[metrics(0.60, true)], true).verdict(), "NO");
+        assert_eq!(row(&[metrics(0.60, true)], false).verdict(), "–");
+        let nothing = row(&[metrics(0.60, false)], true);
+        assert_eq!((nothing.difference(), nothing.verdict()), (None, "–"));
+        let table = markdown(&[within.clone(), nothing.clone()]);
+        assert!(table.contains("| 64.1 | 64.5 ± 0.7 | +0.4 | yes (±1) |") && !table.contains("shortened"), "{table}");
+        assert!(markdown(&[row(&[], false)]).contains("shortened"));
+        let lines = csv(&[within, nothing]);
+        assert!(lines.contains("iCaRL,icarl,nme,average incremental accuracy,10,64.1,64.50,0.71,2,0.40,1,yes,full"));
+        assert!(lines.lines().all(|line| line.split(',').count() == 16), "{lines}");
+    }
+}

@@ -49,15 +49,19 @@ pub fn backward_transfer(r: &[Vec<Option<f64>>]) -> Option<f64> {
     mean_over_old_tasks(r, |i, now| Some(now - entry(&r[i], i)?))
 }
 
-/// `counts[y][z]`: images of label `y` that were taken for label `z`, for labels below `n`.
+/// `counts[y][z]`: images of label `y` that were taken for label `z`, for labels below `n`. Answers of `n` or more, classes
+/// that have not come, are left out: then a row counts fewer images than there are.
 ///
 /// # Panics
-/// If the slices differ in length or hold a label of `n` or more.
+/// If the slices differ in length or a true label is `n` or more.
 pub fn confusion(truth: &[u32], predicted: &[u32], n: usize) -> Vec<Vec<u32>> {
     assert_eq!(truth.len(), predicted.len(), "bug: a prediction for every image");
     let mut counts = vec![vec![0; n]; n];
     for (&y, &z) in truth.iter().zip(predicted) {
-        counts[y as usize][z as usize] += 1;
+        let row = &mut counts[y as usize];
+        if let Some(count) = row.get_mut(z as usize) {
+            *count += 1;
+        }
     }
     counts
 }

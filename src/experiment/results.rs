@@ -151,7 +151,8 @@ impl RunFolder {
             let old = entry.map_err(Error::io(path, "read the folder"))?.path();
             let name = old.file_name().unwrap_or_default().to_string_lossy();
             if is_own(&name) || is_temporary(&name) {
-                match fs::remove_file(&old) {
+                let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+                match removed {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(old, "remove")(e)),
                     _ => {}
                 }
@@ -346,9 +347,9 @@ fn is_own(name: &str) -> bool {
 /// Whether a file is called as [`temporary_name`] calls the neighbour of a result: what a process that was killed leaves.
 fn is_temporary(name: &str) -> bool {
     let inside = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
-    inside
-        .and_then(|inside| inside.rsplit_once('.'))
-        .is_some_and(|(result, process)| (is_own(result) || result == PROBE) && process.parse::<u32>().is_ok())
+    inside.and_then(|inside| inside.rsplit_once('.')).is_some_and(|(result, process)| {
+        (is_own(result) || [PROBE, exemplars::FOLDER].contains(&result)) && process.parse::<u32>().is_ok()
+    })
 }
 
 /// Written once to find out whether a folder can be.

@@ -49,9 +49,10 @@ impl Init {
 /// The parameters of a model.
 ///
 /// ```
-/// use engram::nn::{Parameter, Parameters};
+/// use engram::nn::{Init, Parameter, Parameters};
 /// use engram::{Device, Tensor};
-/// let entry = |name: &str, n: usize| Parameter { name: name.into(), shape: [n].into(), bound: 1.0, decay: true };
+/// let init = Init::Uniform(1.0);
+/// let entry = |name: &str, n: usize| Parameter { name: name.into(), shape: [n].into(), init, decay: true };
 /// let parameters = Parameters::new(&Device::cpu(), vec![entry("w", 3), entry("unused", 2)], 1)?;
 /// parameters.set("w", &[3], &[1.0, 2.0, 3.0])?;
 ///

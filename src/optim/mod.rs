@@ -31,6 +31,7 @@ pub enum Decay {
 ///
 /// ```
 /// use engram::models::Network;
+/// use engram::ops::Mode;
 /// use engram::optim::{Kind, Optimizer};
 /// use engram::{Device, Tensor};
 /// let device = Device::cpu();
@@ -39,11 +40,11 @@ pub enum Decay {
 /// let x = Tensor::from_f32(&device, [2, 1, 4, 4], &[[0.0; 16], [1.0; 16]].concat())?;
 /// let labels = Tensor::from_u32(&device, [2], &[0, 1])?;
 /// for _ in 0..50 {
-///     let loss = network.forward(&x)?.logits.cross_entropy(&labels, 2)?;
+///     let loss = network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 2)?;
 ///     network.parameters.backward(&loss)?;
 ///     optimizer.step(&network.parameters, 0.01)?;
 /// }
-/// assert_eq!(network.forward(&x)?.logits.argmax_rows(2)?.to_u32()?, [0, 1]);
+/// assert_eq!(network.forward(&x, Mode::Eval)?.logits.argmax_rows(2)?.to_u32()?, [0, 1]);
 /// # Ok::<(), engram::Error>(())
 /// ```
 pub struct Optimizer {

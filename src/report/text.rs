@@ -1,5 +1,7 @@
 //! Numbers and lists as a person reads them.
 
+pub use crate::data::files::thousands;
+
 /// A fraction as `93.1 %`.
 pub(super) fn percent(fraction: f64) -> String {
     format!("{:.1} %", hundredfold(fraction))
@@ -13,19 +15,6 @@ pub(super) fn points(difference: f64) -> String {
 /// Times 100, rounded to one decimal, and never −0.
 pub(super) fn hundredfold(fraction: f64) -> f64 {
     (fraction * 1000.0).round() / 10.0 + 0.0
-}
-
-/// `12,345`.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// `512 bytes`, `5.0 KiB`, `1.5 MiB`, `2.0 GiB`.

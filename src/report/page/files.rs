@@ -98,7 +98,8 @@ pub(super) struct Setting {
 pub(super) fn command(method: &str, settings: &[Setting]) -> String {
     let mut line = format!("engram {method}");
     for Setting { flag, value, .. } in settings {
-        if !value.is_empty() && !(flag == "seeds" && value == "1") {
+        let left_out = value.is_empty() || (flag == "seeds" && value == "1");
+        if !left_out {
             line += &format!(" --{flag} {}", quoted(value));
         }
     }
