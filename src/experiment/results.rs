@@ -199,9 +199,15 @@ impl RunFolder {
                 fs::create_dir_all(path.parent().expect("it is inside the new folder"))?;
                 fs::write(path, bytes)?;
             }
-            match fs::remove_dir_all(&target) {
+            // The old folder leaves its name whole: removing it takes time, in which the process may be killed.
+            let old = self.path.join(format!(".{name}.0.tmp"));
+            if target.exists() {
+                fs::rename(&target, &old)?;
+            }
+            fs::rename(&new, &target)?;
+            match fs::remove_dir_all(&old) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                _ => fs::rename(&new, &target),
+                _ => Ok(()),
             }
         };
         let result = fill();
