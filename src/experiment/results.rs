@@ -201,14 +201,16 @@ impl RunFolder {
             }
             // The old folder leaves its name whole: removing it takes time, in which the process may be killed.
             let old = self.path.join(format!(".{name}.0.tmp"));
+            let clear = || match fs::remove_dir_all(&old) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            };
             if target.exists() {
+                clear()?;
                 fs::rename(&target, &old)?;
             }
             fs::rename(&new, &target)?;
-            match fs::remove_dir_all(&old) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            }
+            clear()
         };
         let result = fill();
         if result.is_err() {
