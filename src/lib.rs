@@ -24,7 +24,7 @@ pub mod data;
 pub mod device;
 // The error enum, with exit codes.
 pub mod error;
-// Configuration, runner, metrics, run folder.
+// Configuration, runner, metrics, run folder, saved models.
 pub mod experiment;
 // The model table.
 pub mod models;
@@ -34,7 +34,7 @@ pub mod nn;
 pub mod ops;
 // SGD, Adam, schedules.
 pub mod optim;
-// Console tables, curves, summaries.
+// Console tables, curves, summaries, report.html.
 pub mod report;
 // Keyed random numbers.
 pub mod rng;

@@ -1,5 +1,7 @@
 //! `engram predict`: a run folder alone says the same as the run did, and bad input gets one clear message.
 
+mod common;
+
 use engram::experiment::saved::Predictor;
 use engram::{Device, continual, data};
 use image::{ExtendedColorType, GrayImage, ImageFormat, Luma, RgbImage};
@@ -212,6 +214,32 @@ fn the_text_shows_the_best_classes_first() {
     let text = succeeds(dir.path(), "predict run a.png a.png --device cpu --top-k 99 --classifier network").out;
     assert_eq!(text.lines().count(), 1 + 2 * (2 + 10), "at most the classes seen:\n{text}");
     assert!(text.contains("sigmoid") && text.contains(" %"), "{text}");
+}
+
+#[test]
+fn a_gpu_says_what_the_cpu_says() {
+    if common::gpu(false).is_none() {
+        return;
+    }
+    let dir = temp_with_run("icarl");
+    let pictures: Vec<String> = test_pictures(dir.path()).into_iter().take(20).map(|(name, _)| name).collect();
+    for (classifier, score) in [("nme", "distance"), ("network", "probability")] {
+        let answers = |device: &str| -> Vec<Value> {
+            let command = format!("predict run --json --top-k 10 --classifier {classifier} --device {device}");
+            let text = succeeds(dir.path(), &format!("{command} {}", pictures.join(" "))).out;
+            serde_json::from_str(&text).unwrap()
+        };
+        let by_class = |answer: &Value, class: &Value| {
+            let all = answer["predictions"].as_array().unwrap();
+            all.iter().find(|one| one["class"] == *class).unwrap()[score].as_f64().unwrap()
+        };
+        for (cpu, gpu) in answers("cpu").iter().zip(&answers("gpu")) {
+            for one in cpu["predictions"].as_array().unwrap() {
+                let (a, b) = (one[score].as_f64().unwrap(), by_class(gpu, &one["class"]));
+                assert!((a - b).abs() < 1e-4, "{classifier}: {a} and {b} in {}", cpu["image"]);
+            }
+        }
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn picture(run: &RunFiles, classifier: &str, shares: &[Vec<f64>]) -> String {
     let label = format!("Confusion matrix of {n} classes, classifier {classifier}");
     format!(
         "<figure>{}<figcaption>{}: a row per true class, a column per predicted class, both in order of arrival from \
-         the top left; the lines part the tasks. A bright diagonal is right, whatever lies beside it is a mistake, and \
+         the top left; the lines part the tasks. A strong diagonal is right, whatever lies beside it is a mistake, and \
          a full column is a class that much is taken for.</figcaption></figure>\n",
         cells(&label, shares, &edges),
         escape(&label)

@@ -100,7 +100,7 @@ fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
                 points(lost)
             );
         }
-        Some(_) => text += " While it learnt new classes, it lost nothing of the earlier tasks.",
+        Some(_) => text += " While it learnt new classes, its accuracy on earlier tasks did not fall, on average.",
         None => {}
     }
     text
