@@ -1,130 +1,222 @@
-//! Convolution on the CPU: the patches of one image as a matrix (im2col), and a matrix product.
+//! Convolution on the CPU. All three passes are one product (`product.rs`) whose first factor is the matrix of patches,
+//! which is read where it lies, in images with zeros around them (`layout.rs`); its second has channels along its rows:
 //!
-//! Images are independent, so threads take images; sums over images run in pieces of fixed size.
+//! | pass | row m | depth d | a | b (D, channels) | result |
+//! |---|---|---|---|---|---|
+//! | forward | pixel of y | (c, i, j) | x | wᵀ | yᵀ |
+//! | input gradient | pixel of x | (o, i, j) | dy | w | dxᵀ |
+//! | weight gradient | (c, i, j) | pixel of y | x | dyᵀ | dwᵀ |
+//!
+//! Threads take groups of images, or, for the weight gradient, panels of out-channels and pieces of the batch. Groups
+//! are fixed by the shape, and a sum runs in the order of d, so neither threads nor the batch around an image show.
 
 use super::Sizes;
-use crate::ops::gemm::{Matrix, gemm_rows};
+use super::layout::Frame;
+use super::product::{Panel, Product, UNIT, panels, run_along, split};
+use super::transpose::transpose;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Pieces that a weight gradient is summed in, at most.
-const MAX_PIECES: usize = 8;
+/// Pixels that a group of images has about: enough to pay for reading all weights.
+const GROUP_PIXELS: usize = 256;
+/// Tasks that a pass is cut into at least, where the batch allows.
+const TASKS: usize = 8;
 
-/// Floats that are copied at once. Copies overrun the end of a row by less than this; the next row covers that.
-const BLOCK: usize = 16;
-
-/// What a thread needs to work on one image; kept, because fresh memory of this size costs a page fault per 4 KiB.
+/// What a thread works in; kept, because fresh memory costs a page fault per 4 KiB.
 #[derive(Default)]
 struct Scratch {
-    /// (CKK, PQ), and a block more.
-    patches: Vec<f32>,
-    /// (C, H + 2·padding, W + 2·padding), and a block more.
     padded: Vec<f32>,
-    /// (O, P, Q filled up to whole blocks).
-    rows: Vec<f32>,
+    /// A panel of pixels: (pixels, width).
+    pixels: Vec<f32>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-fn with_scratch<R>(sizes: &Sizes, f: impl FnOnce(&mut Scratch) -> R) -> R {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let n = sizes.patch() * sizes.p * sizes.q + BLOCK;
-        scratch.patches.resize(n.max(scratch.patches.len()), 0.0);
-        f(scratch)
-    })
+/// The offsets Σ index · step over all indices below `counts`, the last running fastest.
+fn offsets(counts: &[usize], steps: &[usize]) -> Vec<u32> {
+    let mut all = vec![0u32];
+    for (&count, &step) in counts.iter().zip(steps) {
+        all = all.iter().flat_map(|&base| (0..count).map(move |i| base + (i * step) as u32)).collect();
+    }
+    all
 }
 
-/// y\[n\] = w (O, CKK) · patches\[n\] (CKK, PQ) + b
-pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    let (patch, pq) = (sizes.patch(), sizes.p * sizes.q);
-    let weight = Matrix { data: weight, row: patch, column: 1 };
-    y.par_chunks_exact_mut(sizes.o * pq).zip(x.par_chunks_exact(sizes.c * sizes.h * sizes.w)).for_each(|(y, x)| {
-        if let Some(bias) = bias {
-            for (plane, &b) in y.chunks_exact_mut(pq).zip(bias) {
-                plane.fill(b);
-            }
-        }
-        with_scratch(sizes, |scratch| {
-            gather(sizes, x, scratch);
-            let patches = Matrix { data: &scratch.patches, row: pq, column: 1 };
-            gemm_rows(sizes.o, patch, pq, weight, patches, y, bias.is_some());
-        });
-    });
+impl Sizes {
+    /// Images that are worked on together.
+    fn group(&self, pixels: usize) -> usize {
+        GROUP_PIXELS.div_ceil(pixels).min(self.n.div_ceil(TASKS))
+    }
+
+    /// The images that patches are taken from.
+    fn frame(&self) -> Frame {
+        let &Sizes { c, h, w, padding, .. } = self;
+        Frame { c, h, w, top: padding, left: padding, height: h + 2 * padding, width: w + 2 * padding }
+    }
+
+    /// Where the patches of a group begin, and where in a patch its elements (c, i, j) lie.
+    fn patches(&self, group: usize) -> (Vec<u32>, Vec<u32>) {
+        let (frame, s) = (self.frame(), self.stride);
+        let (image, channel) = frame.steps(group);
+        let pixels = offsets(&[group, self.p, self.q], &[image, s * frame.width, s]);
+        (pixels, offsets(&[self.c, self.kh, self.kw], &[channel, frame.width, 1]))
+    }
 }
 
-/// dx\[n\] = the patches' places added up of wᵀ (CKK, O) · dy\[n\] (O, PQ)
-///
-/// Rows of dy are filled up with zeros to whole blocks, so that patches are added up in whole blocks too.
-pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
-    let Sizes { c, h, w, o, p, q, padding, .. } = *sizes;
-    let (patch, row) = (sizes.patch(), q.next_multiple_of(BLOCK));
-    let weight = Matrix { data: weight, row: 1, column: patch };
-    let padded_w = w + 2 * padding;
-    dx.par_chunks_exact_mut(c * h * w).zip(dy.par_chunks_exact(o * p * q)).for_each(|(dx, dy)| {
-        SCRATCH.with_borrow_mut(|Scratch { patches, padded, rows }| {
-            rows.clear();
-            rows.resize(o * p * row, 0.0);
-            for (to, from) in rows.chunks_exact_mut(row).zip(dy.chunks_exact(q)) {
-                to[..q].copy_from_slice(from);
-            }
-            patches.resize((patch * p * row).max(patches.len()), 0.0);
-            let dy = Matrix { data: rows, row: p * row, column: 1 };
-            gemm_rows(patch, o, p * row, weight, dy, patches, false);
-
-            padded.clear();
-            padded.resize(c * (h + 2 * padding) * padded_w + row * sizes.stride, 0.0);
-            scatter_add(sizes, row, patches, padded);
-            for (i, dx) in dx.chunks_exact_mut(w).enumerate() {
-                let at = ((i / h) * (h + 2 * padding) + i % h + padding) * padded_w + padding;
-                dx.copy_from_slice(&padded[at..at + w]);
-            }
-        });
-    });
+/// Floats that the weights need as the second factor, with so many channels along the rows.
+pub fn packed_len(sizes: &Sizes, channels: usize) -> usize {
+    sizes.o * sizes.patch() / channels * channels.next_multiple_of(UNIT)
 }
 
-/// dwᵀ (CKK, O) = Σ_n patches\[n\] (CKK, PQ) · dy\[n\]ᵀ (PQ, O): transposed, because the product wants rows of its second factor
-/// in one piece, and dy is much smaller than the patches.
-pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], dw: &mut [f32]) {
+/// yᵀ\[n\] = patches\[n\] (PQ, CKK) · wᵀ (CKK, O) + b; `packed` is for wᵀ.
+pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, packed: &mut [f32], y: &mut [f32]) {
     let (patch, pq, o) = (sizes.patch(), sizes.p * sizes.q, sizes.o);
-    let images = sizes.n.div_ceil(MAX_PIECES);
-    let pieces: Vec<Vec<f32>> = dy
-        .par_chunks(images * o * pq)
-        .zip(x.par_chunks(images * sizes.c * sizes.h * sizes.w))
-        .map(|(dy, x)| {
-            let mut sum = vec![0.0; patch * o];
-            let mut transposed = vec![0.0; pq * o];
-            for (dy, x) in dy.chunks_exact(o * pq).zip(x.chunks_exact(sizes.c * sizes.h * sizes.w)) {
-                with_scratch(sizes, |scratch| {
-                    gather(sizes, x, scratch);
-                    transpose(dy, pq, &mut transposed);
-                    let patches = Matrix { data: &scratch.patches, row: pq, column: 1 };
-                    let dy = Matrix { data: &transposed, row: o, column: 1 };
-                    gemm_rows(patch, pq, o, patches, dy, &mut sum, true);
-                });
+    let panels = panels(o);
+    split(&panels, patch, packed).into_par_iter().for_each(|(panel, to)| {
+        transpose_filled(panel, patch, &weight[panel.first * patch..], to);
+    });
+    let group = sizes.group(pq);
+    let (pixels, taps) = sizes.patches(group);
+    let run = if sizes.stride == 1 { run_along(sizes.q) } else { 1 };
+    let image = sizes.c * sizes.h * sizes.w;
+    y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).for_each(|(y, x)| {
+        SCRATCH.with_borrow_mut(|Scratch { padded, pixels: result }| {
+            let rows = &pixels[..y.len() / o];
+            let a = sizes.frame().place(x, group, padded);
+            let mut b = &*packed;
+            for &Panel { first, columns, width } in &panels {
+                result.resize((rows.len() * width).max(result.len()), 0.0);
+                if let Some(bias) = bias {
+                    for row in result.chunks_exact_mut(width).take(rows.len()) {
+                        row[..columns].copy_from_slice(&bias[first..first + columns]);
+                    }
+                }
+                Product { a, rows, run, depth: &taps, b, width, y: result, accumulate: bias.is_some() }.run();
+                b = &b[patch * width..];
+                for (y, result) in y.chunks_exact_mut(o * pq).zip(result.chunks_exact(pq * width)) {
+                    transpose(pq, columns, result, width, &mut y[first * pq..], pq);
+                }
             }
-            sum
-        })
-        .collect();
-    let (first, rest) = pieces.split_first().expect("bug: a batch without images");
-    let mut total = first.clone();
-    for piece in rest {
-        for (total, piece) in total.iter_mut().zip(piece) {
-            *total += piece;
+        });
+    });
+}
+
+/// Along one axis, the pixels of x that the same elements of the kernel reach: every `stride`-th.
+///
+/// Pixel h gets what element i leads to output p = (h + padding − i) / stride, where that is whole: where h + padding and i
+/// leave the same remainder.
+#[derive(Clone, Copy)]
+struct Reach {
+    first_pixel: usize,
+    n_pixels: usize,
+    /// The first of the outputs of the first pixel, counted from the margin's begin.
+    first_output: usize,
+    last_tap: usize,
+    n_taps: usize,
+}
+
+impl Reach {
+    fn along(h: usize, k: usize, &Sizes { stride, padding, .. }: &Sizes) -> Vec<Reach> {
+        let reach = |first_pixel| {
+            let (output, first_tap) = ((first_pixel + padding) / stride, (first_pixel + padding) % stride);
+            let n_taps = k.saturating_sub(first_tap).div_ceil(stride);
+            let last_tap = first_tap + n_taps.saturating_sub(1) * stride;
+            let first_output = output + (k - 1) / stride - n_taps.saturating_sub(1);
+            Reach { first_pixel, n_pixels: (h - first_pixel).div_ceil(stride), first_output, last_tap, n_taps }
+        };
+        (0..stride.min(h)).map(reach).collect()
+    }
+
+    /// Zeros before the outputs along an axis, and the length with those before and after.
+    fn margin(h: usize, p: usize, k: usize, &Sizes { stride, padding, .. }: &Sizes) -> (usize, usize) {
+        let before = (k - 1) / stride;
+        (before, before + p.max((h - 1 + padding) / stride + 1))
+    }
+}
+
+/// Pixels of x that the same elements of the kernel reach.
+struct Kind<'a> {
+    down: Reach,
+    right: Reach,
+    rows: Vec<u32>,
+    depth: Vec<u32>,
+    /// (OI'J', C), in panels.
+    weight: &'a mut [f32],
+}
+
+/// dxᵀ\[n\] = patches of dy\[n\] (HW, OKK) · w (OKK, C), for each kind of pixel; `packed` is for w.
+pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mut [f32], dx: &mut [f32]) {
+    let &Sizes { c, h, w, o, kh, kw, p, q, stride, .. } = sizes;
+    let panels = panels(c);
+    let group = sizes.group(h * w);
+    let ((top, height), (left, width)) = (Reach::margin(h, p, kh, sizes), Reach::margin(w, q, kw, sizes));
+    let frame = Frame { c: o, h: p, w: q, top, left, height, width };
+    let (image, channel) = frame.steps(group);
+    let mut kinds = Vec::new();
+    for down in Reach::along(h, kh, sizes) {
+        for right in Reach::along(w, kw, sizes) {
+            let mut rows = offsets(&[group, down.n_pixels, right.n_pixels], &[image, width, 1]);
+            rows.iter_mut().for_each(|row| *row += (down.first_output * width + right.first_output) as u32);
+            let depth = offsets(&[o, down.n_taps, right.n_taps], &[channel, width, 1]);
+            let (weight, rest) = packed.split_at_mut(depth.len() * c.next_multiple_of(UNIT));
+            packed = rest;
+            kinds.push(Kind { down, right, rows, depth, weight });
         }
     }
-    transpose(&total, o, dw);
+    let parts = kinds.iter_mut().flat_map(|Kind { down, right, depth, weight, .. }| {
+        split(&panels, depth.len(), weight).into_iter().map(|(panel, to)| (*down, *right, panel, to))
+    });
+    parts.collect::<Vec<_>>().into_par_iter().for_each(|(down, right, panel, to)| {
+        pack_reached(sizes, weight, down, right, panel, to);
+    });
+    dx.par_chunks_mut(group * c * h * w).zip(dy.par_chunks(group * o * p * q)).for_each(|(dx, dy)| {
+        SCRATCH.with_borrow_mut(|Scratch { padded, pixels: result }| {
+            let a = frame.place(dy, group, padded);
+            for Kind { down, right, rows, depth, weight } in &kinds {
+                let n_pixels = down.n_pixels * right.n_pixels;
+                let rows = &rows[..dx.len() / (c * h * w) * n_pixels];
+                let mut b = &**weight;
+                for &Panel { first, columns, width } in &panels {
+                    result.resize((rows.len() * width).max(result.len()), 0.0);
+                    Product { a, rows, run: run_along(right.n_pixels), depth, b, width, y: result, accumulate: false }
+                        .run();
+                    b = &b[depth.len() * width..];
+                    for (dx, result) in dx.chunks_exact_mut(c * h * w).zip(result.chunks_exact(n_pixels * width)) {
+                        let dx = &mut dx[first * h * w..];
+                        if stride == 1 {
+                            transpose(n_pixels, columns, result, width, dx, h * w);
+                            continue;
+                        }
+                        for (i, row) in result.chunks_exact(right.n_pixels * width).enumerate() {
+                            let at = (down.first_pixel + i * stride) * w + right.first_pixel;
+                            for (j, pixel) in row.chunks_exact(width).enumerate() {
+                                for (dx, &value) in
+                                    dx[at + j * stride..].iter_mut().step_by(h * w).zip(&pixel[..columns])
+                                {
+                                    *dx = value;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    });
 }
 
-/// to (columns, rows) = fromᵀ, where from is (rows, columns); in blocks, so that neither side strays through memory.
-fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
-    let rows = from.len() / columns;
-    for i0 in (0..rows).step_by(BLOCK) {
-        for j0 in (0..columns).step_by(BLOCK) {
-            for j in j0..(j0 + BLOCK).min(columns) {
-                let to = &mut to[j * rows + i0..j * rows + (i0 + BLOCK).min(rows)];
-                for (to, from) in to.iter_mut().zip(from[i0 * columns + j..].iter().step_by(columns)) {
+/// to[(o, i, j), c] = w[o, c, i, j] for the elements that are reached, the last of them first.
+fn pack_reached(sizes: &Sizes, weight: &[f32], down: Reach, right: Reach, panel: Panel, to: &mut [f32]) {
+    let &Sizes { c, o, kh, kw, stride, .. } = sizes;
+    let mut rows = to.chunks_exact_mut(panel.width);
+    for o in 0..o {
+        let weight = &weight[(o * c + panel.first) * kh * kw..];
+        for i in 0..down.n_taps {
+            for j in 0..right.n_taps {
+                let tap = (down.last_tap - i * stride) * kw + right.last_tap - j * stride;
+                let row = rows.next().expect("bug: too little room for the weights");
+                row[panel.columns..].fill(0.0);
+                for (to, from) in row[..panel.columns].iter_mut().zip(weight[tap..].iter().step_by(kh * kw)) {
                     *to = *from;
                 }
             }
@@ -132,67 +224,85 @@ fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     }
 }
 
-/// patches[(c, i, j), (p, q)] = x[c, p·stride + i − padding, q·stride + j − padding]
-fn gather(sizes: &Sizes, x: &[f32], Scratch { patches, padded, .. }: &mut Scratch) {
-    let Sizes { c, h, w, kh, kw, p, q, stride, padding, .. } = *sizes;
-    let (padded_h, padded_w) = (h + 2 * padding, w + 2 * padding);
-    padded.clear();
-    padded.resize(c * padded_h * padded_w + BLOCK, 0.0);
-    for (row, x) in x.chunks_exact(w).enumerate() {
-        let at = ((row / h) * padded_h + row % h + padding) * padded_w + padding;
-        padded[at..at + w].copy_from_slice(x);
-    }
-    let mut to = 0;
-    for channel in 0..c {
-        for i in 0..kh {
-            for j in 0..kw {
-                for out_row in 0..p {
-                    let from = (channel * padded_h + out_row * stride + i) * padded_w + j;
-                    if stride == 1 {
-                        copy_row(&padded[from..], &mut patches[to..], q);
-                    } else {
-                        for (patch, x) in patches[to..to + q].iter_mut().zip(padded[from..].iter().step_by(stride)) {
-                            *patch = *x;
-                        }
-                    }
-                    to += q;
+/// dwᵀ (CKK, O) = Σ_n patches\[n\]ᵀ (CKK, PQ) · dy\[n\]ᵀ (PQ, O)
+pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], mut dw: &mut [f32]) {
+    let (patch, pq, o, image) = (sizes.patch(), sizes.p * sizes.q, sizes.o, sizes.c * sizes.h * sizes.w);
+    let panels = panels(o);
+    // Small weights are summed in several pieces of the batch; of large ones the panels are tasks enough.
+    let images = sizes.n.div_ceil(TASKS.div_ceil(panels.len()));
+    let group = GROUP_PIXELS.div_ceil(pq).min(images);
+    let (pixels, taps) = sizes.patches(group);
+    let mut sums = vec![0.0; sizes.n.div_ceil(images) * patch * o.next_multiple_of(UNIT)];
+    let of_piece = patch * o.next_multiple_of(UNIT);
+    let tasks = sums
+        .chunks_exact_mut(of_piece)
+        .enumerate()
+        .flat_map(|(piece, sums)| split(&panels, patch, sums).into_iter().map(move |(panel, sum)| (piece, panel, sum)));
+    tasks.collect::<Vec<_>>().into_par_iter().for_each(|(piece, panel, sum)| {
+        let end = sizes.n.min((piece + 1) * images);
+        let (dy, x) = (&dy[piece * images * o * pq..end * o * pq], &x[piece * images * image..end * image]);
+        SCRATCH.with_borrow_mut(|Scratch { padded, pixels: b }| {
+            for (dy, x) in dy.chunks(group * o * pq).zip(x.chunks(group * image)) {
+                let depth = &pixels[..dy.len() / o];
+                b.resize((depth.len() * panel.width).max(b.len()), 0.0);
+                for (dy, b) in dy.chunks_exact(o * pq).zip(b.chunks_exact_mut(pq * panel.width)) {
+                    transpose_filled(panel, pq, &dy[panel.first * pq..], b);
                 }
+                let a = sizes.frame().place(x, group, padded);
+                let width = panel.width;
+                Product { a, rows: &taps, run: run_along(sizes.kw), depth, b, width, y: sum, accumulate: true }.run();
             }
+        });
+    });
+    let (totals, rest) = sums.split_at_mut(of_piece);
+    let mut parts = Vec::new();
+    for (panel, total) in split(&panels, patch, totals) {
+        let (part, after) = dw.split_at_mut(panel.columns * patch);
+        parts.push((panel, total, part));
+        dw = after;
+    }
+    parts.into_par_iter().for_each(|(panel, total, dw)| {
+        for piece in rest.chunks_exact(of_piece) {
+            for (total, piece) in total.iter_mut().zip(&piece[patch * panel.first..]) {
+                *total += piece;
+            }
+        }
+        transpose(patch, panel.columns, total, panel.width, dw, patch);
+    });
+}
+
+/// to (depth, width) = fromᵀ, where from holds the rows of a panel, `depth` long; the columns that are too many are zero.
+fn transpose_filled(panel: Panel, depth: usize, from: &[f32], to: &mut [f32]) {
+    transpose(panel.columns, depth, from, depth, to, panel.width);
+    if panel.columns < panel.width {
+        for row in to.chunks_exact_mut(panel.width) {
+            row[panel.columns..].fill(0.0);
         }
     }
 }
 
-/// Copies at least `n` floats, in whole blocks: far cheaper than the exact copy of a short row.
-fn copy_row(from: &[f32], to: &mut [f32], n: usize) {
-    for at in (0..n).step_by(BLOCK) {
-        let block: [f32; BLOCK] = from[at..at + BLOCK].try_into().expect("bug: a block of another length");
-        to[at..at + BLOCK].copy_from_slice(&block);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::super::Conv2d;
+    use crate::tensor::{Tensor, random_cotangent};
+    use crate::{Device, Result};
 
-/// padded[c, p·stride + i, q·stride + j] += patches[(c, i, j), (p, q)], where rows of the patches are `row` long
-fn scatter_add(sizes: &Sizes, row: usize, patches: &[f32], padded: &mut [f32]) {
-    let Sizes { c, h, w, kh, kw, p, q, stride, padding, .. } = *sizes;
-    let mut rows = patches.chunks_exact(row);
-    for channel in 0..c {
-        for i in 0..kh {
-            for j in 0..kw {
-                for out_row in 0..p {
-                    let at = (channel * (h + 2 * padding) + out_row * stride + i) * (w + 2 * padding) + j;
-                    let patch = rows.next().expect("bug: too few patches");
-                    if stride == 1 {
-                        for (to, from) in padded[at..at + row].chunks_exact_mut(BLOCK).zip(patch.chunks_exact(BLOCK)) {
-                            for lane in 0..BLOCK {
-                                to[lane] += from[lane];
-                            }
-                        }
-                    } else {
-                        for (to, from) in padded[at..].iter_mut().step_by(stride).zip(&patch[..q]) {
-                            *to += from;
-                        }
-                    }
-                }
+    /// Groups of images, blocks of depth and panels must not show in an image's result.
+    #[test]
+    fn the_batch_around_an_image_changes_no_bit() -> Result<()> {
+        let device = Device::cpu();
+        let random = |shape: [usize; 4]| Tensor::from_f32(&device, shape, &random_cotangent(shape.into()));
+        for (shape, weight, padding) in [([19, 30, 4, 3], [70, 30, 3, 3], 1), ([17, 3, 9, 9], [5, 3, 5, 5], 0)] {
+            let (x, weight) = (random(shape)?, random(weight)?);
+            let forward = |x: &Tensor| x.conv2d(&weight, None, Conv2d { stride: 1, padding })?.to_vec();
+            let together = forward(&x)?;
+            let of_image = together.len() / shape[0];
+            for (x, y) in x.to_vec()?.chunks_exact(shape[1] * shape[2] * shape[3]).zip(together.chunks_exact(of_image))
+            {
+                let alone = forward(&Tensor::from_f32(&device, [1, shape[1], shape[2], shape[3]], x)?)?;
+                assert!(alone.iter().zip(y).all(|(a, b)| a.to_bits() == b.to_bits()));
             }
         }
+        Ok(())
     }
 }

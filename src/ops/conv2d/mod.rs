@@ -1,10 +1,13 @@
 //! Two-dimensional convolution (cross-correlation, as everywhere in deep learning). Twins:
 //! `shaders/conv2d_forward.wgsl`, `conv2d_backward_input.wgsl`, `conv2d_backward_weight.wgsl` on `gemm_8x8.wgsl`.
 //!
-//! On the GPU all three passes are implicit matrix products: the matrix of patches is never stored. On the CPU the
-//! patches of one image at a time are (`cpu.rs`).
+//! On either device all three passes are implicit matrix products: the matrix of patches is never stored. The CPU's are
+//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`.
 
 mod cpu;
+mod layout;
+mod product;
+mod transpose;
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
@@ -119,7 +122,10 @@ impl Sizes {
     fn forward(&self, x: &Array, weight: &Array, bias: Option<&Array>, y: &Array) -> Result<()> {
         match x.device() {
             Device::Cpu(_) => {
-                cpu::forward(self, &x.cpu(), &weight.cpu(), bias.map(Array::cpu).as_deref(), &mut y.cpu_mut());
+                let packed = Array::empty(&y.device(), [cpu::packed_len(self, self.o)], DType::F32)?;
+                let bias = bias.map(Array::cpu);
+                let packed = &mut packed.cpu_mut();
+                cpu::forward(self, &x.cpu(), &weight.cpu(), bias.as_deref(), packed, &mut y.cpu_mut());
                 Ok(())
             }
             Device::Gpu(gpu) => {
@@ -141,7 +147,8 @@ impl Sizes {
     fn backward_input(&self, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
         match dy.device() {
             Device::Cpu(_) => {
-                cpu::backward_input(self, &dy.cpu(), &weight.cpu(), &mut dx.cpu_mut());
+                let packed = Array::empty(&dx.device(), [cpu::packed_len(self, self.c)], DType::F32)?;
+                cpu::backward_input(self, &dy.cpu(), &weight.cpu(), &mut packed.cpu_mut(), &mut dx.cpu_mut());
                 Ok(())
             }
             Device::Gpu(gpu) => {
@@ -246,6 +253,9 @@ pub static OP: Op = Op {
             })
             .tolerance(Tolerance::Sum(40)),
             case::<1, 2>("several_tiles", [3, 9, 13, 11], [17, 5, 5]).without_differences(),
+            case::<1, 1>("groups_of_images", [17, 2, 4, 3], [5, 3, 3]).without_differences(),
+            case::<1, 1>("groups_of_images_several_panels", [9, 30, 3, 3], [70, 3, 3]).without_differences(),
+            case::<2, 0>("groups_of_images_unpadded_s2", [17, 70, 5, 4], [20, 1, 1]).without_differences(),
             case::<1, 0>("one_pixel", [1, 1, 1, 1], [1, 1, 1]),
             case::<2, 3>("padding_exceeds_image", [1, 2, 2, 3], [2, 4, 5]),
         ]
