@@ -11,7 +11,7 @@
 //! are fixed by the shape, and a sum runs in the order of d, so neither threads nor the batch around an image show.
 
 use super::Sizes;
-use super::layout::Frame;
+use super::layout::{Frame, Framed};
 use super::product::{Panel, Product, UNIT, panels, run_along, split};
 use super::transpose::transpose;
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ const TASKS: usize = 8;
 /// What a thread works in; kept, because fresh memory costs a page fault per 4 KiB.
 #[derive(Default)]
 struct Scratch {
-    padded: Vec<f32>,
+    framed: Framed,
     /// A panel of pixels: (pixels, width).
     pixels: Vec<f32>,
 }
@@ -81,9 +81,9 @@ pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, p
     let run = if sizes.stride == 1 { run_along(sizes.q) } else { 1 };
     let image = sizes.c * sizes.h * sizes.w;
     y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).for_each(|(y, x)| {
-        SCRATCH.with_borrow_mut(|Scratch { padded, pixels: result }| {
+        SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
             let rows = &pixels[..y.len() / o];
-            let a = sizes.frame().place(x, group, padded);
+            let a = framed.place(x, sizes.frame(), group);
             let mut b = &*packed;
             for &Panel { first, columns, width } in &panels {
                 result.resize((rows.len() * width).max(result.len()), 0.0);
@@ -171,8 +171,8 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mu
         pack_reached(sizes, weight, down, right, panel, to);
     });
     dx.par_chunks_mut(group * c * h * w).zip(dy.par_chunks(group * o * p * q)).for_each(|(dx, dy)| {
-        SCRATCH.with_borrow_mut(|Scratch { padded, pixels: result }| {
-            let a = frame.place(dy, group, padded);
+        SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
+            let a = framed.place(dy, frame, group);
             for Kind { down, right, rows, depth, weight } in &kinds {
                 let n_pixels = down.n_pixels * right.n_pixels;
                 let rows = &rows[..dx.len() / (c * h * w) * n_pixels];
@@ -224,16 +224,25 @@ fn pack_reached(sizes: &Sizes, weight: &[f32], down: Reach, right: Reach, panel:
     }
 }
 
-/// dwᵀ (CKK, O) = Σ_n patches\[n\]ᵀ (CKK, PQ) · dy\[n\]ᵀ (PQ, O)
-pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], mut dw: &mut [f32]) {
+/// Images in a piece of the batch that a weight gradient is summed over first: small weights are summed in several pieces,
+/// of large ones the panels are tasks enough.
+fn images_in_piece(sizes: &Sizes) -> usize {
+    sizes.n.div_ceil(TASKS.div_ceil(panels(sizes.o).len()))
+}
+
+/// Floats that the sums of a weight gradient need.
+pub fn sums_len(sizes: &Sizes) -> usize {
+    sizes.n.div_ceil(images_in_piece(sizes)) * packed_len(sizes, sizes.o)
+}
+
+/// dwᵀ (CKK, O) = Σ_n patches\[n\]ᵀ (CKK, PQ) · dy\[n\]ᵀ (PQ, O); `sums` is for those over the pieces of the batch.
+pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], sums: &mut [f32], mut dw: &mut [f32]) {
     let (patch, pq, o, image) = (sizes.patch(), sizes.p * sizes.q, sizes.o, sizes.c * sizes.h * sizes.w);
     let panels = panels(o);
-    // Small weights are summed in several pieces of the batch; of large ones the panels are tasks enough.
-    let images = sizes.n.div_ceil(TASKS.div_ceil(panels.len()));
+    let images = images_in_piece(sizes);
     let group = GROUP_PIXELS.div_ceil(pq).min(images);
     let (pixels, taps) = sizes.patches(group);
-    let mut sums = vec![0.0; sizes.n.div_ceil(images) * patch * o.next_multiple_of(UNIT)];
-    let of_piece = patch * o.next_multiple_of(UNIT);
+    let of_piece = packed_len(sizes, o);
     let tasks = sums
         .chunks_exact_mut(of_piece)
         .enumerate()
@@ -241,16 +250,16 @@ pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], mut dw: &mut [f32])
     tasks.collect::<Vec<_>>().into_par_iter().for_each(|(piece, panel, sum)| {
         let end = sizes.n.min((piece + 1) * images);
         let (dy, x) = (&dy[piece * images * o * pq..end * o * pq], &x[piece * images * image..end * image]);
-        SCRATCH.with_borrow_mut(|Scratch { padded, pixels: b }| {
-            for (dy, x) in dy.chunks(group * o * pq).zip(x.chunks(group * image)) {
+        SCRATCH.with_borrow_mut(|Scratch { framed, pixels: b }| {
+            for (i, (dy, x)) in dy.chunks(group * o * pq).zip(x.chunks(group * image)).enumerate() {
                 let depth = &pixels[..dy.len() / o];
                 b.resize((depth.len() * panel.width).max(b.len()), 0.0);
                 for (dy, b) in dy.chunks_exact(o * pq).zip(b.chunks_exact_mut(pq * panel.width)) {
                     transpose_filled(panel, pq, &dy[panel.first * pq..], b);
                 }
-                let a = sizes.frame().place(x, group, padded);
-                let width = panel.width;
-                Product { a, rows: &taps, run: run_along(sizes.kw), depth, b, width, y: sum, accumulate: true }.run();
+                let a = framed.place(x, sizes.frame(), group);
+                let (run, width, accumulate) = (run_along(sizes.kw), panel.width, i > 0);
+                Product { a, rows: &taps, run, depth, b, width, y: sum, accumulate }.run();
             }
         });
     });

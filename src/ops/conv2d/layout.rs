@@ -1,7 +1,9 @@
 //! Images with zeros around them, for convolutions on the CPU.
 
+use pulp::Arch;
+
 /// Images with zeros around them: (C, images, H', W'), so that the images of a channel lie together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Frame {
     pub c: usize,
     /// Of the image within.
@@ -29,50 +31,51 @@ impl Frame {
     fn is_bare(&self) -> bool {
         (self.h, self.w) == (self.height, self.width)
     }
+}
 
-    /// The images x (N, C, H, W) in this frame, in `padded` unless they can stay. `images` of them leave the same steps as
-    /// fewer do.
-    pub fn place<'a>(&self, x: &'a [f32], images: usize, padded: &'a mut Vec<f32>) -> &'a [f32] {
-        if self.is_bare() {
+/// Where a thread keeps images in their frames. The zeros stay from use to use, so long as the frame is the same.
+#[derive(Default)]
+pub struct Framed {
+    frame: Option<(Frame, usize)>,
+    numbers: Vec<f32>,
+}
+
+impl Framed {
+    /// The images x (N, C, H, W) in a frame, or where they lie if it has no zeros. Steps are those of `images` images, however
+    /// many there are.
+    pub fn place<'a>(&'a mut self, x: &'a [f32], frame: Frame, images: usize) -> &'a [f32] {
+        if frame.is_bare() {
             return x;
         }
-        let &Frame { c, h, w, .. } = self;
-        let n = x.len() / (c * h * w);
-        let len = c * images * self.plane();
-        if padded.len() < len {
-            padded.resize(len, 0.0);
+        if self.frame != Some((frame, images)) {
+            self.frame = Some((frame, images));
+            self.numbers.clear();
+            self.numbers.resize(frame.c * images * frame.plane(), 0.0);
         }
-        for channel in 0..c {
-            let planes = padded[channel * images * self.plane()..].chunks_exact_mut(self.plane());
-            let images = x[channel * h * w..].chunks(c * h * w);
-            for (to, from) in planes.take(n).zip(images) {
-                match w {
-                    32 => self.copy_plane::<32>(from, to),
-                    16 => self.copy_plane::<16>(from, to),
-                    8 => self.copy_plane::<8>(from, to),
-                    4 => self.copy_plane::<4>(from, to),
-                    _ => self.copy_plane::<1>(from, to),
-                }
-            }
-        }
-        &padded[..len]
+        let numbers = &mut self.numbers[..];
+        Arch::new().dispatch(|| match frame.w {
+            32 => copy_rows::<32>(x, frame, images, numbers),
+            16 => copy_rows::<16>(x, frame, images, numbers),
+            8 => copy_rows::<8>(x, frame, images, numbers),
+            w if w.is_multiple_of(4) => copy_rows::<4>(x, frame, images, numbers),
+            _ => copy_rows::<1>(x, frame, images, numbers),
+        });
+        numbers
     }
+}
 
-    /// One plane, in pieces of P columns, which must divide the width.
-    fn copy_plane<const P: usize>(&self, from: &[f32], to: &mut [f32]) {
-        to[..self.top * self.width].fill(0.0);
-        to[(self.top + self.h) * self.width..].fill(0.0);
-        let rows = to[self.top * self.width..].chunks_exact_mut(self.width);
-        for (to, from) in rows.zip(from.chunks_exact(self.w).take(self.h)) {
-            for to in &mut to[..self.left] {
-                *to = 0.0;
-            }
-            let inner = to[self.left..].chunks_exact_mut(P);
-            for (to, from) in inner.zip(from.chunks_exact(P)) {
-                to.copy_from_slice(from);
-            }
-            for to in &mut to[self.left + self.w..] {
-                *to = 0.0;
+/// Copies the rows of images into their frames in pieces of P columns, which must divide the width: a piece of known length
+/// is a register or two, one of any length a call.
+#[inline(always)]
+fn copy_rows<const P: usize>(x: &[f32], frame: Frame, images: usize, framed: &mut [f32]) {
+    let Frame { c, h, w, top, left, width, .. } = frame;
+    for (n, image) in x.chunks_exact(c * h * w).enumerate() {
+        for (channel, from) in image.chunks_exact(h * w).enumerate() {
+            let plane = &mut framed[(channel * images + n) * frame.plane() + top * width..];
+            for (to, from) in plane.chunks_exact_mut(width).zip(from.chunks_exact(w)) {
+                for (to, from) in to[left..].as_chunks_mut::<P>().0.iter_mut().zip(from.as_chunks::<P>().0) {
+                    *to = *from;
+                }
             }
         }
     }

@@ -166,7 +166,8 @@ impl Sizes {
     fn backward_weight(&self, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
         match dy.device() {
             Device::Cpu(_) => {
-                cpu::backward_weight(self, &dy.cpu(), &x.cpu(), &mut dw.cpu_mut());
+                let sums = Array::empty(&dy.device(), [cpu::sums_len(self)], DType::F32)?;
+                cpu::backward_weight(self, &dy.cpu(), &x.cpu(), &mut sums.cpu_mut(), &mut dw.cpu_mut());
                 Ok(())
             }
             Device::Gpu(gpu) => self.backward_weight_split(&gpu, dy, x, dw),
