@@ -69,7 +69,7 @@ pub struct ModelCard {
 }
 
 impl ModelCard {
-    /// Describes a run as it stands; [`write`] fills in the checksums.
+    /// Describes a run as it stands; [`write()`] fills in the checksums.
     pub fn new(
         metrics: &Metrics,
         dataset: &Dataset,
