@@ -5,7 +5,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput};
 use engram::continual::Learner;
 use engram::data::{self, Augment, Plan};
-use engram::device::{Array, Selection};
+use engram::device::{Array, Options, Selection};
 use engram::models::Network;
 use engram::ops::{Conv2d, Mode};
 use engram::optim::{Kind, Optimizer};
@@ -26,7 +26,7 @@ struct Place {
 
 fn places() -> Vec<Place> {
     let mut places = vec![Place { device: Device::cpu(), name: "cpu", shrink: 1 }];
-    if let Ok((device, _)) = Selection::Gpu.open(false, false) {
+    if let Ok((device, _)) = Selection::Gpu.open(Options::default()) {
         let software = matches!(&device, Device::Gpu(gpu) if gpu.is_software());
         places.push(match software {
             true => Place { device, name: "software adapter", shrink: 4 },
@@ -71,7 +71,7 @@ impl Place {
         let batch = 64 / self.shrink / self.shrink;
         let (x, w) = (random(&self.device, [batch, 32, 14, 14], 0), random(&self.device, [64, 32, 5, 5], 1));
         let flop = 2 * (batch * 14 * 14 * 64 * 32 * 25) as u64;
-        let geometry = Conv2d { stride: 1, padding: 2 };
+        let geometry = Conv2d::new(1, 2);
         let name = |pass: &str| format!("{pass} {batch}×32×14×14 5×5 64");
         self.time(c, "conv2d", &name("forward"), flop, || x.conv2d(&w, None, geometry));
         for (pass, x, w) in [("d input", x.with_gradient(), w.clone()), ("d weight", x.clone(), w.with_gradient())] {

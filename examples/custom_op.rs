@@ -5,7 +5,7 @@
 //! cargo run --release --example custom_op
 //! ```
 
-use engram::device::{Array, DType, Grid, Kernel, PRELUDE, Selection, Workgroup};
+use engram::device::{Array, DType, Grid, Kernel, Options, PRELUDE, Selection, Workgroup};
 use engram::ops::{Case, Fill, Input, Tolerance, compare};
 use engram::tensor::{Backward, Destinations, check_gradients};
 use engram::{Device, Error, Result, Tensor};
@@ -85,7 +85,7 @@ fn main() -> Result<()> {
     assert!(error.relative <= 1e-4, "the derivative is wrong");
 
     // 5. The kernels against the loops, on any adapter there is: a software adapter will do.
-    match Selection::Gpu.open(false, false) {
+    match Selection::Gpu.open(Options::default()) {
         Ok((gpu, _)) => {
             for result in compare(&case, &gpu)? {
                 println!("{} on {}: max error {:.1e}", result.what, gpu.describe(), result.max_error);

@@ -4,12 +4,12 @@
 //! cargo run --release --example tensor
 //! ```
 
-use engram::device::Selection;
+use engram::device::{Options, Selection};
 use engram::{Result, Tensor};
 
 fn main() -> Result<()> {
     // The best hardware GPU, and the CPU where there is none. The flags are for bounds checks and tracing.
-    let (device, _) = Selection::Auto.open(false, false)?;
+    let (device, _) = Selection::Auto.open(Options::default())?;
     println!("device: {}\n", device.describe());
 
     // y = Σ x², a number. Ops run at once; each remembers its inputs because x wants a gradient.

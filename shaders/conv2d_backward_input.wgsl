@@ -1,61 +1,70 @@
 // Gradient of a convolution with respect to its input: rows are in-channels, columns are input pixels of the batch.
 //
-//   dx[n, c, u, v] = Σ_{o, i} Σ_j w[o, c, i, j] · dy[n, o, p, q]   where p·stride = u + padding − i, q·stride = v + padding − j
+//   dx[n, c, u, v] = Σ_{o, i} Σ_j w[o, c, i, j] · dy[n, o, p, q]
+//   where p·stride = u + padding − i·dilation, q·stride = v + padding − j·dilation
 //
-// outer is o, inner is i, the depth is KW; the weight comes packed. Eight columns are eight neighbouring pixels of one row, so for
-// stride 1 the next j needs one new pixel: the window slides. With a larger stride, pixels that it does not divide add
-// nothing. The holes of a gemm skeleton. CPU twin: src/ops/conv2d/cpu.rs::backward_input
+// outer is o, inner and depth are the taps i and j that reach the phase (conv2d.wgsl) of the pixel; each z-slice of the grid is
+// a pair of phases. The weight comes packed. Eight columns are eight neighbouring pixels of one row of the phase, so for
+// dilation 1 the next tap needs one new pixel: the window slides. The holes of gemm_8x8.wgsl.
+// CPU twin: src/ops/conv2d/cpu.rs::backward_input
 
-struct Params {
-    n: u32, c: u32, h: u32, w: u32,       // x (N, C, H, W)
-    o: u32, kh: u32, kw: u32,             // weight (O, C, KH, KW)
-    p: u32, q: u32,                       // y (N, O, P, Q)
-    stride: u32,
-    padding: u32,
-}
-
-// True for stride 1: the window slides.
+// True for dilation 1: the window slides.
 override SLIDING: bool = true;
 
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 struct Columns {
-    image: u32, // n
-    row: u32,   // u
-    v: u32,     // the first of eight input columns
+    image: u32,       // n
+    row: u32,         // of the phase
+    v: u32,           // the first of eight pixels in that row
+    rows: Phase,
+    columns: Phase,
 }
 
 struct Window {
     b0: vec4<f32>,
     b1: vec4<f32>,
     base: u32,  // where the row starts in dy
-    x: u32,     // v + padding of the first pixel
+    x: u32,     // the column of dy that the first tap of the first pixel meets; wraps around left of it
     width: u32, // columns of dy that exist: 0 if the row does not
+    step: u32,
+}
+
+fn rows() -> Phase {
+    return phase_of(slice / params.stride, params.h, params.kh);
+}
+
+fn columns() -> Phase {
+    return phase_of(slice % params.stride, params.w, params.kw);
 }
 
 fn extent() -> Extent {
-    let groups = params.n * params.h * ((params.w + 7u) / 8u);
-    return Extent(params.c, groups, params.kw, params.kh, 0u, params.o);
+    let rows = rows();
+    let columns = columns();
+    let groups = params.n * rows.n_pixels * ((columns.n_pixels + 7u) / 8u);
+    let origin = rows.first * params.kw + columns.first;
+    let row_step = rows.tap_step * params.kw;
+    let end = select(params.o, 0u, rows.n_taps == 0u);
+    return Extent(params.c, groups, columns.n_taps, rows.n_taps, 0u, end, origin, params.kh * params.kw, row_step, columns.tap_step);
 }
 
 fn columns_at(group: u32) -> Columns {
-    let per_row = (params.w + 7u) / 8u;
+    let rows = rows();
+    let columns = columns();
+    let per_row = (columns.n_pixels + 7u) / 8u;
     let row = group / per_row;
-    let image = row / params.h;
-    return Columns(image, row - image * params.h, 8u * (group - row * per_row));
+    let image = row / rows.n_pixels;
+    return Columns(image, row - image * rows.n_pixels, 8u * (group - row * per_row), rows, columns);
 }
 
 fn start(columns: Columns, o: u32, i: u32) -> Window {
     // Above the first output the difference wraps around to a large number.
-    let at_y = columns.row + params.padding - i;
-    var row = at_y;
-    if !SLIDING { row = at_y / params.stride; }
-    let exists = row < params.p && (SLIDING || row * params.stride == at_y);
+    let row = columns.row + columns.rows.begin - i * columns.rows.output_step;
     let base = ((columns.image * params.o + o) * params.p + min(row, params.p - 1u)) * params.q;
-    let first = columns.v + params.padding;
-    var window = Window(vec4<f32>(0.0), vec4<f32>(0.0), base, first, select(0u, params.q, exists));
+    let first = columns.v + columns.columns.begin;
+    let width = select(0u, params.q, row < params.p);
+    var window = Window(vec4<f32>(0.0), vec4<f32>(0.0), base, first, width, columns.columns.output_step);
     if SLIDING {
         // Seven of the eight pixels; the first step brings the eighth from the left.
         window.b0 = four(window, first + 1u);
@@ -65,22 +74,18 @@ fn start(columns: Columns, o: u32, i: u32) -> Window {
 }
 
 fn advance(window: ptr<function, Window>, d: u32) {
-    let first = (*window).x - d;
     if SLIDING {
         (*window).b1 = vec4<f32>((*window).b0.w, (*window).b1.xyz);
-        (*window).b0 = vec4<f32>(pixel(*window, first), (*window).b0.xyz);
+        (*window).b0 = vec4<f32>(pixel(*window, (*window).x - d), (*window).b0.xyz);
     } else {
+        let first = (*window).x - d * (*window).step;
         (*window).b0 = four(*window, first);
         (*window).b1 = four(*window, first + 4u);
     }
 }
 
-// dy at q·stride = x, which wraps around left of the first output.
-fn pixel(window: Window, x: u32) -> f32 {
-    var column = x;
-    if !SLIDING { column = x / params.stride; }
-    let exists = column < window.width && (SLIDING || column * params.stride == x);
-    return select(0.0, dy[window.base + min(column, params.q - 1u)], exists);
+fn pixel(window: Window, column: u32) -> f32 {
+    return select(0.0, dy[window.base + min(column, params.q - 1u)], column < window.width);
 }
 
 fn four(window: Window, x: u32) -> vec4<f32> {
@@ -88,14 +93,16 @@ fn four(window: Window, x: u32) -> vec4<f32> {
 }
 
 fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>) {
-    let at = ((columns.image * params.c + m) * params.h + columns.row) * params.w + columns.v;
-    let n = params.w - columns.v;
+    let step = params.stride;
+    let u = columns.row * step + slice / step;
+    let at = ((columns.image * params.c + m) * params.h + u) * params.w + columns.v * step + slice % step;
+    let n = columns.columns.n_pixels - columns.v;
     dx[at] = c0.x;
-    if n > 1u { dx[at + 1u] = c0.y; }
-    if n > 2u { dx[at + 2u] = c0.z; }
-    if n > 3u { dx[at + 3u] = c0.w; }
-    if n > 4u { dx[at + 4u] = c1.x; }
-    if n > 5u { dx[at + 5u] = c1.y; }
-    if n > 6u { dx[at + 6u] = c1.z; }
-    if n > 7u { dx[at + 7u] = c1.w; }
+    if n > 1u { dx[at + step] = c0.y; }
+    if n > 2u { dx[at + 2u * step] = c0.z; }
+    if n > 3u { dx[at + 3u * step] = c0.w; }
+    if n > 4u { dx[at + 4u * step] = c1.x; }
+    if n > 5u { dx[at + 5u * step] = c1.y; }
+    if n > 6u { dx[at + 6u * step] = c1.z; }
+    if n > 7u { dx[at + 7u * step] = c1.w; }
 }

@@ -1,31 +1,21 @@
 // Gradient of a convolution with respect to its weight: rows are out-channels, columns are places (c, i, j) of a patch.
 //
-//   dw[o, c, i, j] = Σ_{n, p} Σ_q dy[n, o, p, q] · x[n, c, p·stride + i − padding, q·stride + j − padding]
+//   dw[o, c, i, j] = Σ_{n, p} Σ_q dy[n, o, p, q] · x[n, c, p·stride + i·dilation − padding, q·stride + j·dilation − padding]
 //
 // outer are the image rows (n, p), the depth is Q; dy comes packed. The rows are split over z: slice s of dw holds the sum
-// over its own rows_per_slice rows, and channel_sum adds the slices in order. The holes of a gemm skeleton.
-// CPU twin: src/ops/conv2d/cpu.rs::backward_weight
-
-struct Params {
-    n: u32, c: u32, h: u32, w: u32,       // x (N, C, H, W)
-    o: u32, kh: u32, kw: u32,             // weight (O, C, KH, KW)
-    p: u32, q: u32,                       // y (N, O, P, Q)
-    stride: u32,
-    padding: u32,
-    rows_per_slice: u32,
-}
+// over its own per_slice rows, and channel_sum adds the slices in order.
+// The holes of gemm_8x8.wgsl; sizes in conv2d.wgsl. CPU twin: src/ops/conv2d/cpu.rs::backward_weight
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dw: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 struct Columns {
     first: u32,            // the first of eight places
     channel0: vec4<u32>,   // where the channel starts in an image of x
     channel1: vec4<u32>,
-    i0: vec4<u32>,
+    i0: vec4<u32>,         // i·dilation
     i1: vec4<u32>,
-    j0: vec4<u32>,         // j − padding; wraps around
+    j0: vec4<u32>,         // j·dilation − padding; wraps around
     j1: vec4<u32>,
 }
 
@@ -41,9 +31,9 @@ struct Window {
 }
 
 fn extent() -> Extent {
-    let first = slice * params.rows_per_slice;
-    let end = min(first + params.rows_per_slice, params.n * params.p);
-    return Extent(params.o, (patch_size() + 7u) / 8u, params.q, 1u, first, end);
+    let first = slice * params.per_slice;
+    let end = min(first + params.per_slice, params.n * params.p);
+    return Extent(params.o, (patch_size() + 7u) / 8u, params.q, 1u, first, end, 0u, params.q, 0u, 1u);
 }
 
 fn patch_size() -> u32 {
@@ -60,10 +50,10 @@ fn columns_at(group: u32) -> Columns {
     let c1 = n1 / window;
     let i0 = (n0 - c0 * window) / params.kw;
     let i1 = (n1 - c1 * window) / params.kw;
-    let j0 = n0 - c0 * window - i0 * params.kw - params.padding;
-    let j1 = n1 - c1 * window - i1 * params.kw - params.padding;
+    let j0 = (n0 - c0 * window - i0 * params.kw) * params.dilation - params.padding;
+    let j1 = (n1 - c1 * window - i1 * params.kw) * params.dilation - params.padding;
     let pixels = params.h * params.w;
-    return Columns(8u * group, c0 * pixels, c1 * pixels, i0, i1, j0, j1);
+    return Columns(8u * group, c0 * pixels, c1 * pixels, i0 * params.dilation, i1 * params.dilation, j0, j1);
 }
 
 fn start(columns: Columns, image_row: u32, inner: u32) -> Window {

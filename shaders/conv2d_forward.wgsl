@@ -1,27 +1,17 @@
 // Convolution as an implicit matrix product: rows are out-channels, columns are output pixels of the whole batch.
 //
-//   y[n, o, p, q] = b[o] + Σ_{c, i} Σ_j w[o, c, i, j] · x[n, c, p·stride + i − padding, q·stride + j − padding]
+//   y[n, o, p, q] = b[o] + Σ_{c, i} Σ_j w[o, c, i, j] · x[n, c, p·stride + i·dilation − padding, q·stride + j·dilation − padding]
 //
 // outer is c, inner is i, the depth is KW; the weight comes packed. Eight columns are eight neighbouring pixels of one row, so for
-// stride 1 the next j needs one new pixel: the window slides. The holes of a gemm skeleton.
+// stride and dilation 1 the next j needs one new pixel: the window slides. The holes of gemm_8x8.wgsl; sizes in conv2d.wgsl.
 // CPU twin: src/ops/conv2d/cpu.rs::forward
 
-struct Params {
-    n: u32, c: u32, h: u32, w: u32,       // x (N, C, H, W)
-    o: u32, kh: u32, kw: u32,             // weight (O, C, KH, KW)
-    p: u32, q: u32,                       // y (N, O, P, Q)
-    stride: u32,
-    padding: u32,
-    has_bias: u32,
-}
-
-// True for stride 1: the window slides.
+// True for stride and dilation 1: the window slides.
 override SLIDING: bool = true;
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
 
 struct Columns {
     image: u32, // n
@@ -39,7 +29,8 @@ struct Window {
 
 fn extent() -> Extent {
     let groups = params.n * params.p * ((params.q + 7u) / 8u);
-    return Extent(params.o, groups, params.kw, params.kh, 0u, params.c);
+    let window = params.kh * params.kw;
+    return Extent(params.o, groups, params.kw, params.kh, 0u, params.c, 0u, window, params.kw, 1u);
 }
 
 fn columns_at(group: u32) -> Columns {
@@ -51,7 +42,7 @@ fn columns_at(group: u32) -> Columns {
 
 fn start(columns: Columns, c: u32, i: u32) -> Window {
     // Above the image the difference wraps around to a large number.
-    let row = columns.row * params.stride + i - params.padding;
+    let row = columns.row * params.stride + i * params.dilation - params.padding;
     let width = select(0u, params.w, row < params.h);
     let base = ((columns.image * params.c + c) * params.h + min(row, params.h - 1u)) * params.w;
     let first = columns.q * params.stride - params.padding;
@@ -65,11 +56,11 @@ fn start(columns: Columns, c: u32, i: u32) -> Window {
 }
 
 fn advance(window: ptr<function, Window>, d: u32) {
-    let first = (*window).x + d;
     if SLIDING {
         (*window).b0 = vec4<f32>((*window).b0.yzw, (*window).b1.x);
-        (*window).b1 = vec4<f32>((*window).b1.yzw, pixel(*window, first + 7u));
+        (*window).b1 = vec4<f32>((*window).b1.yzw, pixel(*window, (*window).x + d + 7u));
     } else {
+        let first = (*window).x + d * params.dilation;
         (*window).b0 = four(*window, first, params.stride);
         (*window).b1 = four(*window, first + 4u * params.stride, params.stride);
     }

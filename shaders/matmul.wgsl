@@ -2,7 +2,7 @@
 //
 //   y[m, n] = Σ_k a[k, m] · b[k, n]          a (K, M) and b (K, N) packed by pack.wgsl, y (M, N)
 //
-// The holes of a gemm skeleton. CPU twin: src/ops/matmul.rs
+// outer are fours of k, the depth is 4: beyond K the packed operands are zero. The holes of gemm_8x8.wgsl. CPU twin: src/ops/matmul.rs
 
 struct Params {
     n_rows: u32,
@@ -30,7 +30,7 @@ struct Window {
 }
 
 fn extent() -> Extent {
-    return Extent(params.n_rows, (params.n_columns + 7u) / 8u, params.depth, 1u, 0u, 1u);
+    return Extent(params.n_rows, (params.n_columns + 7u) / 8u, 4u, 1u, 0u, (params.depth + 3u) / 4u, 0u, 4u, 0u, 1u);
 }
 
 fn columns_at(group: u32) -> Columns {
@@ -39,7 +39,7 @@ fn columns_at(group: u32) -> Columns {
 }
 
 fn start(columns: Columns, outer: u32, inner: u32) -> Window {
-    return Window(vec4<f32>(0.0), vec4<f32>(0.0), columns.at, columns.second, columns.width);
+    return Window(vec4<f32>(0.0), vec4<f32>(0.0), columns.at + 4u * outer * columns.width, columns.second, columns.width);
 }
 
 fn advance(window: ptr<function, Window>, d: u32) {

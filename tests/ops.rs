@@ -47,6 +47,16 @@ fn the_checked_gpu_agrees_with_the_cpu() {
     }
 }
 
+/// A software adapter gets other kernels for matrix products and smaller workgroups; these are the ones for hardware.
+#[test]
+fn the_kernels_for_hardware_agree_with_the_cpu() {
+    for checked in [false, true] {
+        if let Some(device) = common::gpu_as_hardware(checked) {
+            gpu_agrees(&device);
+        }
+    }
+}
+
 #[test]
 fn gradients_agree_with_finite_differences() {
     over_cases(|op, case| {

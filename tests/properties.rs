@@ -65,11 +65,34 @@ fn columns(x: &Tensor) -> usize {
     x.shape().rows_cols().1
 }
 
-fn conv<const STRIDE: usize, const PADDING: usize>(x: &[Tensor]) -> Result<Tensor> {
-    x[0].conv2d(&x[1], x.get(2), Conv2d { stride: STRIDE, padding: PADDING })
+const fn conv(stride: usize, padding: usize, dilation: usize) -> Conv2d {
+    Conv2d { stride, padding, dilation }
 }
-const CONVS: [(usize, Run); 6] =
-    [(0, conv::<1, 0>), (1, conv::<1, 1>), (2, conv::<1, 2>), (0, conv::<2, 0>), (1, conv::<2, 1>), (2, conv::<3, 2>)];
+const CONVS: [Conv2d; 9] = [
+    conv(1, 0, 1),
+    conv(1, 1, 1),
+    conv(1, 2, 1),
+    conv(2, 0, 1),
+    conv(2, 1, 1),
+    conv(3, 2, 1),
+    conv(1, 3, 2),
+    conv(2, 1, 2),
+    conv(2, 2, 3),
+];
+fn run_conv<const I: usize>(x: &[Tensor]) -> Result<Tensor> {
+    x[0].conv2d(&x[1], x.get(2), CONVS[I])
+}
+const RUN_CONV: [Run; 9] = [
+    run_conv::<0>,
+    run_conv::<1>,
+    run_conv::<2>,
+    run_conv::<3>,
+    run_conv::<4>,
+    run_conv::<5>,
+    run_conv::<6>,
+    run_conv::<7>,
+    run_conv::<8>,
+];
 
 fn pool<const SIZE: usize, const STRIDE: usize>(x: &[Tensor]) -> Result<Tensor> {
     x[0].max_pool2d(SIZE, STRIDE)
@@ -165,14 +188,15 @@ fn case(op: &Op, s: Sizes) -> Case {
             (inputs, |x| x[0].linear(&x[1], x.get(2)), sum(n.max(depth).max(k)))
         }
         "conv2d" => {
-            let (padding, run) = s.pick(&CONVS);
-            let (kh, kw) = (k.min(h + 2 * padding), (1 + (k + variant) % 6).min(w + 2 * padding));
+            let (Conv2d { padding, dilation, .. }, run) = (s.pick(&CONVS), s.pick(&RUN_CONV));
+            let largest = |size: usize| (size + 2 * padding - 1) / dilation + 1;
+            let (kh, kw) = (k.min(largest(h)), (1 + (k + variant) % 6).min(largest(w)));
             // Fewer images and channels: a case is a product of everything.
             let (n, c, o) = (n.div_ceil(5), c.div_ceil(2), 1 + variant % 17);
             let mut inputs = vec![Input::random([n, c, h, w]), Input::random([o, c, kh, kw])];
             inputs.extend((variant % 5 > 0).then(|| Input::random([o])));
-            // At a padding of 2 a stride of 3 sees at most h + 4 rows.
-            (inputs, run, sum((c * kh * kw).max(o * kh * kw).max(n * (h + 4) * (w + 4))))
+            // At a padding of 3 there are at most h + 6 rows of outputs.
+            (inputs, run, sum((c * kh * kw).max(o * kh * kw).max(n * (h + 6) * (w + 6))))
         }
         "batch_norm" => {
             // At least two images: one number has no variance.
@@ -294,17 +318,18 @@ fn fail(error: Error) -> TestCaseError {
 
 #[test]
 fn the_gpu_agrees_with_the_cpu_on_random_shapes() {
-    let Some(gpu) = common::gpu(false) else { return };
-    for_every_op(
-        12,
-        || sizes(USUAL).boxed(),
-        |op, sizes| {
-            for comparison in compare(&case(op, sizes), &gpu).map_err(fail)? {
-                prop_assert!(comparison.passes(), "{comparison:?}");
-            }
-            Ok(())
-        },
-    );
+    for gpu in [common::gpu(false), common::gpu_as_hardware(false)].into_iter().flatten() {
+        for_every_op(
+            12,
+            || sizes(USUAL).boxed(),
+            |op, sizes| {
+                for comparison in compare(&case(op, sizes), &gpu).map_err(fail)? {
+                    prop_assert!(comparison.passes(), "{comparison:?}");
+                }
+                Ok(())
+            },
+        );
+    }
 }
 
 #[test]
@@ -431,7 +456,7 @@ fn plain_matmul(s: Sizes, x: &[Tensor]) -> Sums {
 }
 
 fn plain_conv2d(s: Sizes, x: &[Tensor], y: Shape) -> Sums {
-    let (stride, padding) = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 2)][s.variant % 6];
+    let Conv2d { stride, padding, dilation } = s.pick(&CONVS);
     let (&[_, c, h, w], &[_, _, kh, kw]) = (&*x[0].shape(), &*x[1].shape()) else { unreachable!() };
     let &[n, o, p, q] = &*y else { unreachable!() };
     let bias = x.get(2).map(|bias| bias.to_vec().unwrap());
@@ -443,7 +468,7 @@ fn plain_conv2d(s: Sizes, x: &[Tensor], y: Shape) -> Sums {
         let (mut sum, mut size) = (start, start.abs());
         for tap in 0..c * kh * kw {
             let (channel, i, j) = (tap / (kh * kw), tap / kw % kh, tap % kw);
-            let (from_row, from_column) = (row * stride + i, column * stride + j);
+            let (from_row, from_column) = (row * stride + i * dilation, column * stride + j * dilation);
             let inside = (padding..h + padding).contains(&from_row) && (padding..w + padding).contains(&from_column);
             if inside {
                 let from = ((image_idx * c + channel) * h + from_row - padding) * w + from_column - padding;

@@ -1,7 +1,7 @@
 //! `engram bench`: medians of ops and training steps.
 
 use super::{DeviceArgs, warn};
-use crate::device::{Array, Counters, Device, Selection};
+use crate::device::{Array, Counters, Device};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
 use crate::ops::{Conv2d, Mode};
@@ -79,7 +79,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         // Fails only if the pool was built before: this is the program's start.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
-    let (device, warning) = common.device.device.parse::<Selection>()?.open(common.device.checked, false)?;
+    let (device, warning) = common.device.open()?;
     if let Some(warning) = warning {
         warn(&warning);
     }
@@ -164,7 +164,7 @@ fn conv2d(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>> {
     for kernel in [5, 3] {
         let (x, w) = (random(device, [batch, 32, 14, 14], 0)?, random(device, [64, 32, kernel, kernel], 1)?);
         let flop = 2.0 * (batch * 14 * 14 * 64 * 32 * kernel * kernel) as f64;
-        let geometry = Conv2d { stride: 1, padding: kernel / 2 };
+        let geometry = Conv2d::new(1, kernel / 2);
         let name = |pass: &str| format!("conv2d {pass} {batch}×32×14×14 {kernel}×{kernel} 64");
         rows.push(time(device, name("forward"), flop, repeat, || x.conv2d(&w, None, geometry).map(drop))?);
         for (pass, x, w) in [("d input", x.with_gradient(), w.clone()), ("d weight", x.clone(), w.with_gradient())] {

@@ -20,7 +20,7 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> Result<()> {
     // Without hardware a software adapter is checked: the CPU against itself would show nothing.
     let which = if args.device.device == "auto" { "gpu" } else { &args.device.device };
-    let (device, _) = which.parse::<Selection>()?.open(args.device.checked, false)?;
+    let (device, _) = which.parse::<Selection>()?.open(args.device.options())?;
     let driver = if let Device::Gpu(gpu) = &device { format!(", driver {}", gpu.driver()) } else { String::new() };
     println!("engram {} on {}{driver}", env!("CARGO_PKG_VERSION"), device.describe());
     println!("{:<18} {:<22} {:<4} {:>10} {:>10} {:>9}", "op", "case", "", "max error", "tolerance", "ms");

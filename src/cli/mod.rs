@@ -12,6 +12,7 @@ mod reproduce;
 mod run;
 
 use crate::continual;
+use crate::device::{Device, Options, Selection};
 use crate::error::{Error, Result};
 use crate::report::{WIDTH, message};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -67,6 +68,20 @@ struct DeviceArgs {
     /// Compile shaders with bounds checks
     #[arg(long)]
     checked: bool,
+    /// Give a software adapter the kernels of a GPU, to test them
+    #[arg(long)]
+    as_hardware: bool,
+}
+
+impl DeviceArgs {
+    fn options(&self) -> Options {
+        Options { checked: self.checked, trace: false, as_hardware: self.as_hardware }
+    }
+
+    /// The device, and what the user should be told about it.
+    fn open(&self) -> Result<(Device, Option<String>)> {
+        self.device.parse::<Selection>()?.open(self.options())
+    }
 }
 
 /// The command line. `--epochs -1` is taken as a bad value of --epochs, not as an unknown flag -1.

@@ -3,7 +3,6 @@
 use super::DeviceArgs;
 use super::picture::Picture;
 use crate::continual::Activation;
-use crate::device::Selection;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
 use clap::Args;
@@ -46,7 +45,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let input = ModelCard::read(&args.run)?.input;
     let pictures =
         args.images.iter().map(|path| Picture::read(path, input, args.invert)).collect::<Result<Vec<_>>>()?;
-    let (device, warning) = args.device.device.parse::<Selection>()?.open(args.device.checked, false)?;
+    let (device, warning) = args.device.open()?;
     if let Some(warning) = warning {
         eprintln!("warning: {warning}");
     }

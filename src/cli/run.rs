@@ -3,7 +3,7 @@
 use super::{INTERRUPTED, warn};
 use crate::continual::MethodSpec;
 use crate::data::{Dataset, Labels, Source, TaskStream};
-use crate::device::{Device, Selection};
+use crate::device::{Device, Options, Selection};
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::Checkpoint;
 use crate::experiment::results::RunFolder;
@@ -125,7 +125,8 @@ pub fn open(config: &Config, checked: bool, trace: bool) -> Result<(Dataset, Dev
     let mut dataset = config.source().load(&config.load_options())?;
     dataset.flips = config.augment.flips();
     dataset.notes.iter().for_each(|note| warn(note));
-    let (device, warning) = config.device.parse::<Selection>()?.open(checked, trace)?;
+    let (device, warning) =
+        config.device.parse::<Selection>()?.open(Options { checked, trace, ..Default::default() })?;
     if let Some(warning) = warning {
         warn(&warning);
     }

@@ -60,6 +60,18 @@ impl fmt::Debug for Adapter {
     }
 }
 
+/// How an adapter is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Compiles shaders with bounds checks.
+    pub checked: bool,
+    /// Keeps a record of every dispatch.
+    pub trace: bool,
+    /// Takes a software adapter for hardware: it gets the kernels and workgroups of a GPU, so that those can be tested
+    /// where there is none.
+    pub as_hardware: bool,
+}
+
 /// Every adapter, best first: discrete before integrated before virtual before software, one entry per physical GPU
 /// (Vulkan or Metal before DX12). The order of equals is the driver's.
 pub fn list() -> Vec<Adapter> {
@@ -159,7 +171,7 @@ impl Selection {
     ///
     /// # Errors
     /// As [`Selection::choose`], or if the adapter refuses to open.
-    pub fn open(&self, checked: bool, trace: bool) -> Result<(Device, Option<String>)> {
+    pub fn open(&self, options: Options) -> Result<(Device, Option<String>)> {
         if *self == Selection::Cpu {
             return Ok((Device::cpu(), None));
         }
@@ -172,7 +184,7 @@ impl Selection {
                 adapter.info.name
             )
         });
-        Ok((Device::Gpu(Arc::new(Gpu::open(adapter, checked, trace)?)), warning))
+        Ok((Device::Gpu(Arc::new(Gpu::open(adapter, options)?)), warning))
     }
 }
 

@@ -1,7 +1,7 @@
 //! One wgpu adapter: buffers, pipelines, uploads and the only read-back.
 
 use super::Counters;
-use super::adapters::Adapter;
+use super::adapters::{Adapter, Options};
 use super::array::Array;
 use super::kernel::{Grid, Kernel};
 use super::pool::{FreeLists, size_class};
@@ -96,7 +96,8 @@ impl fmt::Debug for Gpu {
 
 impl Gpu {
     /// Opens an adapter with its own limits.
-    pub(super) fn open(adapter: &Adapter, checked: bool, trace: bool) -> Result<Gpu> {
+    pub(super) fn open(adapter: &Adapter, options: Options) -> Result<Gpu> {
+        let Options { checked, trace, as_hardware } = options;
         let timestamps = trace && adapter.raw.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("engram"),
@@ -130,7 +131,7 @@ impl Gpu {
 
         let tracer = trace.then(|| Tracer::new(&device, &queue, timestamps));
         Ok(Gpu {
-            software: adapter.is_software(),
+            software: adapter.is_software() && !as_hardware,
             info: adapter.info.clone(),
             limits: device.limits(),
             checked,

@@ -34,6 +34,8 @@ pub enum Workgroup {
     Tile,
     /// A single invocation.
     One,
+    /// As the kernel's own constants say, on every adapter; for launches by [`Grid::Groups`].
+    Own,
 }
 
 impl Workgroup {
@@ -48,6 +50,7 @@ impl Workgroup {
             (Workgroup::Tile, true) => (&[("WG_X", 8.0), ("WG_Y", 1.0)], 8),
             (Workgroup::Tile, false) => (&[("WG_X", 8.0), ("WG_Y", 8.0)], 8),
             (Workgroup::One, _) => (&[("WG", 1.0)], 1),
+            (Workgroup::Own, _) => (&[], 1),
         }
     }
 
@@ -77,6 +80,8 @@ pub enum Grid {
         x: usize,
         /// Rows of the grid.
         y: usize,
+        /// Slices of the grid.
+        z: usize,
     },
 }
 
@@ -84,6 +89,17 @@ pub enum Grid {
 const MAX_GROUPS: usize = 65_535;
 
 impl Grid {
+    /// Workgroups of a launch by [`Grid::Groups`].
+    ///
+    /// # Panics
+    /// If it is counted in invocations.
+    pub(crate) fn n_groups(&self) -> usize {
+        let Grid::Groups { x, y, z } = *self else {
+            panic!("bug: a grid of invocations has no fixed number of groups")
+        };
+        x * y * z
+    }
+
     /// Workgroups in x, y, z; more than 65,535 in x are folded into y.
     pub(super) fn workgroups(self, kernel: &Kernel, software: bool) -> Result<[u32; 3]> {
         let width = kernel.workgroup.constants(software).1;
@@ -93,7 +109,7 @@ impl Grid {
                 let rows = n.div_ceil(MAX_GROUPS);
                 [n.div_ceil(rows), rows, 1]
             }
-            Grid::Groups { x, y } => [x, y, 1],
+            Grid::Groups { x, y, z } => [x, y, z],
             Grid::Invocations3 { x, y, z } => [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(software)), z],
         };
         if groups.iter().any(|&n| n > MAX_GROUPS) {

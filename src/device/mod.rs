@@ -14,7 +14,7 @@ mod primitives;
 mod recorder;
 mod trace;
 
-pub use adapters::{Adapter, Selection, list as list_adapters};
+pub use adapters::{Adapter, Options, Selection, list as list_adapters};
 pub use array::{Array, CpuRef, CpuRefMut, DType};
 pub use cpu::Cpu;
 pub use gpu::Gpu;
@@ -27,10 +27,10 @@ use std::sync::Arc;
 /// Where tensors live and ops run. Cheap to clone.
 ///
 /// ```
-/// use engram::device::Selection;
+/// use engram::device::{Options, Selection};
 /// use engram::Tensor;
 /// // The best hardware adapter, else the CPU; `Selection::Gpu` takes a software adapter too.
-/// let (device, _warning) = Selection::Auto.open(false, false)?;
+/// let (device, _warning) = Selection::Auto.open(Options::default())?;
 /// let x = Tensor::from_f32(&device, [2, 2], &[1.0, 2.0, 3.0, 4.0])?;
 /// assert!(x.device().same(&device));
 /// assert_eq!(x.matmul(&x)?.to_vec()?, [7.0, 10.0, 15.0, 22.0]);

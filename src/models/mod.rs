@@ -142,7 +142,7 @@ pub static ALL: &[ModelSpec] = &[
 
 fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: usize, n_outputs: usize) {
     for (name, channels) in [("conv1", 32), ("conv2", 64)] {
-        b.conv_uniform(name, options.scaled(channels), kernel, Conv2d { stride: 1, padding: kernel / 2 });
+        b.conv_uniform(name, options.scaled(channels), kernel, Conv2d::new(1, kernel / 2));
         b.relu();
         b.max_pool(2);
     }

@@ -23,7 +23,7 @@ pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outp
 
 /// Stem and stages of (channels, blocks); every stage but the first halves the image.
 fn network(b: &mut Builder, options: &Options, stages: &[(usize, usize)], shortcut: Shortcut) {
-    b.conv("conv1", stages[0].0, 3, Conv2d { stride: 1, padding: 1 }, false);
+    b.conv("conv1", stages[0].0, 3, Conv2d::new(1, 1), false);
     b.batch_norm("bn1", None, true);
     for (i, &(channels, n_blocks)) in stages.iter().enumerate() {
         for block in 0..n_blocks {
@@ -47,14 +47,14 @@ fn basic_block(b: &mut Builder, name: &str, channels: usize, stride: usize, shor
     let mut residual = INPUT;
     // Option A is the batch norm's own business: it takes every other pixel and leaves the new channels alone.
     if !same && shortcut == Shortcut::B {
-        b.conv(&format!("{name}.downsample.0"), channels, 1, Conv2d { stride, padding: 0 }, false);
+        b.conv(&format!("{name}.downsample.0"), channels, 1, Conv2d::new(stride, 0), false);
         b.batch_norm(&format!("{name}.downsample.1"), None, false);
         residual = PROJECTED;
         b.keep(residual);
         b.resume(INPUT, input);
     }
-    b.conv(&format!("{name}.conv1"), channels, 3, Conv2d { stride, padding: 1 }, false);
+    b.conv(&format!("{name}.conv1"), channels, 3, Conv2d::new(stride, 1), false);
     b.batch_norm(&format!("{name}.bn1"), None, true);
-    b.conv(&format!("{name}.conv2"), channels, 3, Conv2d { stride: 1, padding: 1 }, false);
+    b.conv(&format!("{name}.conv2"), channels, 3, Conv2d::new(1, 1), false);
     b.batch_norm(&format!("{name}.bn2"), Some(residual), relu);
 }

@@ -4,7 +4,7 @@ use super::Options;
 use crate::nn::Builder;
 use crate::ops::Conv2d;
 
-const SAME: Conv2d = Conv2d { stride: 1, padding: 1 };
+const SAME: Conv2d = Conv2d::new(1, 1);
 
 /// Configuration A with batch norm and a single linear layer, as usual for CIFAR. Parameters are named `features.N.…` by
 /// their place among convolutions, norms, ReLUs and pools, as torchvision names them.

@@ -233,21 +233,22 @@ impl Builder {
         bias_init: Option<Init>,
     ) {
         let [c, h, w] = self.shape;
-        let Conv2d { stride, padding } = geometry;
-        if kernel > h + 2 * padding || kernel > w + 2 * padding {
+        let (Some(p), Some(q)) = (geometry.outputs(h, kernel), geometry.outputs(w, kernel)) else {
             self.refuse(format!("a {kernel}×{kernel} convolution does not fit a map of {h}×{w}"));
             return;
-        }
+        };
         let weight = self.parameter(format!("{name}.weight"), &[out_channels, c, kernel, kernel], weight_init, true);
         let bias = bias_init.map(|init| self.parameter(format!("{name}.bias"), &[out_channels], init, false));
-        let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
-        self.shape = [out_channels, out(h), out(w)];
+        self.shape = [out_channels, p, q];
         let macs = self.shape.iter().product::<usize>() * c * kernel * kernel;
         let n_parameters = out_channels * (c * kernel * kernel + usize::from(bias.is_some()));
-        let what = match stride {
-            1 => format!("conv {kernel}×{kernel}"),
-            _ => format!("conv {kernel}×{kernel} /{stride}"),
-        };
+        let mut what = format!("conv {kernel}×{kernel}");
+        if geometry.stride > 1 {
+            what += &format!(" /{}", geometry.stride);
+        }
+        if geometry.dilation > 1 {
+            what += &format!(" by {}", geometry.dilation);
+        }
         self.add(name, what, n_parameters, macs, Layer::Conv { weight, bias, geometry });
     }
 

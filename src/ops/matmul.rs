@@ -1,35 +1,19 @@
-//! Matrix product with transposition flags. Twin: `shaders/matmul.wgsl` on `shaders/gemm_8x8.wgsl`.
+//! Matrix product with transposition flags. Twins: `shaders/matmul.wgsl` on `gemm_8x8.wgsl`, `matmul_shared.wgsl` on
+//! `gemm_shared.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::gemm::{Matrix, gemm_rows};
-use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, PRELUDE, Workgroup};
+use super::tiles::{GEMM_8X8, GEMM_SHARED, PACK, Packing, TILE, register, register_grid, shared, shared_tile};
+use crate::device::{Array, DType, Device, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
-/// The register tile that matmul and the convolutions share: rows and columns per invocation.
-pub const GEMM_8X8: &str = include_str!("../../shaders/gemm_8x8.wgsl");
-/// Rows and columns of the tile.
-pub const TILE: usize = 8;
-
-static PACK: Kernel = Kernel {
-    name: "pack",
-    source: &[PRELUDE, include_str!("../../shaders/pack.wgsl")],
-    entry: "pack",
-    bindings: "rw",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
-
-static FORWARD: Kernel = Kernel {
-    name: "matmul",
-    source: &[GEMM_8X8, include_str!("../../shaders/matmul.wgsl")],
-    entry: "multiply",
-    bindings: "rrw",
-    workgroup: Workgroup::Tile,
-    constants: &[],
-};
+static FORWARD: Kernel =
+    register("matmul", &[GEMM_8X8, include_str!("../../shaders/matmul.wgsl")], "rrw", &[("DEPTH", 4.0)]);
+static FORWARD_SHARED: [Kernel; 4] =
+    shared("matmul", &[GEMM_SHARED, include_str!("../../shaders/matmul_shared.wgsl")], "rrw");
 
 /// A matrix as it is stored, and whether it takes part transposed.
 #[derive(Clone, Copy)]
@@ -112,40 +96,18 @@ pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
             Ok(())
         }
         Device::Gpu(gpu) => {
+            if !gpu.is_software() {
+                let (tile, grid) = shared_tile(m, n, 1);
+                let params = [m, n, k, a_row, a_depth, b_depth, b_column].map(|size| size as u32);
+                return gpu.launch(&FORWARD_SHARED[tile], &[a.array, b.array, y], &params, grid);
+            }
             let a = Packing { n_k: k, n_m: m, inner: k, outer_step: 0, inner_step: a_depth, m_step: a_row }
                 .of(&gpu, a.array)?;
             let b = Packing { n_k: k, n_m: n, inner: k, outer_step: 0, inner_step: b_depth, m_step: b_column }
                 .of(&gpu, b.array)?;
-            let grid = Grid::Invocations3 { x: n.div_ceil(TILE), y: m.div_ceil(TILE), z: 1 };
+            let grid = register_grid(m, n.div_ceil(TILE), 1);
             gpu.launch(&FORWARD, &[&a, &b, y], &[m as u32, n as u32, k as u32], grid)
         }
-    }
-}
-
-/// How an operand of the gemm skeletons lies in its buffer: element (k, m) is at
-/// (k / inner)·outer_step + (k mod inner)·inner_step + m·m_step.
-#[derive(Clone, Copy)]
-pub struct Packing {
-    pub n_k: usize,
-    pub n_m: usize,
-    pub inner: usize,
-    pub outer_step: usize,
-    pub inner_step: usize,
-    pub m_step: usize,
-}
-
-impl Packing {
-    /// The operand as the skeletons read it: (k, m), m filled up to a multiple of four. It is copied unless it lies so.
-    pub fn of(self, gpu: &Gpu, origin: &Array) -> Result<Array> {
-        let Packing { n_k, n_m, inner, outer_step, inner_step, m_step } = self;
-        if m_step == 1 && inner == n_k && inner_step == n_m && n_m.is_multiple_of(4) {
-            return Ok(origin.clone());
-        }
-        let width = n_m.div_ceil(4);
-        let packed = Array::empty(&origin.device(), [n_k, 4 * width], DType::F32)?;
-        let params = [n_k, n_m, inner, outer_step, inner_step, m_step].map(|size| size as u32);
-        gpu.launch(&PACK, &[origin, &packed], &params, Grid::Invocations(n_k * width))?;
-        Ok(packed)
     }
 }
 
@@ -183,8 +145,8 @@ fn case(name: &'static str, a: impl Into<Shape>, b: impl Into<Shape>, run: fn(&[
 pub static OP: Op = Op {
     name: "matmul",
     formula: "y = op(a) · op(b), op(x) = x or xᵀ",
-    shaders: &["matmul", "gemm_8x8", "pack"],
-    kernels: &[&PACK, &FORWARD],
+    shaders: &["matmul", "matmul_shared", "gemm_8x8", "gemm_shared", "pack"],
+    kernels: &[&PACK, &FORWARD, &FORWARD_SHARED[0], &FORWARD_SHARED[1], &FORWARD_SHARED[2], &FORWARD_SHARED[3]],
     gradient: true,
     cases: || {
         vec![
@@ -194,6 +156,8 @@ pub static OP: Op = Op {
             case("tt", [13, 9], [5, 13], |x| x[0].matmul_transposed(true, &x[1], true)),
             case("one", [1, 1], [1, 1], |x| x[0].matmul(&x[1])),
             case("several_tiles", [67, 33], [33, 131], |x| x[0].matmul(&x[1])).without_differences(),
+            case("middling_tiles", [30, 17], [17, 129], |x| x[0].matmul(&x[1])).without_differences(),
+            case("large_tiles", [2050, 5], [5, 2049], |x| x[0].matmul(&x[1])).without_differences(),
             case("whole_tiles", [64, 32], [32, 128], |x| x[0].matmul(&x[1])).without_differences(),
         ]
     },

@@ -35,6 +35,7 @@ mod softmax;
 mod squared_distances;
 mod sum;
 mod threads;
+mod tiles;
 mod unary;
 mod zip;
 

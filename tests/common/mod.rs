@@ -1,13 +1,23 @@
 //! What several test files share.
 
 use engram::Device;
-use engram::device::Selection;
+use engram::device::{Options, Selection};
 use std::io::Write;
 
 /// The adapter to test on, if there is one: a software adapter counts. Without one a loud line says so, and with
 /// `ENGRAM_REQUIRE_GPU=1` the test fails.
 pub fn gpu(checked: bool) -> Option<Device> {
-    match Selection::Gpu.open(checked, false) {
+    open(Options { checked, ..Default::default() })
+}
+
+/// As [`gpu`], with the kernels that hardware gets, even where there is none.
+#[allow(dead_code)] // not every test file asks for them
+pub fn gpu_as_hardware(checked: bool) -> Option<Device> {
+    open(Options { checked, as_hardware: true, ..Default::default() })
+}
+
+fn open(options: Options) -> Option<Device> {
+    match Selection::Gpu.open(options) {
         Ok((device, _)) => Some(device),
         Err(error) => {
             assert!(std::env::var_os("ENGRAM_REQUIRE_GPU").is_none(), "ENGRAM_REQUIRE_GPU is set, but: {error}");

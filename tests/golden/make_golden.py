@@ -225,9 +225,10 @@ def gather_rows(draw):
 @op
 def conv2d(draw):
     def case(name, x, w, bias=True):
-        stride, padding = int(name[-4]), int(name[-1])  # "..._s1_p2"
+        parts = dict((part[0], int(part[1:])) for part in name.split("_") if part[1:].isdigit())  # "k3_d2_s1_p2"
+        stride, padding, dilation = parts["s"], parts["p"], parts.get("d", 1)
         inputs = [draw.normal(*x), draw.normal(*w, scale=0.5)] + [draw.normal(w[0])] * bias
-        return name, inputs, lambda x, w, b=None: F.conv2d(x, w, b, stride, padding)
+        return name, inputs, lambda x, w, b=None: F.conv2d(x, w, b, stride, padding, dilation)
 
     yield case("k3_s1_p1", (2, 3, 7, 6), (4, 3, 3, 3))
     yield case("k5_s2_p2", (2, 3, 9, 8), (4, 3, 5, 5))
@@ -235,6 +236,10 @@ def conv2d(draw):
     yield case("k1_s2_p0", (2, 3, 7, 6), (5, 3, 1, 1))
     yield case("k3_s3_p1", (2, 3, 8, 11), (5, 3, 3, 3))
     yield case("no_bias_k3_s1_p1", (3, 2, 5, 6), (4, 2, 3, 3), bias=False)
+    yield case("k3_d2_s1_p2", (2, 3, 7, 6), (4, 3, 3, 3))
+    yield case("k3_d3_s2_p3", (2, 2, 8, 11), (3, 2, 3, 3))
+    yield case("k3x2_d2_s2_p1", (3, 2, 9, 6), (5, 2, 3, 2))
+    yield case("k2_d6_s4_p2", (1, 2, 13, 11), (3, 2, 2, 2))
 
 
 @op

@@ -215,7 +215,7 @@ impl Sizes {
     }
 
     fn grid(&self) -> Grid {
-        Grid::Groups { x: self.c, y: self.slices().1 }
+        Grid::Groups { x: self.c, y: self.slices().1, z: 1 }
     }
 
     fn params(&self) -> [u32; 16] {

@@ -44,6 +44,11 @@ fn offsets(counts: &[usize], steps: &[usize]) -> Vec<u32> {
 }
 
 impl Sizes {
+    /// Elements of the kernel from one that reaches a pixel to the next that does.
+    fn tap_step(&self) -> usize {
+        self.stride / self.divisor()
+    }
+
     /// Images that are worked on together.
     fn group(&self, pixels: usize) -> usize {
         GROUP_PIXELS.div_ceil(pixels).min(self.n.div_ceil(TASKS))
@@ -57,10 +62,10 @@ impl Sizes {
 
     /// Where the patches of a group begin, and where in a patch its elements (c, i, j) lie.
     fn patches(&self, group: usize) -> (Vec<u32>, Vec<u32>) {
-        let (frame, s) = (self.frame(), self.stride);
+        let (frame, s, d) = (self.frame(), self.stride, self.dilation);
         let (image, channel) = frame.steps(group);
         let pixels = offsets(&[group, self.p, self.q], &[image, s * frame.width, s]);
-        (pixels, offsets(&[self.c, self.kh, self.kw], &[channel, frame.width, 1]))
+        (pixels, offsets(&[self.c, self.kh, self.kw], &[channel, d * frame.width, d]))
     }
 }
 
@@ -104,8 +109,9 @@ pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, p
 
 /// Along one axis, the pixels of x that the same elements of the kernel reach: every `stride`-th.
 ///
-/// Pixel h gets what element i leads to output p = (h + padding − i) / stride, where that is whole: where h + padding and i
-/// leave the same remainder.
+/// Pixel h gets what element i leads to output p = (h + padding − i·dilation) / stride, where that is whole. With g the common
+/// divisor of stride and dilation, those are every (stride/g)-th element, from the last to the first of them to outputs
+/// dilation/g apart.
 #[derive(Clone, Copy)]
 struct Reach {
     first_pixel: usize,
@@ -117,21 +123,33 @@ struct Reach {
 }
 
 impl Reach {
-    fn along(h: usize, k: usize, &Sizes { stride, padding, .. }: &Sizes) -> Vec<Reach> {
-        let reach = |first_pixel| {
-            let (output, first_tap) = ((first_pixel + padding) / stride, (first_pixel + padding) % stride);
-            let n_taps = k.saturating_sub(first_tap).div_ceil(stride);
-            let last_tap = first_tap + n_taps.saturating_sub(1) * stride;
-            let first_output = output + (k - 1) / stride - n_taps.saturating_sub(1);
-            Reach { first_pixel, n_pixels: (h - first_pixel).div_ceil(stride), first_output, last_tap, n_taps }
+    fn along(h: usize, k: usize, sizes: &Sizes) -> Vec<Reach> {
+        let &Sizes { stride, padding, dilation, .. } = sizes;
+        let reach = |first_pixel: usize| {
+            let n_pixels = (h - first_pixel).div_ceil(stride);
+            let tap_step = sizes.tap_step();
+            let reaches = |tap: usize| (first_pixel + padding).abs_diff(tap * dilation).is_multiple_of(stride);
+            let Some(first_tap) = (0..tap_step.min(k)).find(|&tap| reaches(tap)) else {
+                return Reach { first_pixel, n_pixels, first_output: 0, last_tap: 0, n_taps: 0 };
+            };
+            let n_taps = (k - first_tap).div_ceil(tap_step);
+            let last_tap = first_tap + (n_taps - 1) * tap_step;
+            let before = Self::before(k, sizes) * stride;
+            let first_output = (before + first_pixel + padding - last_tap * dilation) / stride;
+            Reach { first_pixel, n_pixels, first_output, last_tap, n_taps }
         };
         (0..stride.min(h)).map(reach).collect()
     }
 
-    /// Zeros before the outputs along an axis, and the length with those before and after.
-    fn margin(h: usize, p: usize, k: usize, &Sizes { stride, padding, .. }: &Sizes) -> (usize, usize) {
-        let before = (k - 1) / stride;
-        (before, before + p.max((h - 1 + padding) / stride + 1))
+    /// Zeros before the outputs along an axis.
+    fn before(k: usize, &Sizes { stride, dilation, .. }: &Sizes) -> usize {
+        (k - 1) * dilation / stride
+    }
+
+    /// Those, and the length with those before and after.
+    fn margin(h: usize, p: usize, k: usize, sizes: &Sizes) -> (usize, usize) {
+        let before = Self::before(k, sizes);
+        (before, before + p.max((h - 1 + sizes.padding) / sizes.stride + 1))
     }
 }
 
@@ -153,12 +171,14 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mu
     let ((top, height), (left, width)) = (Reach::margin(h, p, kh, sizes), Reach::margin(w, q, kw, sizes));
     let frame = Frame { c: o, h: p, w: q, top, left, height, width };
     let (image, channel) = frame.steps(group);
+    // Outputs between those that neighbouring taps lead to.
+    let apart = sizes.dilation / sizes.divisor();
     let mut kinds = Vec::new();
     for down in Reach::along(h, kh, sizes) {
         for right in Reach::along(w, kw, sizes) {
             let mut rows = offsets(&[group, down.n_pixels, right.n_pixels], &[image, width, 1]);
             rows.iter_mut().for_each(|row| *row += (down.first_output * width + right.first_output) as u32);
-            let depth = offsets(&[o, down.n_taps, right.n_taps], &[channel, width, 1]);
+            let depth = offsets(&[o, down.n_taps, right.n_taps], &[channel, apart * width, apart]);
             let (weight, rest) = packed.split_at_mut(depth.len() * c.next_multiple_of(UNIT));
             packed = rest;
             kinds.push(Kind { down, right, rows, depth, weight });
@@ -207,13 +227,14 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mu
 
 /// to[(o, i, j), c] = w[o, c, i, j] for the elements that are reached, the last of them first.
 fn pack_reached(sizes: &Sizes, weight: &[f32], down: Reach, right: Reach, panel: Panel, to: &mut [f32]) {
-    let &Sizes { c, o, kh, kw, stride, .. } = sizes;
+    let &Sizes { c, o, kh, kw, .. } = sizes;
+    let step = sizes.tap_step();
     let mut rows = to.chunks_exact_mut(panel.width);
     for o in 0..o {
         let weight = &weight[(o * c + panel.first) * kh * kw..];
         for i in 0..down.n_taps {
             for j in 0..right.n_taps {
-                let tap = (down.last_tap - i * stride) * kw + right.last_tap - j * stride;
+                let tap = (down.last_tap - i * step) * kw + right.last_tap - j * step;
                 let row = rows.next().expect("bug: too little room for the weights");
                 row[panel.columns..].fill(0.0);
                 for (to, from) in row[..panel.columns].iter_mut().zip(weight[tap..].iter().step_by(kh * kw)) {
@@ -258,7 +279,8 @@ pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], sums: &mut [f32], m
                     transpose_filled(panel, pq, &dy[panel.first * pq..], b);
                 }
                 let a = framed.place(x, sizes.frame(), group);
-                let (run, width, accumulate) = (run_along(sizes.kw), panel.width, i > 0);
+                let run = if sizes.dilation == 1 { run_along(sizes.kw) } else { 1 };
+                let (width, accumulate) = (panel.width, i > 0);
                 Product { a, rows: &taps, run, depth, b, width, y: sum, accumulate }.run();
             }
         });
@@ -303,7 +325,7 @@ mod tests {
         let random = |shape: [usize; 4]| Tensor::from_f32(&device, shape, &random_cotangent(shape.into()));
         for (shape, weight, padding) in [([19, 30, 4, 3], [70, 30, 3, 3], 1), ([17, 3, 9, 9], [5, 3, 5, 5], 0)] {
             let (x, weight) = (random(shape)?, random(weight)?);
-            let forward = |x: &Tensor| x.conv2d(&weight, None, Conv2d { stride: 1, padding })?.to_vec();
+            let forward = |x: &Tensor| x.conv2d(&weight, None, Conv2d::new(1, padding))?.to_vec();
             let together = forward(&x)?;
             let of_image = together.len() / shape[0];
             for (x, y) in x.to_vec()?.chunks_exact(shape[1] * shape[2] * shape[3]).zip(together.chunks_exact(of_image))

@@ -2,40 +2,19 @@
 //! `shaders/conv2d_forward.wgsl`, `conv2d_backward_input.wgsl`, `conv2d_backward_weight.wgsl` on `gemm_8x8.wgsl`.
 //!
 //! On either device all three passes are implicit matrix products: the matrix of patches is never stored. The CPU's are
-//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`.
+//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`; the GPU's in `gpu.rs`.
 
 mod cpu;
+mod gpu;
 mod layout;
 mod product;
 mod transpose;
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
-use super::matmul::{GEMM_8X8, Packing, TILE};
-use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, Workgroup};
+use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
-
-/// With stride 1 neighbouring outputs share pixels, so the window of a tile slides; otherwise it is loaded afresh.
-const SLIDING: &[(&str, f64)] = &[("SLIDING", 1.0)];
-const STRIDED: &[(&str, f64)] = &[("SLIDING", 0.0)];
-
-const fn kernel(
-    name: &'static str,
-    source: &'static [&'static str],
-    bindings: &'static str,
-    constants: &'static [(&'static str, f64)],
-) -> Kernel {
-    Kernel { name, source, entry: "multiply", bindings, workgroup: Workgroup::Tile, constants }
-}
-const FORWARD_SOURCE: &[&str] = &[GEMM_8X8, include_str!("../../../shaders/conv2d_forward.wgsl")];
-static FORWARD: Kernel = kernel("conv2d.forward", FORWARD_SOURCE, "rrrw", SLIDING);
-static FORWARD_STRIDED: Kernel = kernel("conv2d.forward_strided", FORWARD_SOURCE, "rrrw", STRIDED);
-const INPUT_SOURCE: &[&str] = &[GEMM_8X8, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
-static BACKWARD_INPUT: Kernel = kernel("conv2d.backward_input", INPUT_SOURCE, "rrw", SLIDING);
-static BACKWARD_INPUT_STRIDED: Kernel = kernel("conv2d.backward_input_strided", INPUT_SOURCE, "rrw", STRIDED);
-const WEIGHT_SOURCE: &[&str] = &[GEMM_8X8, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
-static BACKWARD_WEIGHT: Kernel = kernel("conv2d.backward_weight", WEIGHT_SOURCE, "rrw", &[]);
 
 /// How a kernel moves over the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +23,24 @@ pub struct Conv2d {
     pub stride: usize,
     /// Zeros around the image.
     pub padding: usize,
+    /// Pixels between neighbouring elements of the kernel.
+    pub dilation: usize,
+}
+
+impl Conv2d {
+    /// A kernel whose elements meet neighbouring pixels.
+    pub const fn new(stride: usize, padding: usize) -> Conv2d {
+        Conv2d { stride, padding, dilation: 1 }
+    }
+
+    /// Outputs along an axis of `size` pixels for a kernel of `kernel` elements, if there are any:
+    /// ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
+    pub fn outputs(&self, size: usize, kernel: usize) -> Option<usize> {
+        let &Conv2d { stride, padding, dilation } = self;
+        let reach = dilation.checked_mul(kernel.checked_sub(1)?)?.checked_add(1)?;
+        let padded = padding.checked_mul(2)?.checked_add(size)?;
+        Some(padded.checked_sub(reach)?.checked_div(stride)? + 1)
+    }
 }
 
 /// All sizes of one convolution. One letter per axis: N batch, C in-channels, H, W, O out-channels, K kernel, P, Q output.
@@ -60,12 +57,13 @@ struct Sizes {
     q: usize,
     stride: usize,
     padding: usize,
+    dilation: usize,
 }
 
 impl Tensor {
-    /// y[n, o, p, q] = b\[o\] + Σ_{c, i, j} w[o, c, i, j] · x[n, c, p·stride + i − padding, q·stride + j − padding],
-    /// zero outside the image. Shapes: x (N, C, H, W), w (O, C, KH, KW), b (O) → y (N, O, P, Q) with
-    /// P = ⌊(H + 2·padding − KH) / stride⌋ + 1.
+    /// y[n, o, p, q] = b\[o\] + Σ_{c, i, j} w[o, c, i, j] · x[n, c, p·s + i·d − padding, q·s + j·d − padding] with the stride s
+    /// and the dilation d, zero outside the image. Shapes: x (N, C, H, W), w (O, C, KH, KW), b (O) → y (N, O, P, Q) with
+    /// P = ⌊(H + 2·padding − d·(KH − 1) − 1) / s⌋ + 1.
     ///
     /// # Errors
     /// If the shapes do not fit or the kernel is larger than the padded image.
@@ -88,10 +86,11 @@ impl Tensor {
 
 impl Sizes {
     fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, geometry: Conv2d) -> Result<Sizes> {
-        let Conv2d { stride, padding } = geometry;
+        let Conv2d { stride, padding, dilation } = geometry;
         let unfit = |what: &str| {
             let (x, w) = (x.shape(), weight.shape());
-            Err(Error::op("conv2d", format!("{what}: x {x}, weight {w}, stride {stride}, padding {padding}")))
+            let geometry = format!("stride {stride}, padding {padding}, dilation {dilation}");
+            Err(Error::op("conv2d", format!("{what}: x {x}, weight {w}, {geometry}")))
         };
         let (&[n, c, h, w], &[o, c_weight, kh, kw]) = (&*x.shape(), &*weight.shape()) else {
             return unfit("the input and the weight need four axes");
@@ -102,11 +101,17 @@ impl Sizes {
         if bias.is_some_and(|b| *b.shape() != [o]) {
             return unfit("the bias has not one number per out-channel");
         }
-        if stride == 0 || kh > h + 2 * padding || kw > w + 2 * padding {
-            return unfit("the stride is 0 or the kernel is larger than the padded image");
+        if stride == 0 || dilation == 0 {
+            return unfit("the stride or the dilation is 0");
         }
-        let (p, q) = ((h + 2 * padding - kh) / stride + 1, (w + 2 * padding - kw) / stride + 1);
-        Ok(Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding })
+        let (Some(p), Some(q)) = (geometry.outputs(h, kh), geometry.outputs(w, kw)) else {
+            return unfit("the kernel is larger than the padded image");
+        };
+        // Positions are computed with 32 bits, with room to go below zero.
+        if [[h, w], [p, q]].iter().flatten().any(|&size| size.saturating_add(2 * padding) > i32::MAX as usize) {
+            return unfit("the padded image is too large");
+        }
+        Ok(Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding, dilation })
     }
 
     /// Length of a patch: C·KH·KW.
@@ -114,9 +119,13 @@ impl Sizes {
         self.c * self.kh * self.kw
     }
 
-    fn params(&self) -> [u32; 11] {
-        let Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding } = *self;
-        [n, c, h, w, o, kh, kw, p, q, stride, padding].map(|size| size as u32)
+    /// The greatest common divisor of stride and dilation.
+    fn divisor(&self) -> usize {
+        let (mut a, mut b) = (self.stride, self.dilation);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
     }
 
     fn forward(&self, x: &Array, weight: &Array, bias: Option<&Array>, y: &Array) -> Result<()> {
@@ -128,19 +137,7 @@ impl Sizes {
                 cpu::forward(self, &x.cpu(), &weight.cpu(), bias.as_deref(), packed, &mut y.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) => {
-                let kernel = if self.stride == 1 { &FORWARD } else { &FORWARD_STRIDED };
-                let mut params = self.params().to_vec();
-                params.push(u32::from(bias.is_some()));
-                let patch = self.patch();
-                let packing =
-                    Packing { n_k: patch, n_m: self.o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
-                let weight = packing.of(&gpu, weight)?;
-                // Without a bias the weight stands in for the binding and is not read.
-                let bindings = [&weight, x, bias.unwrap_or(&weight), y];
-                let column_groups = self.n * self.p * self.q.div_ceil(TILE);
-                gpu.launch(kernel, &bindings, &params, grid(self.o, column_groups, 1))
-            }
+            Device::Gpu(gpu) => gpu::forward(self, &gpu, x, weight, bias, y),
         }
     }
 
@@ -151,15 +148,7 @@ impl Sizes {
                 cpu::backward_input(self, &dy.cpu(), &weight.cpu(), &mut packed.cpu_mut(), &mut dx.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) => {
-                let kernel = if self.stride == 1 { &BACKWARD_INPUT } else { &BACKWARD_INPUT_STRIDED };
-                let (window, patch) = (self.kh * self.kw, self.patch());
-                let (n_k, n_m) = (self.o * window, self.c);
-                let packing = Packing { n_k, n_m, inner: window, outer_step: patch, inner_step: 1, m_step: window };
-                let weight = packing.of(&gpu, weight)?;
-                let grid = grid(self.c, self.n * self.h * self.w.div_ceil(TILE), 1);
-                gpu.launch(kernel, &[&weight, dy, dx], &self.params(), grid)
-            }
+            Device::Gpu(gpu) => gpu::backward_input(self, &gpu, dy, weight, dx),
         }
     }
 
@@ -170,37 +159,9 @@ impl Sizes {
                 cpu::backward_weight(self, &dy.cpu(), &x.cpu(), &mut sums.cpu_mut(), &mut dw.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) => self.backward_weight_split(&gpu, dy, x, dw),
+            Device::Gpu(gpu) => gpu::backward_weight(self, &gpu, dy, x, dw),
         }
     }
-
-    /// The sum runs over all output pixels of the batch while the result is small: the image rows are split into slices
-    /// whose partial sums are added afterwards, in order.
-    fn backward_weight_split(&self, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
-        let image_rows = self.n * self.p;
-        let tiles = self.o.div_ceil(TILE) * self.patch().div_ceil(TILE);
-        // Enough invocations to fill an adapter; the split depends on the shape alone.
-        let n_slices = (8192 / tiles).clamp(1, 64).min(image_rows);
-        let rows_per_slice = image_rows.div_ceil(n_slices);
-        let n_slices = image_rows.div_ceil(rows_per_slice);
-        let mut params = self.params().to_vec();
-        params.push(rows_per_slice as u32);
-        let grid = grid(self.o, self.patch().div_ceil(TILE), n_slices);
-        let pixels = self.p * self.q;
-        let (n_k, n_m) = (self.n * pixels, self.o);
-        let packing = Packing { n_k, n_m, inner: pixels, outer_step: n_m * pixels, inner_step: 1, m_step: pixels };
-        let dy = &packing.of(gpu, dy)?;
-        if n_slices == 1 {
-            return gpu.launch(&BACKWARD_WEIGHT, &[dy, x, dw], &params, grid);
-        }
-        let partials = Array::empty(&x.device(), [n_slices, self.o * self.patch()], DType::F32)?;
-        gpu.launch(&BACKWARD_WEIGHT, &[dy, x, &partials], &params, grid)?;
-        channel_sum_into(&partials, dw)
-    }
-}
-
-fn grid(rows: usize, column_groups: usize, z: usize) -> Grid {
-    Grid::Invocations3 { x: column_groups, y: rows.div_ceil(TILE), z }
 }
 
 struct Conv2dBackward {
@@ -231,16 +192,39 @@ fn inputs([n, c, h, w]: [usize; 4], [o, kh, kw]: [usize; 3]) -> Vec<Input> {
 
 /// A case with a bias; the constants are its geometry.
 fn case<const STRIDE: usize, const PADDING: usize>(name: &'static str, x: [usize; 4], w: [usize; 3]) -> Case {
-    Case::new(name, inputs(x, w), |x| x[0].conv2d(&x[1], Some(&x[2]), Conv2d { stride: STRIDE, padding: PADDING }))
-        // The longest sum is that of a weight's gradient: all output pixels.
-        .tolerance(Tolerance::Sum((x[1] * w[1] * w[2]).max(x[0] * x[2] * x[3])))
+    dilated::<STRIDE, PADDING, 1>(name, x, w)
+}
+
+/// A case with a bias whose kernel has gaps.
+fn dilated<const STRIDE: usize, const PADDING: usize, const DILATION: usize>(
+    name: &'static str,
+    x: [usize; 4],
+    w: [usize; 3],
+) -> Case {
+    Case::new(name, inputs(x, w), |x| {
+        x[0].conv2d(&x[1], Some(&x[2]), Conv2d { stride: STRIDE, padding: PADDING, dilation: DILATION })
+    })
+    // The longest sum is that of a weight's gradient: all output pixels.
+    .tolerance(Tolerance::Sum((x[1] * w[1] * w[2]).max(x[0] * x[2] * x[3])))
 }
 
 pub static OP: Op = Op {
     name: "conv2d",
-    formula: "y[n,o,p,q] = b[o] + Σ_{c,i,j} w[o,c,i,j] · x[n,c,p·s+i−pad,q·s+j−pad]",
-    shaders: &["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "gemm_8x8", "pack", "channel_sum"],
-    kernels: &[&FORWARD, &FORWARD_STRIDED, &BACKWARD_INPUT, &BACKWARD_INPUT_STRIDED, &BACKWARD_WEIGHT],
+    formula: "y[n,o,p,q] = b[o] + Σ_{c,i,j} w[o,c,i,j] · x[n,c,p·s+i·d−pad,q·s+j·d−pad]",
+    shaders: &[
+        "conv2d",
+        "conv2d_forward",
+        "conv2d_backward_input",
+        "conv2d_backward_weight",
+        "conv2d_forward_shared",
+        "conv2d_backward_input_shared",
+        "conv2d_backward_weight_shared",
+        "gemm_8x8",
+        "gemm_shared",
+        "pack",
+        "channel_sum",
+    ],
+    kernels: gpu::KERNELS,
     gradient: true,
     cases: || {
         vec![
@@ -250,7 +234,7 @@ pub static OP: Op = Op {
             case::<2, 0>("k1_s2_p0", [2, 5, 7, 6], [3, 1, 1]),
             case::<3, 1>("k3_s3_p1", [2, 2, 8, 11], [3, 3, 3]),
             Case::new("no_bias_k3_s1_p1", vec![Input::random([2, 3, 5, 4]), Input::random([4, 3, 3, 3])], |x| {
-                x[0].conv2d(&x[1], None, Conv2d { stride: 1, padding: 1 })
+                x[0].conv2d(&x[1], None, Conv2d::new(1, 1))
             })
             .tolerance(Tolerance::Sum(40)),
             case::<1, 2>("several_tiles", [3, 9, 13, 11], [17, 5, 5]).without_differences(),
@@ -259,11 +243,19 @@ pub static OP: Op = Op {
             case::<2, 0>("groups_of_images_unpadded_s2", [17, 70, 5, 4], [20, 1, 1]).without_differences(),
             case::<1, 0>("one_pixel", [1, 1, 1, 1], [1, 1, 1]),
             case::<2, 3>("padding_exceeds_image", [1, 2, 2, 3], [2, 4, 5]),
+            dilated::<1, 2, 2>("k3_d2_s1_p2", [2, 3, 7, 6], [5, 3, 3]),
+            dilated::<2, 3, 3>("k3_d3_s2_p3", [2, 2, 8, 11], [3, 3, 3]),
+            dilated::<2, 1, 2>("k3x2_d2_s2_p1", [3, 2, 9, 6], [5, 3, 2]),
+            dilated::<4, 2, 6>("k2_d6_s4_p2", [1, 2, 13, 11], [3, 2, 2]),
+            case::<1, 1>("rows_17_to_32", [2, 20, 9, 7], [24, 3, 3]).without_differences(),
+            case::<1, 1>("rows_33_to_64", [2, 33, 6, 10], [40, 3, 3]).without_differences(),
+            case::<1, 1>("rows_over_64_many_columns", [140, 2, 16, 16], [65, 1, 1]).without_differences(),
+            case::<4, 0>("stride_exceeds_image", [2, 3, 2, 5], [3, 2, 2]),
         ]
     },
     refuses: |device| {
         let x = Tensor::from_f32(device, [1, 2, 3, 3], &[0.0; 18])?;
         let w = Tensor::from_f32(device, [1, 1, 3, 3], &[0.0; 9])?;
-        x.conv2d(&w, None, Conv2d { stride: 1, padding: 1 })
+        x.conv2d(&w, None, Conv2d::new(1, 1))
     },
 };

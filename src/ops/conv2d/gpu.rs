@@ -1,0 +1,173 @@
+//! Convolution on the GPU: implicit matrix products, on hardware with tiles in shared memory, on software adapters with
+//! tiles in registers. Twins: `shaders/conv2d_*.wgsl`.
+
+use super::Sizes;
+use crate::device::{Array, DType, Gpu, Kernel};
+use crate::error::Result;
+use crate::ops::channel_sum::channel_sum_into;
+use crate::ops::tiles::{GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_tile};
+
+const SIZES: &str = include_str!("../../../shaders/conv2d.wgsl");
+
+const FORWARD: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_forward.wgsl")];
+const INPUT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
+const WEIGHT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
+
+/// A kernel for each way of going along a row of the kernel: element by element, or, where the window slides, as a loop or
+/// written out for 1, 3 and 5 columns.
+const fn by_row(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> [Kernel; 5] {
+    [
+        register(name, source, bindings, &[("SLIDING", 0.0)]),
+        register(name, source, bindings, &[("SLIDING", 1.0)]),
+        register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 1.0)]),
+        register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 3.0)]),
+        register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 5.0)]),
+    ]
+}
+static FORWARD_BY_ROW: [Kernel; 5] = by_row("conv2d.forward", FORWARD, "rrrw");
+static INPUT_BY_ROW: [Kernel; 5] = by_row("conv2d.backward_input", INPUT, "rrw");
+static WEIGHT_BY_PIXEL: Kernel = register("conv2d.backward_weight", WEIGHT, "rrw", &[]);
+
+static FORWARD_SHARED: [Kernel; 4] = shared(
+    "conv2d.forward",
+    &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_forward_shared.wgsl")],
+    "rrrw",
+);
+static INPUT_SHARED: [Kernel; 4] = shared(
+    "conv2d.backward_input",
+    &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_input_shared.wgsl")],
+    "rrw",
+);
+static WEIGHT_SHARED: [Kernel; 4] = shared(
+    "conv2d.backward_weight",
+    &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_weight_shared.wgsl")],
+    "rrw",
+);
+
+pub static KERNELS: &[&Kernel] = &[
+    &FORWARD_BY_ROW[0],
+    &FORWARD_BY_ROW[1],
+    &FORWARD_BY_ROW[2],
+    &FORWARD_BY_ROW[3],
+    &FORWARD_BY_ROW[4],
+    &INPUT_BY_ROW[0],
+    &INPUT_BY_ROW[1],
+    &INPUT_BY_ROW[2],
+    &INPUT_BY_ROW[3],
+    &INPUT_BY_ROW[4],
+    &WEIGHT_BY_PIXEL,
+    &FORWARD_SHARED[0],
+    &FORWARD_SHARED[1],
+    &FORWARD_SHARED[2],
+    &FORWARD_SHARED[3],
+    &INPUT_SHARED[0],
+    &INPUT_SHARED[1],
+    &INPUT_SHARED[2],
+    &INPUT_SHARED[3],
+    &WEIGHT_SHARED[0],
+    &WEIGHT_SHARED[1],
+    &WEIGHT_SHARED[2],
+    &WEIGHT_SHARED[3],
+];
+
+/// Terms of a sum that the shaders can number by divisions in floating point.
+const MAX_DEPTH: usize = 1 << 20;
+
+/// The kernel for rows of so many columns.
+fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'static Kernel {
+    match (sliding, columns) {
+        (false, _) => &kernels[0],
+        (true, 1) => &kernels[2],
+        (true, 3) => &kernels[3],
+        (true, 5) => &kernels[4],
+        (true, _) => &kernels[1],
+    }
+}
+
+impl Sizes {
+    /// The parameter block of shaders/conv2d.wgsl.
+    fn params(&self, has_bias: bool, per_slice: usize) -> [u32; 15] {
+        let Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding, dilation } = *self;
+        let has_bias = usize::from(has_bias);
+        [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), has_bias, per_slice]
+            .map(|size| size as u32)
+    }
+
+    fn shared(&self, gpu: &Gpu, depth: usize) -> bool {
+        !gpu.is_software() && depth < MAX_DEPTH
+    }
+}
+
+pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, bias: Option<&Array>, y: &Array) -> Result<()> {
+    let (patch, o) = (sizes.patch(), sizes.o);
+    let rows = sizes.n * sizes.p;
+    let params = sizes.params(bias.is_some(), 0);
+    // Without a bias the weight stands in for the binding and is not read.
+    if sizes.shared(gpu, patch) {
+        let (tile, grid) = shared_tile(o, rows * sizes.q.next_multiple_of(4), 1);
+        return gpu.launch(&FORWARD_SHARED[tile], &[weight, x, bias.unwrap_or(weight), y], &params, grid);
+    }
+    let packing = Packing { n_k: patch, n_m: o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
+    let weight = packing.of(gpu, weight)?;
+    let kernel = along(&FORWARD_BY_ROW, sizes.stride == 1 && sizes.dilation == 1, sizes.kw);
+    let grid = register_grid(o, rows * sizes.q.div_ceil(TILE), 1);
+    gpu.launch(kernel, &[&weight, x, bias.unwrap_or(&weight), y], &params, grid)
+}
+
+/// One dispatch, whatever the stride: its phases are slices of the grid.
+pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
+    let &Sizes { n, c, h, w, o, kh, kw, stride, dilation, .. } = sizes;
+    let params = sizes.params(false, 0);
+    let (rows, columns) = (n * h.div_ceil(stride), w.div_ceil(stride));
+    if sizes.shared(gpu, o * kh * kw) {
+        let (tile, grid) = shared_tile(c, rows * columns.next_multiple_of(4), stride * stride);
+        return gpu.launch(&INPUT_SHARED[tile], &[weight, dy, dx], &params, grid);
+    }
+    let (window, patch) = (kh * kw, sizes.patch());
+    let packing = Packing { n_k: o * window, n_m: c, inner: window, outer_step: patch, inner_step: 1, m_step: window };
+    let weight = packing.of(gpu, weight)?;
+    // With a stride the phases have different numbers of taps.
+    let taps = if stride == 1 { kw } else { 0 };
+    let kernel = along(&INPUT_BY_ROW, dilation == 1, taps);
+    gpu.launch(kernel, &[&weight, dy, dx], &params, register_grid(c, rows * columns.div_ceil(TILE), stride * stride))
+}
+
+/// The sum runs over all output pixels of the batch while the result is small: it is split into slices whose partial sums
+/// are added afterwards, in order. The split depends on the shape and the skeleton alone.
+pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
+    let &Sizes { n, o, p, q, .. } = sizes;
+    let (pixels, patch) = (p * q, sizes.patch());
+    if !gpu.is_software() {
+        let (_, grid) = shared_tile(o, patch, 1);
+        let n_slices = (1024 / grid.n_groups()).clamp(1, 128);
+        // Whole slabs of eight.
+        let per_slice = (n * pixels).div_ceil(n_slices).next_multiple_of(8);
+        let n_slices = (n * pixels).div_ceil(per_slice);
+        let (tile, grid) = shared_tile(o, patch, n_slices);
+        let kernel = &WEIGHT_SHARED[tile];
+        return add_slices(sizes, n_slices, dw, |to| {
+            gpu.launch(kernel, &[dy, x, to], &sizes.params(false, per_slice), grid)
+        });
+    }
+    let image_rows = n * p;
+    let tiles = o.div_ceil(TILE) * patch.div_ceil(TILE);
+    // Enough invocations to fill an adapter.
+    let per_slice = image_rows.div_ceil((8192 / tiles).clamp(1, 64).min(image_rows));
+    let n_slices = image_rows.div_ceil(per_slice);
+    let grid = register_grid(o, patch.div_ceil(TILE), n_slices);
+    let packing =
+        Packing { n_k: n * pixels, n_m: o, inner: pixels, outer_step: o * pixels, inner_step: 1, m_step: pixels };
+    let dy = &packing.of(gpu, dy)?;
+    let params = sizes.params(false, per_slice);
+    add_slices(sizes, n_slices, dw, |to| gpu.launch(&WEIGHT_BY_PIXEL, &[dy, x, to], &params, grid))
+}
+
+/// Has the slices of a weight gradient computed, and adds them.
+fn add_slices(sizes: &Sizes, n_slices: usize, dw: &Array, compute: impl FnOnce(&Array) -> Result<()>) -> Result<()> {
+    if n_slices == 1 {
+        return compute(dw);
+    }
+    let partials = Array::empty(&dw.device(), [n_slices, sizes.o * sizes.patch()], DType::F32)?;
+    compute(&partials)?;
+    channel_sum_into(&partials, dw)
+}
