@@ -12,6 +12,10 @@ struct Params {
     has_bias: u32,
     // Weight gradient: how many of its terms (image rows or pixels) a slice adds up.
     per_slice: u32,
+    // Of a batch norm that is folded in: whether a residual is added, what is added to variances, the smallest result.
+    has_residual: u32,
+    epsilon: f32,
+    lowest: f32,
 }
 @group(1) @binding(0) var<uniform> params: Params;
 

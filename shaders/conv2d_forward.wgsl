@@ -1,17 +1,16 @@
 // Convolution as an implicit matrix product: rows are out-channels, columns are output pixels of the whole batch.
 //
-//   y[n, o, p, q] = b[o] + Σ_{c, i} Σ_j w[o, c, i, j] · x[n, c, p·stride + i·dilation − padding, q·stride + j·dilation − padding]
+//   sum[n, o, p, q] = Σ_{c, i} Σ_j w[o, c, i, j] · x[n, c, p·stride + i·dilation − padding, q·stride + j·dilation − padding]
 //
 // outer is c, inner is i, the depth is KW; the weight comes packed. Eight columns are eight neighbouring pixels of one row, so for
-// stride and dilation 1 the next j needs one new pixel: the window slides. The holes of gemm_8x8.wgsl; sizes in conv2d.wgsl.
+// stride and dilation 1 the next j needs one new pixel: the window slides. The holes of gemm_8x8.wgsl; sizes in conv2d.wgsl,
+// what becomes of the sum in conv2d_bias.wgsl or conv2d_folded.wgsl.
 // CPU twin: src/ops/conv2d/cpu.rs::forward
 
 // True for stride and dilation 1: the window slides.
 override SLIDING: bool = true;
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 struct Columns {
     image: u32, // n
@@ -80,16 +79,15 @@ fn four(window: Window, column: u32, step: u32) -> vec4<f32> {
 }
 
 fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>) {
-    var b = 0.0;
-    if params.has_bias != 0u { b = bias[m]; }
+    let by = affine(m);
     let at = ((columns.image * params.o + m) * params.p + columns.row) * params.q + columns.q;
     let n = params.q - columns.q;
-    y[at] = c0.x + b;
-    if n > 1u { y[at + 1u] = c0.y + b; }
-    if n > 2u { y[at + 2u] = c0.z + b; }
-    if n > 3u { y[at + 3u] = c0.w + b; }
-    if n > 4u { y[at + 4u] = c1.x + b; }
-    if n > 5u { y[at + 5u] = c1.y + b; }
-    if n > 6u { y[at + 6u] = c1.z + b; }
-    if n > 7u { y[at + 7u] = c1.w + b; }
+    put(at, fma(c0.x, by.x, by.y));
+    if n > 1u { put(at + 1u, fma(c0.y, by.x, by.y)); }
+    if n > 2u { put(at + 2u, fma(c0.z, by.x, by.y)); }
+    if n > 3u { put(at + 3u, fma(c0.w, by.x, by.y)); }
+    if n > 4u { put(at + 4u, fma(c1.x, by.x, by.y)); }
+    if n > 5u { put(at + 5u, fma(c1.y, by.x, by.y)); }
+    if n > 6u { put(at + 6u, fma(c1.z, by.x, by.y)); }
+    if n > 7u { put(at + 7u, fma(c1.w, by.x, by.y)); }
 }

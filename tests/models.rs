@@ -2,10 +2,13 @@
 
 mod common;
 
+use engram::device::Counters;
 use engram::models::{self, Network, Options, Shortcut};
 use engram::ops::Mode;
+use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
+use engram::tensor::no_grad;
 use engram::{Device, Tensor};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
@@ -117,7 +120,8 @@ fn weights_survive_a_file() {
             let network = |seed| Network::with_options(model.name, &narrow, model.input, 5, &device, seed).unwrap();
             let (saved, loaded) = (network(1), network(2));
             let output = |network: &Network| {
-                let output = network.forward(&x, Mode::Eval).unwrap();
+                // Without a history, as a frozen copy never has one.
+                let output = no_grad(|| network.forward(&x, Mode::Eval)).unwrap();
                 (bits(&output.features), bits(&output.logits))
             };
             assert_ne!(output(&saved), output(&loaded));
@@ -238,4 +242,64 @@ fn residual_and_vgg_networks_agree_with_pytorch() {
             }
         }
     }
+}
+
+/// Without a history batch norms are folded into the convolutions before them: the same numbers in fewer dispatches.
+#[test]
+fn folded_batch_norms_change_nothing() {
+    for device in devices().chain(common::gpu_as_hardware(false)) {
+        for model in ["resnet20", "resnet18", "vgg11"] {
+            let options = Options { width: 0.125, ..Options::default() };
+            let network = Network::with_options(model, &options, [3, 32, 32], 10, &device, 1).unwrap();
+            let x = images(&device, 3, [3, 32, 32]);
+            // Running statistics of some batches, not those of the start.
+            for _ in 0..3 {
+                network.forward(&x, Mode::Train).unwrap();
+            }
+            let run = |f: &dyn Fn() -> Tensor| {
+                let before = device.counters().dispatches;
+                let y = f();
+                (y.to_vec().unwrap(), device.counters().dispatches - before)
+            };
+            let logits = || network.forward(&x, Mode::Eval).unwrap().logits;
+            let ((apart, n_apart), (folded, n_folded)) = (run(&logits), run(&|| no_grad(logits)));
+            let largest = apart.iter().fold(0.0f32, |largest, y| largest.max(y.abs()));
+            for (apart, folded) in apart.iter().zip(&folded) {
+                assert!((apart - folded).abs() <= 1e-5 * largest, "{model}: {folded}, and {apart} apart");
+            }
+            assert!(
+                matches!(device, Device::Cpu(_)) || n_folded < n_apart,
+                "{model}: {n_folded} dispatches, {n_apart} apart"
+            );
+        }
+    }
+}
+
+/// What launching costs is paid per dispatch: a count by hand for convolutions and batch norms in separate passes gives 309.
+#[test]
+fn a_training_step_of_resnet32_takes_few_dispatches_on_hardware() {
+    let Some(device) = common::gpu_as_hardware(false) else { return };
+    let network = Network::with_options("resnet32", &Options::default(), [3, 32, 32], 10, &device, 1).unwrap();
+    let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 1e-4, &network.parameters).unwrap();
+    let x = images(&device, 2, [3, 32, 32]);
+    let labels = Tensor::from_u32(&device, [2], &[3, 7]).unwrap();
+    let mut step = || {
+        let before = device.counters();
+        let loss = network.forward(&x, Mode::Train).unwrap().logits.cross_entropy(&labels, 10).unwrap();
+        network.parameters.backward(&loss).unwrap();
+        optimizer.step(&network.parameters, 0.01).unwrap();
+        device.synchronize().unwrap();
+        (before, device.counters())
+    };
+    step();
+    step();
+    let (before, after) = step();
+    let n = after.dispatches - before.dispatches;
+    assert!((200..=290).contains(&n), "{n} dispatches");
+    let created = |c: &Counters| (c.allocations, c.pipelines, c.bind_groups);
+    assert_eq!(
+        created(&before),
+        created(&after),
+        "a step in the steady state creates buffers, pipelines or bind groups"
+    );
 }

@@ -94,6 +94,24 @@ const RUN_CONV: [Run; 9] = [
     run_conv::<8>,
 ];
 
+fn run_folded<const I: usize>(x: &[Tensor]) -> Result<Tensor> {
+    let (weight, bias, running, residual) = (&x[2], &x[3], x[4].array(), x.get(5));
+    let (mode, momentum, epsilon, relu) = (Mode::Eval, 0.1, 1e-3, I % 2 == 0);
+    let norm = BatchNorm { weight, bias, running, mode, momentum, epsilon, residual, relu };
+    x[0].conv2d_batch_norm(&x[1], (I % 3 == 0).then_some(bias), CONVS[I], &norm)
+}
+const RUN_FOLDED: [Run; 9] = [
+    run_folded::<0>,
+    run_folded::<1>,
+    run_folded::<2>,
+    run_folded::<3>,
+    run_folded::<4>,
+    run_folded::<5>,
+    run_folded::<6>,
+    run_folded::<7>,
+    run_folded::<8>,
+];
+
 fn pool<const SIZE: usize, const STRIDE: usize>(x: &[Tensor]) -> Result<Tensor> {
     x[0].max_pool2d(SIZE, STRIDE)
 }
@@ -197,6 +215,20 @@ fn case(op: &Op, s: Sizes) -> Case {
             inputs.extend((variant % 5 > 0).then(|| Input::random([o])));
             // At a padding of 3 there are at most h + 6 rows of outputs.
             (inputs, run, sum((c * kh * kw).max(o * kh * kw).max(n * (h + 6) * (w + 6))))
+        }
+        "conv2d_batch_norm" => {
+            let (Conv2d { stride, padding, dilation }, run) = (s.pick(&CONVS), s.pick(&RUN_FOLDED));
+            let largest = |size: usize| (size + 2 * padding - 1) / dilation + 1;
+            let (kh, kw) = (k.min(largest(h)), (1 + (k + variant) % 6).min(largest(w)));
+            let (n, c, o) = (n.div_ceil(5), c.div_ceil(2), 1 + variant % 17);
+            let uniform = |shape: &[usize]| Input::constant(Shape::new(shape).unwrap(), Fill::Uniform(-1.0, 1.0));
+            let mut inputs = vec![uniform(&[n, c, h, w]), uniform(&[o, c, kh, kw]), uniform(&[o]), uniform(&[o])];
+            inputs.push(Input::constant([2, o], Fill::Uniform(0.5, 1.5)));
+            if variant % 2 == 1 {
+                let outputs = |size: usize, k: usize| (size + 2 * padding - dilation * (k - 1) - 1) / stride + 1;
+                inputs.push(uniform(&[n, o, outputs(h, kh), outputs(w, kw)]));
+            }
+            (inputs, run, Tolerance::Normalized)
         }
         "batch_norm" => {
             // At least two images: one number has no variance.

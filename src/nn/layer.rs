@@ -90,14 +90,20 @@ pub fn forward(
     let kept = |slots: &[Option<Tensor>], slot: usize| {
         slots.get(slot).cloned().flatten().ok_or_else(|| Error::op("forward", "bug: a slot is read before it is kept"))
     };
-    for layer in layers {
+    // A convolution waits for the batch norm after it, which may be folded in.
+    let mut waiting = None;
+    for (i, layer) in layers.iter().enumerate() {
         x = match *layer {
+            Layer::Conv { weight, bias, geometry } if matches!(layers.get(i + 1), Some(Layer::BatchNorm { .. })) => {
+                waiting = Some((weight, bias, geometry));
+                x
+            }
             Layer::Conv { weight, bias, geometry } => {
                 x.conv2d(&parameters[weight], bias.map(|bias| &parameters[bias]), geometry)?
             }
             Layer::BatchNorm { weight, bias, running, residual, relu, epsilon } => {
                 let residual = residual.map(|slot| kept(&slots, slot)).transpose()?;
-                x.batch_norm(&BatchNorm {
+                let norm = BatchNorm {
                     weight: &parameters[weight],
                     bias: &parameters[bias],
                     running: &statistics.arrays()[running],
@@ -106,7 +112,14 @@ pub fn forward(
                     epsilon,
                     residual: residual.as_ref(),
                     relu,
-                })?
+                };
+                match waiting.take() {
+                    Some((weight, bias, geometry)) => {
+                        let bias = bias.map(|bias: usize| &parameters[bias]);
+                        x.conv2d_batch_norm(&parameters[weight], bias, geometry, &norm)?
+                    }
+                    None => x.batch_norm(&norm)?,
+                }
             }
             Layer::Relu => x.relu()?,
             Layer::MaxPool { size, stride } => x.max_pool2d(size, stride)?,

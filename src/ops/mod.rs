@@ -65,6 +65,7 @@ pub static ALL: &[&Op] = &[
     &matmul::OP,
     &linear::OP,
     &conv2d::OP,
+    &conv2d::folded::OP,
     &batch_norm::OP,
     &max_pool2d::OP,
     &global_avg_pool::OP,

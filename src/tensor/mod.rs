@@ -66,6 +66,11 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// True if what an op makes of these has a history: one of them wants a gradient, and it is not [`no_grad`].
+pub(crate) fn is_recorded(inputs: &[&Tensor]) -> bool {
+    RECORDING.get() && inputs.iter().any(|input| input.wants_gradient())
+}
+
 impl Tensor {
     fn new(array: Array, origin: Origin) -> Tensor {
         Tensor(Arc::new(Inner { id: CLOCK.fetch_add(1, Relaxed), array, origin }))
@@ -109,7 +114,7 @@ impl Tensor {
         inputs: &[&Tensor],
         backward: impl FnOnce() -> B,
     ) -> Tensor {
-        if !RECORDING.get() || !inputs.iter().any(|input| input.wants_gradient()) {
+        if !is_recorded(inputs) {
             return Self::constant(array);
         }
         let inputs = inputs.iter().map(|&input| input.clone()).collect();

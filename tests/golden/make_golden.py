@@ -243,6 +243,25 @@ def conv2d(draw):
 
 
 @op
+def conv2d_batch_norm(draw):
+    """Inputs: x, weight, gamma, beta, running mean and variance (2, O), residual. epsilon 1e-3, padding 1."""
+
+    def run(stride, relu, x, w, gamma, beta, running, residual=None):
+        bias = beta if residual is None else None
+        y = F.batch_norm(F.conv2d(x, w, bias, stride, 1), running[0], running[1], gamma, beta, False, 0.1, 1e-3)
+        y = y if residual is None else y + residual
+        return F.relu(y) if relu else y
+
+    def inputs(x, o, residual=None):
+        made = [draw.normal(*x), draw.normal(o, x[1], 3, 3, scale=0.5), draw.normal(o), draw.normal(o)]
+        return made + [draw.uniform(0.5, 1.5, 2, o)] + ([draw.normal(*residual)] if residual else [])
+
+    yield "plain", inputs((2, 3, 5, 6), 4), lambda *x: run(1, False, *x), ()
+    yield "relu_s2", inputs((2, 3, 6, 5), 17), lambda *x: run(2, True, *x), ()
+    yield "residual_relu", inputs((3, 4, 7, 5), 5, (3, 5, 7, 5)), lambda *x: run(1, True, *x), ()
+
+
+@op
 def max_pool2d(draw):
     def case(name, x):
         kernel, stride = int(name[-4]), int(name[-1])  # "k3_s2"

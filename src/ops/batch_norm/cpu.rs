@@ -75,7 +75,7 @@ fn lane_sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// y ← max(x · scale + shift + residual, lowest)
 pub fn forward(sizes: &Sizes, x: &[f32], channels: &[Channel], residual: Option<&[f32]>, y: &mut [f32]) {
-    let (inner, lowest) = (sizes.inner, sizes.lowest());
+    let (inner, lowest) = (sizes.inner, sizes.lowest);
     let image = sizes.c * inner;
     let of_image = residual.map_or(0, |residual| residual.len() / sizes.n);
     y.par_chunks_exact_mut(image).zip(x.par_chunks_exact(image)).enumerate().for_each(|(n, (y, x))| {
@@ -161,7 +161,7 @@ pub fn reduce(
             .flat_map_iter(|(dy, x)| {
                 Arch::new().dispatch(|| {
                     let planes = dy.chunks_exact(inner).zip(x.chunks_exact(inner)).zip(channels);
-                    planes.map(|((dy, x), channel)| plane_sums(dy, x, channel, sizes.lowest())).collect::<Vec<_>>()
+                    planes.map(|((dy, x), channel)| plane_sums(dy, x, channel, sizes.lowest)).collect::<Vec<_>>()
                 })
             })
             .collect(),
@@ -193,7 +193,7 @@ pub fn backward(sizes: &Sizes, dz: &[f32], x: &[f32], channels: &[Channel], sums
     let image = sizes.c * sizes.inner;
     let per_pixel = if sizes.mode == Mode::Eval { 0.0 } else { 1.0 / (sizes.n * sizes.inner) as f32 };
     // What dz leaves to do was masked already where there is a residual.
-    let lowest = if sizes.residual == Residual::None { sizes.lowest() } else { -f32::MAX };
+    let lowest = if sizes.residual == Residual::None { sizes.lowest } else { -f32::MAX };
     dx.par_chunks_exact_mut(image).zip(dz.par_chunks_exact(image).zip(x.par_chunks_exact(image))).for_each(
         |(dx, (dz, x))| {
             Arch::new().dispatch(|| {

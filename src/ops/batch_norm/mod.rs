@@ -75,6 +75,23 @@ pub struct BatchNorm<'a> {
     pub relu: bool,
 }
 
+impl BatchNorm<'_> {
+    /// Numbers that y must exceed for a gradient to pass.
+    pub(super) fn lowest(&self) -> f32 {
+        if self.relu { 0.0 } else { -f32::MAX }
+    }
+
+    /// Scale and shift of every channel by the running statistics, on the CPU.
+    pub(super) fn affine(&self) -> (Vec<f32>, Vec<f32>) {
+        let (weight, bias) = (self.weight.array().cpu(), self.bias.array().cpu());
+        let running = self.running.cpu();
+        let (mean, variance) = running.split_at(weight.len());
+        let scales: Vec<f32> = weight.iter().zip(variance).map(|(w, v)| w / (v + self.epsilon).sqrt()).collect();
+        let shifts = bias.iter().zip(mean).zip(&scales).map(|((b, mean), scale)| b - mean * scale).collect();
+        (scales, shifts)
+    }
+}
+
 /// Sizes of one batch norm: N batch, C channels, H·W pixels.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
@@ -88,6 +105,8 @@ struct Sizes {
     momentum: f32,
     epsilon: f32,
     relu: bool,
+    /// Numbers that y must exceed for a gradient to pass.
+    lowest: f32,
 }
 
 /// How a residual lies in the sum.
@@ -157,17 +176,12 @@ impl Sizes {
             },
         };
         let width = x.shape().last().copied().unwrap_or(1);
-        Ok(Sizes { n, c, inner, width, residual: kind, mode, momentum, epsilon, relu })
+        Ok(Sizes { n, c, inner, width, residual: kind, mode, momentum, epsilon, relu, lowest: norm.lowest() })
     }
 
     /// Weight of this batch in the running statistics.
     fn update(&self) -> f32 {
         if self.mode == Mode::Train { self.momentum } else { 0.0 }
-    }
-
-    /// Numbers that y must exceed for a gradient to pass.
-    fn lowest(&self) -> f32 {
-        if self.relu { 0.0 } else { -f32::MAX }
     }
 
     fn forward(&self, x: &Array, norm: &BatchNorm, table: &Array, y: &Array) -> Result<()> {
@@ -229,7 +243,7 @@ impl Sizes {
             _ => [1, c, 1, 1, 0],
         };
         let [stride, residual_c, residual_h, residual_w, first] = residual;
-        let [epsilon, momentum, lowest] = [self.epsilon, self.update(), self.lowest()].map(f32::to_bits);
+        let [epsilon, momentum, lowest] = [self.epsilon, self.update(), self.lowest].map(f32::to_bits);
         [
             n, c, inner, n_slices, per_slice, lanes, batch, epsilon, momentum, lowest, width, stride, residual_c,
             residual_h, residual_w, first,

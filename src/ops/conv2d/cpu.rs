@@ -11,9 +11,12 @@
 //! are fixed by the shape, and a sum runs in the order of d, so neither threads nor the batch around an image show.
 
 use super::Sizes;
+use super::folded::Finish;
 use super::layout::{Frame, Framed};
 use super::product::{Panel, Product, UNIT, panels, run_along, split};
 use super::transpose::transpose;
+use crate::device::{Array, DType};
+use crate::error::Result;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -74,37 +77,66 @@ pub fn packed_len(sizes: &Sizes, channels: usize) -> usize {
     sizes.o * sizes.patch() / channels * channels.next_multiple_of(UNIT)
 }
 
-/// yᵀ\[n\] = patches\[n\] (PQ, CKK) · wᵀ (CKK, O) + b; `packed` is for wᵀ.
-pub fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>, packed: &mut [f32], y: &mut [f32]) {
+/// yᵀ\[n\] = patches\[n\] (PQ, CKK) · wᵀ (CKK, O), and what becomes of it.
+pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Array) -> Result<()> {
     let (patch, pq, o) = (sizes.patch(), sizes.p * sizes.q, sizes.o);
+    let packed = Array::empty(&y.device(), [packed_len(sizes, o)], DType::F32)?;
+    let packed = &mut packed.cpu_mut();
+    // The factors go into the weights; the summands are where the sums begin.
+    let mut summands = finish.bias.map(|bias| bias.cpu().to_vec());
+    let (mut scales, mut residual, mut lowest) = (None, None, f32::NEG_INFINITY);
+    if let Some(norm) = finish.norm {
+        let (factors, mut shifts) = norm.affine();
+        if let Some(bias) = &summands {
+            shifts.iter_mut().zip(bias).zip(&factors).for_each(|((shift, bias), factor)| *shift += bias * factor);
+        }
+        (scales, summands) = (Some(factors), Some(shifts));
+        residual = norm.residual.map(|residual| residual.array().cpu());
+        lowest = norm.lowest();
+    }
+    let (x, weight, y) = (&*x.cpu(), &*weight.cpu(), &mut *y.cpu_mut());
     let panels = panels(o);
     split(&panels, patch, packed).into_par_iter().for_each(|(panel, to)| {
         transpose_filled(panel, patch, &weight[panel.first * patch..], to);
+        if let Some(scales) = &scales {
+            for row in to.chunks_exact_mut(panel.width) {
+                row.iter_mut().zip(&scales[panel.first..]).for_each(|(weight, scale)| *weight *= scale);
+            }
+        }
     });
     let group = sizes.group(pq);
     let (pixels, taps) = sizes.patches(group);
     let run = if sizes.stride == 1 { run_along(sizes.q) } else { 1 };
     let image = sizes.c * sizes.h * sizes.w;
-    y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).for_each(|(y, x)| {
+    let groups = y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).enumerate();
+    groups.for_each(|(i, (y, x))| {
         SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
             let rows = &pixels[..y.len() / o];
             let a = framed.place(x, sizes.frame(), group);
-            let mut b = &*packed;
+            let mut b = &**packed;
             for &Panel { first, columns, width } in &panels {
                 result.resize((rows.len() * width).max(result.len()), 0.0);
-                if let Some(bias) = bias {
+                if let Some(summands) = &summands {
                     for row in result.chunks_exact_mut(width).take(rows.len()) {
-                        row[..columns].copy_from_slice(&bias[first..first + columns]);
+                        row[..columns].copy_from_slice(&summands[first..first + columns]);
                     }
                 }
-                Product { a, rows, run, depth: &taps, b, width, y: result, accumulate: bias.is_some() }.run();
+                Product { a, rows, run, depth: &taps, b, width, y: result, accumulate: summands.is_some() }.run();
                 b = &b[patch * width..];
                 for (y, result) in y.chunks_exact_mut(o * pq).zip(result.chunks_exact(pq * width)) {
                     transpose(pq, columns, result, width, &mut y[first * pq..], pq);
                 }
             }
         });
+        // What follows finds the group in the cache.
+        if let Some(residual) = &residual {
+            let residual = &residual[i * group * o * pq..];
+            y.iter_mut().zip(residual).for_each(|(y, residual)| *y = (*y + residual).max(lowest));
+        } else if lowest > f32::NEG_INFINITY {
+            y.iter_mut().for_each(|y| *y = y.max(lowest));
+        }
     });
+    Ok(())
 }
 
 /// Along one axis, the pixels of x that the same elements of the kernel reach: every `stride`-th.

@@ -2,14 +2,19 @@
 //! tiles in registers. Twins: `shaders/conv2d_*.wgsl`.
 
 use super::Sizes;
+use super::folded::Finish;
 use crate::device::{Array, DType, Gpu, Kernel};
 use crate::error::Result;
 use crate::ops::channel_sum::channel_sum_into;
 use crate::ops::tiles::{GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_tile};
+use crate::tensor::Tensor;
 
 const SIZES: &str = include_str!("../../../shaders/conv2d.wgsl");
 
-const FORWARD: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_forward.wgsl")];
+const BIAS: &str = include_str!("../../../shaders/conv2d_bias.wgsl");
+const FOLDED: &str = include_str!("../../../shaders/conv2d_folded.wgsl");
+const FORWARD: &str = include_str!("../../../shaders/conv2d_forward.wgsl");
+const SHARED_FORWARD: &str = include_str!("../../../shaders/conv2d_forward_shared.wgsl");
 const INPUT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
 const WEIGHT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
 
@@ -24,15 +29,14 @@ const fn by_row(name: &'static str, source: &'static [&'static str], bindings: &
         register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 5.0)]),
     ]
 }
-static FORWARD_BY_ROW: [Kernel; 5] = by_row("conv2d.forward", FORWARD, "rrrw");
+static FORWARD_BY_ROW: [Kernel; 5] = by_row("conv2d.forward", &[GEMM_8X8, SIZES, BIAS, FORWARD], "rrrw");
 static INPUT_BY_ROW: [Kernel; 5] = by_row("conv2d.backward_input", INPUT, "rrw");
 static WEIGHT_BY_PIXEL: Kernel = register("conv2d.backward_weight", WEIGHT, "rrw", &[]);
 
-static FORWARD_SHARED: [Kernel; 4] = shared(
-    "conv2d.forward",
-    &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_forward_shared.wgsl")],
-    "rrrw",
-);
+static FORWARD_SHARED: [Kernel; 4] = shared("conv2d.forward", &[GEMM_SHARED, SIZES, BIAS, SHARED_FORWARD], "rrrw");
+static FOLDED_BY_ROW: [Kernel; 5] = by_row("conv2d.forward_folded", &[GEMM_8X8, SIZES, FOLDED, FORWARD], "rrrrrrrw");
+static FOLDED_SHARED: [Kernel; 4] =
+    shared("conv2d.forward_folded", &[GEMM_SHARED, SIZES, FOLDED, SHARED_FORWARD], "rrrrrrrw");
 static INPUT_SHARED: [Kernel; 4] = shared(
     "conv2d.backward_input",
     &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_input_shared.wgsl")],
@@ -70,6 +74,20 @@ pub static KERNELS: &[&Kernel] = &[
     &WEIGHT_SHARED[3],
 ];
 
+pub static FOLDED_KERNELS: &[&Kernel] = &[
+    &FOLDED_BY_ROW[0],
+    &FOLDED_BY_ROW[1],
+    &FOLDED_BY_ROW[2],
+    &FOLDED_BY_ROW[3],
+    &FOLDED_BY_ROW[4],
+    &FOLDED_SHARED[0],
+    &FOLDED_SHARED[1],
+    &FOLDED_SHARED[2],
+    &FOLDED_SHARED[3],
+];
+
+/// Where has_bias stands in the parameter block.
+const HAS_BIAS: usize = 13;
 /// Terms of a sum that the shaders can number by divisions in floating point.
 const MAX_DEPTH: usize = 1 << 20;
 
@@ -86,11 +104,9 @@ fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'stat
 
 impl Sizes {
     /// The parameter block of shaders/conv2d.wgsl.
-    fn params(&self, has_bias: bool, per_slice: usize) -> [u32; 15] {
+    fn params(&self, per_slice: usize) -> [u32; 15] {
         let Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding, dilation } = *self;
-        let has_bias = usize::from(has_bias);
-        [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), has_bias, per_slice]
-            .map(|size| size as u32)
+        [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), 0, per_slice].map(|size| size as u32)
     }
 
     fn shared(&self, gpu: &Gpu, depth: usize) -> bool {
@@ -98,26 +114,36 @@ impl Sizes {
     }
 }
 
-pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, bias: Option<&Array>, y: &Array) -> Result<()> {
+pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Finish, y: &Array) -> Result<()> {
     let (patch, o) = (sizes.patch(), sizes.o);
     let rows = sizes.n * sizes.p;
-    let params = sizes.params(bias.is_some(), 0);
-    // Without a bias the weight stands in for the binding and is not read.
+    let mut params = sizes.params(0).to_vec();
+    params[HAS_BIAS] = u32::from(finish.bias.is_some());
+    // Where something is missing the weight stands in for the binding and is not read.
+    let mut rest = vec![finish.bias.unwrap_or(weight)];
+    let (mut by_row, mut tiles) = (&FORWARD_BY_ROW, &FORWARD_SHARED);
+    if let Some(norm) = finish.norm {
+        (by_row, tiles) = (&FOLDED_BY_ROW, &FOLDED_SHARED);
+        let residual = norm.residual.map(Tensor::array);
+        params.extend([u32::from(residual.is_some()), norm.epsilon.to_bits(), norm.lowest().to_bits()]);
+        rest.extend([norm.weight.array(), norm.bias.array(), norm.running, residual.unwrap_or(weight)]);
+    }
+    rest.push(y);
     if sizes.shared(gpu, patch) {
         let (tile, grid) = shared_tile(o, rows * sizes.q.next_multiple_of(4), 1);
-        return gpu.launch(&FORWARD_SHARED[tile], &[weight, x, bias.unwrap_or(weight), y], &params, grid);
+        return gpu.launch(&tiles[tile], &[&[weight, x][..], &rest].concat(), &params, grid);
     }
     let packing = Packing { n_k: patch, n_m: o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
-    let weight = packing.of(gpu, weight)?;
-    let kernel = along(&FORWARD_BY_ROW, sizes.stride == 1 && sizes.dilation == 1, sizes.kw);
+    let packed = packing.of(gpu, weight)?;
+    let kernel = along(by_row, sizes.stride == 1 && sizes.dilation == 1, sizes.kw);
     let grid = register_grid(o, rows * sizes.q.div_ceil(TILE), 1);
-    gpu.launch(kernel, &[&weight, x, bias.unwrap_or(&weight), y], &params, grid)
+    gpu.launch(kernel, &[&[&packed, x][..], &rest].concat(), &params, grid)
 }
 
 /// One dispatch, whatever the stride: its phases are slices of the grid.
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
     let &Sizes { n, c, h, w, o, kh, kw, stride, dilation, .. } = sizes;
-    let params = sizes.params(false, 0);
+    let params = sizes.params(0);
     let (rows, columns) = (n * h.div_ceil(stride), w.div_ceil(stride));
     if sizes.shared(gpu, o * kh * kw) {
         let (tile, grid) = shared_tile(c, rows * columns.next_multiple_of(4), stride * stride);
@@ -145,9 +171,7 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
         let n_slices = (n * pixels).div_ceil(per_slice);
         let (tile, grid) = shared_tile(o, patch, n_slices);
         let kernel = &WEIGHT_SHARED[tile];
-        return add_slices(sizes, n_slices, dw, |to| {
-            gpu.launch(kernel, &[dy, x, to], &sizes.params(false, per_slice), grid)
-        });
+        return add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid));
     }
     let image_rows = n * p;
     let tiles = o.div_ceil(TILE) * patch.div_ceil(TILE);
@@ -158,7 +182,7 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
     let packing =
         Packing { n_k: n * pixels, n_m: o, inner: pixels, outer_step: o * pixels, inner_step: 1, m_step: pixels };
     let dy = &packing.of(gpu, dy)?;
-    let params = sizes.params(false, per_slice);
+    let params = sizes.params(per_slice);
     add_slices(sizes, n_slices, dw, |to| gpu.launch(&WEIGHT_BY_PIXEL, &[dy, x, to], &params, grid))
 }
 

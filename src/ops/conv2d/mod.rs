@@ -5,6 +5,7 @@
 //! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`; the GPU's in `gpu.rs`.
 
 mod cpu;
+pub mod folded;
 mod gpu;
 mod layout;
 mod product;
@@ -15,6 +16,7 @@ use super::channel_sum::channel_sum_into;
 use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
+use folded::Finish;
 
 /// How a kernel moves over the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +79,11 @@ impl Tensor {
         }
         let sizes = Sizes::new(self, weight, bias, geometry)?;
         let y = Array::empty(&self.device(), [sizes.n, sizes.o, sizes.p, sizes.q], DType::F32)?;
-        sizes.forward(self.array(), weight.array(), bias.map(Tensor::array), &y)?;
+        let finish = Finish { bias: bias.map(Tensor::array), norm: None };
+        match self.device() {
+            Device::Cpu(_) => cpu::forward(&sizes, self.array(), weight.array(), finish, &y)?,
+            Device::Gpu(gpu) => gpu::forward(&sizes, &gpu, self.array(), weight.array(), finish, &y)?,
+        }
         let saved = Conv2dBackward { sizes, x: self.array().clone(), weight: weight.array().clone() };
         let inputs: Vec<&Tensor> = [self, weight].into_iter().chain(bias).collect();
         Ok(Tensor::from_op("conv2d", y, &inputs, || saved))
@@ -126,19 +132,6 @@ impl Sizes {
             (a, b) = (b, a % b);
         }
         a
-    }
-
-    fn forward(&self, x: &Array, weight: &Array, bias: Option<&Array>, y: &Array) -> Result<()> {
-        match x.device() {
-            Device::Cpu(_) => {
-                let packed = Array::empty(&y.device(), [cpu::packed_len(self, self.o)], DType::F32)?;
-                let bias = bias.map(Array::cpu);
-                let packed = &mut packed.cpu_mut();
-                cpu::forward(self, &x.cpu(), &weight.cpu(), bias.as_deref(), packed, &mut y.cpu_mut());
-                Ok(())
-            }
-            Device::Gpu(gpu) => gpu::forward(self, &gpu, x, weight, bias, y),
-        }
     }
 
     fn backward_input(&self, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
@@ -213,6 +206,7 @@ pub static OP: Op = Op {
     formula: "y[n,o,p,q] = b[o] + Σ_{c,i,j} w[o,c,i,j] · x[n,c,p·s+i·d−pad,q·s+j·d−pad]",
     shaders: &[
         "conv2d",
+        "conv2d_bias",
         "conv2d_forward",
         "conv2d_backward_input",
         "conv2d_backward_weight",
