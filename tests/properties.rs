@@ -278,6 +278,14 @@ fn case(op: &Op, s: Sizes) -> Case {
             ];
             (vec![targets(Fill::Uniform(-3.0, 3.0)), labels(c)], s.pick(&runs), exponential)
         }
+        "mse" => {
+            let t = Input::constant(s.any_shape(), Fill::Uniform(-1.0, 1.0));
+            (vec![any(), t], |x| x[0].mse(&x[1]), exponential)
+        }
+        "smooth_l1" => {
+            let t = Input::constant(s.any_shape(), Fill::Uniform(-1.0, 1.0));
+            (vec![any(), t], |x| x[0].smooth_l1(&x[1]), exponential)
+        }
         "squared_distances" => (
             vec![Input::random([n, h]), Input::random([c, h])],
             |x| x[0].squared_distances(&x[1]),

@@ -11,6 +11,7 @@ mod memory;
 
 pub use icarl::Icarl;
 pub use learner::Learner;
+pub use crate::nn::{Loss, Term};
 pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
 
 use crate::error::{Error, Result};
@@ -40,42 +41,6 @@ pub struct Batch {
     pub n_old: usize,
     /// Classes seen with this task: labels are below it.
     pub n_seen: usize,
-}
-
-/// A named part of a loss.
-pub struct Term {
-    /// Shown where the parts of a loss are shown.
-    pub name: &'static str,
-    /// What the value is multiplied with in the total.
-    pub weight: f32,
-    /// Shape \[1\].
-    pub value: Tensor,
-}
-
-/// Weighted, named terms.
-pub struct Loss(pub Vec<Term>);
-
-impl Loss {
-    /// A loss of one term of weight 1.
-    pub fn single(name: &'static str, value: Tensor) -> Loss {
-        Loss(vec![Term { name, weight: 1.0, value }])
-    }
-
-    /// Σ weight · value.
-    ///
-    /// # Errors
-    /// If there is no term, or one is no single number.
-    pub fn total(&self) -> Result<Tensor> {
-        let mut total: Option<Tensor> = None;
-        for term in &self.0 {
-            let value = if term.weight == 1.0 { term.value.clone() } else { term.value.scale(term.weight)? };
-            total = Some(match total {
-                Some(total) => total.add(&value)?,
-                None => value,
-            });
-        }
-        total.ok_or_else(|| Error::op("loss", "a loss without terms"))
-    }
 }
 
 /// Bytes that a method keeps between tasks, by kind.

@@ -26,11 +26,13 @@ mod map;
 mod matmul;
 mod max_pool2d;
 mod mixed_targets;
+mod mse;
 mod optimizer_steps;
 mod reshape;
 mod row_loss;
 mod row_sum;
 mod scale;
+mod smooth_l1;
 mod softmax;
 mod squared_distances;
 mod sum;
@@ -76,6 +78,8 @@ pub static ALL: &[&Op] = &[
     &kl_div::OP,
     &bce_with_logits::OP,
     &mixed_targets::OP,
+    &mse::OP,
+    &smooth_l1::OP,
     &squared_distances::OP,
     &argmin::ARGMIN,
     &argmin::ARGMAX,

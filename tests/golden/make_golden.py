@@ -320,6 +320,20 @@ def kl_div(draw):
 
 
 @op
+def mse(draw):
+    run = lambda x, t: F.mse_loss(x, t).reshape(1)  # noqa: E731
+    yield "logits", [draw.normal(5, 7), draw.normal(5, 7)], run, (0,)
+    yield "maps", [draw.normal(2, 3, 4, 5), draw.normal(2, 3, 4, 5)], run, (0,)
+
+
+@op
+def smooth_l1(draw):
+    run = lambda x, t: F.smooth_l1_loss(x, t).reshape(1)  # noqa: E731
+    yield "logits", [draw.normal(5, 7, scale=2.0), draw.normal(5, 7, scale=2.0)], run, (0,)
+    yield "maps", [draw.normal(2, 3, 4, 5), draw.normal(2, 3, 4, 5)], run, (0,)
+
+
+@op
 def bce_with_logits(draw):
     def loss(z, targets):
         return F.binary_cross_entropy_with_logits(z, targets).reshape(1)
