@@ -22,6 +22,8 @@ pub mod continual;
 pub mod data;
 // Buffers, kernels, adapters.
 pub mod device;
+// Knowledge distillation: losses, schemes, teachers.
+pub mod distill;
 // The error enum, with exit codes.
 pub mod error;
 // Configuration, runner, metrics, run folder, saved models.

@@ -177,6 +177,7 @@ fn case(op: &Op, s: Sizes) -> Case {
         "sigmoid" => (vec![any()], |x| x[0].sigmoid(), exponential),
         "exp" => (vec![any()], |x| x[0].exp(), exponential),
         "log" => (vec![Input::new(s.any_shape(), Fill::Uniform(0.7, 4.0))], |x| x[0].log(), exponential),
+        "sqrt" => (vec![Input::new(s.any_shape(), Fill::Uniform(0.7, 4.0))], |x| x[0].sqrt(), usual),
         "bias_add" => {
             (vec![Input::random(s.channels_shape()), Input::random([c])], |x| x[0].bias_add(&x[1]), sum(n * h * w))
         }
@@ -283,9 +284,22 @@ fn case(op: &Op, s: Sizes) -> Case {
             (vec![any(), t], |x| x[0].mse(&x[1]), exponential)
         }
         "smooth_l1" => {
-            let t = Input::constant(s.any_shape(), Fill::Uniform(-1.0, 1.0));
-            (vec![any(), t], |x| x[0].smooth_l1(&x[1]), exponential)
+            // Away from |d| = 1, where the second derivative jumps.
+            let t = if variant % 2 == 0 { Fill::Uniform(-0.4, 0.4) } else { Fill::Uniform(2.0, 3.0) };
+            let x = Input::new(s.any_shape(), Fill::Uniform(-0.4, 0.4));
+            (vec![x, Input::constant(s.any_shape(), t)], |x| x[0].smooth_l1(&x[1]), exponential)
         }
+        "target_log_odds" => (
+            vec![Input::new([n, c + 1], Fill::Uniform(-3.0, 3.0)), labels(c + 1)],
+            |x| x[0].target_log_odds(&x[1], 2.0),
+            exponential,
+        ),
+        "attention_map" => (vec![Input::random([n, c, h, w])], |x| x[0].attention_map(), sum(4 * c)),
+        "over_positive_mean" => {
+            (vec![matrix(Fill::Uniform(0.5, 2.0))], |x| x[0].over_positive_mean(), Tolerance::Normalized)
+        }
+        "pair_differences" => (vec![matrix(Fill::Uniform(-1.0, 1.0))], |x| x[0].pair_differences(), sum(2 * n)),
+        "gram" => (vec![Input::random([k, n, c])], |x| x[0].gram(), sum(2 * n.max(c))),
         "squared_distances" => (
             vec![Input::random([n, h]), Input::random([c, h])],
             |x| x[0].squared_distances(&x[1]),

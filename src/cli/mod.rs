@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod datasets;
 mod devices;
+mod distill;
 mod models;
 mod picture;
 mod predict;
@@ -35,6 +36,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train a student network on labels and on what a teacher says, beside one on labels alone
+    Distill(Box<distill::DistillArgs>),
     /// Repeat published experiments and write a ledger of published and measured figures
     Reproduce(Box<reproduce::ReproduceArgs>),
     /// Classify pictures with the model of a run
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
 
 fn other_command(command: Command) -> Result<()> {
     match command {
+        Command::Distill(args) => distill::run(*args),
         Command::Reproduce(args) => reproduce::run_all(*args),
         Command::Predict(args) => predict::run(&args),
         Command::Report(args) => report::run(&args),

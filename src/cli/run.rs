@@ -207,15 +207,18 @@ fn comparison(config: &Config) -> Option<String> {
     Some(command)
 }
 
-/// runs/METHOD-DATASET-TIME, the time in UTC.
+/// runs/METHOD-DATASET-TIME.
 fn default_folder(config: &Config) -> PathBuf {
+    folder_of_now(config.method.name, &config.source().file_name())
+}
+
+/// runs/WHAT-DATASET-TIME, the time in UTC.
+pub fn folder_of_now(what: &str, dataset: &str) -> PathBuf {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    let dataset = config.source().file_name();
-    let method = config.method.name;
-    let name = format!("{method}-{dataset}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}");
+    let name = format!("{what}-{dataset}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}");
     PathBuf::from("runs").join(name)
 }
 

@@ -39,6 +39,11 @@ impl Learner {
         Ok(Learner { network, device: device.clone(), images, normalization, flips: dataset.flips })
     }
 
+    /// The training images.
+    pub fn images(&self) -> Arc<Images> {
+        self.images.clone()
+    }
+
     /// Bytes of one stored image.
     pub fn image_bytes(&self) -> u64 {
         self.images.image_bytes() as u64

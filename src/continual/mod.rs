@@ -9,9 +9,9 @@ mod icarl;
 mod learner;
 mod memory;
 
+pub use crate::nn::{Loss, Term};
 pub use icarl::Icarl;
 pub use learner::Learner;
-pub use crate::nn::{Loss, Term};
 pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
 
 use crate::error::{Error, Result};

@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 mod config;
+pub mod distillation;
 pub mod exemplars;
 pub mod ledger;
 pub mod metrics;

@@ -5,7 +5,7 @@ mod vgg;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Statistics};
+use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Place, Statistics, Tap};
 use crate::ops::{Conv2d, Mode};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -72,9 +72,11 @@ pub static ALL: &[ModelSpec] = &[
         body: |b, options, n_outputs| {
             b.linear("fc1", options.scaled(256));
             b.relu();
+            b.end_stage();
             b.linear("fc2", options.scaled(256));
             b.feature();
             b.relu();
+            b.end_stage();
             b.linear("fc3", n_outputs);
         },
     },
@@ -144,6 +146,7 @@ fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: 
     for (name, channels) in [("conv1", 32), ("conv2", 64)] {
         b.conv_uniform(name, options.scaled(channels), kernel, Conv2d::new(1, kernel / 2));
         b.relu();
+        b.end_stage();
         b.max_pool(2);
     }
     b.linear("fc1", options.scaled(n_features));
@@ -201,6 +204,7 @@ impl ModelSpec {
 /// A network on a device. Where a ReLU follows the feature, the feature is what enters it, so its numbers have both signs.
 pub struct Network {
     layers: Vec<Layer>,
+    places: Vec<Place>,
     /// Weights and biases, in one flat buffer.
     pub parameters: Parameters,
     /// Running means and variances of batch norms.
@@ -252,6 +256,7 @@ impl Network {
             macs: builder.table.iter().map(|layer| layer.macs).sum(),
             first_layer_macs: builder.table.iter().find(with_weights).map_or(0, |layer| layer.macs),
             layers: builder.layers,
+            places: builder.places,
         })
     }
 
@@ -273,13 +278,56 @@ impl Network {
         nn::forward(&self.layers, x, &self.parameters, &self.statistics, mode)
     }
 
+    /// As [`Network::forward`], with the values at `taps` in their order.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn forward_with(&self, x: &Tensor, mode: Mode, taps: &[Tap]) -> Result<(Output, Vec<Tensor>)> {
+        nn::forward_with(&self.layers, x, &self.parameters, &self.statistics, mode, taps)
+    }
+
+    /// The values that have names: of layers, residual blocks (`layer2.1`), stages (`stage1`, …) and the `features`.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Where to take the value of this name: after the ReLU that follows it, or before with `:pre` behind the name; and its
+    /// channels, height and width.
+    ///
+    /// ```
+    /// use engram::{Device, Tensor, models::Network, ops::Mode};
+    /// let network = Network::new("resnet20", [3, 32, 32], 10, &Device::cpu(), 1)?;
+    /// let (after, shape) = network.tap("stage2")?;
+    /// let (before, _) = network.tap("stage2:pre")?; // the sum of the last block, before its ReLU
+    /// assert_eq!(shape, [32, 16, 16]);
+    /// let x = Tensor::from_f32(&Device::cpu(), [1, 3, 32, 32], &[0.5; 3072])?;
+    /// let (_, values) = network.forward_with(&x, Mode::Eval, &[after, before])?;
+    /// assert_eq!(values[0].to_vec()?, values[1].relu()?.to_vec()?);
+    /// # Ok::<(), engram::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is none; the message lists those there are.
+    pub fn tap(&self, name: &str) -> Result<(Tap, [usize; 3])> {
+        let (name, before_relu) = name.strip_suffix(":pre").map_or((name, false), |name| (name, true));
+        match self.places.iter().find(|place| place.name == name) {
+            Some(place) => Ok((place.tap(before_relu), place.shape)),
+            None => {
+                let known: Vec<&str> = self.places.iter().map(|place| place.name.as_str()).collect();
+                let message =
+                    format!("the model '{}' has no layer '{name}': there are {}", self.name, known.join(", "));
+                Err(Error::usage(message))
+            }
+        }
+    }
+
     /// A frozen copy with the same weights and running statistics.
     ///
     /// # Errors
     /// If the device is out of memory.
     pub fn snapshot(&self) -> Result<Network> {
         let (parameters, statistics) = (self.parameters.snapshot()?, self.statistics.snapshot()?);
-        Ok(Network { layers: self.layers.clone(), parameters, statistics, ..*self })
+        Ok(Network { layers: self.layers.clone(), places: self.places.clone(), parameters, statistics, ..*self })
     }
 
     /// The weights and running statistics in the safetensors format, under PyTorch's names.

@@ -30,8 +30,11 @@ fn network(b: &mut Builder, options: &Options, stages: &[(usize, usize)], shortc
             let stride = if i > 0 && block == 0 { 2 } else { 1 };
             let last = i + 1 == stages.len() && block + 1 == n_blocks;
             let relu = !last || options.last_relu;
-            basic_block(b, &format!("layer{}.{block}", i + 1), channels, stride, shortcut, relu);
+            let name = format!("layer{}.{block}", i + 1);
+            basic_block(b, &name, channels, stride, shortcut, relu);
+            b.name(&name);
         }
+        b.end_stage();
     }
     b.global_avg_pool();
     b.feature();

@@ -17,6 +17,7 @@ pub fn vgg11(b: &mut Builder, options: &Options, n_outputs: usize) {
             b.batch_norm(&format!("features.{}", at + 1), None, true);
             at += 3;
         }
+        b.end_stage();
         b.max_pool(2);
         at += 1;
     }
@@ -35,6 +36,7 @@ pub fn vgg11_slim(b: &mut Builder, options: &Options, n_outputs: usize) {
             b.relu();
             at += 2;
         }
+        b.end_stage();
         if i < 3 {
             b.max_pool(2);
             at += 1;

@@ -72,6 +72,38 @@ pub struct Output {
     pub logits: Tensor,
 }
 
+/// A place in a network where a value can be had besides features and logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// The value that leaves this layer.
+    pub layer: usize,
+    /// True for the value before the layer's own ReLU, where it has one.
+    pub before_relu: bool,
+}
+
+/// A named value of a network. A name stands for the value after the ReLU that follows, if one does.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// That of a layer, of a residual block (`layer2.1`), `stage1`, `stage2`, … or `features`.
+    pub name: String,
+    /// The layer that makes it.
+    pub layer: usize,
+    /// The layer whose ReLU follows; the same for a fused one.
+    pub relu: Option<usize>,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+}
+
+impl Place {
+    /// Where to take the value after or before the ReLU; without a ReLU both are the same.
+    pub fn tap(&self, before_relu: bool) -> Tap {
+        match self.relu {
+            Some(relu) if !before_relu => Tap { layer: relu, before_relu: false },
+            _ => Tap { layer: self.layer, before_relu: true },
+        }
+    }
+}
+
 /// Applies layers to a batch (N, C, H, W), whose last features and logits come out.
 ///
 /// # Errors
@@ -83,6 +115,22 @@ pub fn forward(
     statistics: &Statistics,
     mode: Mode,
 ) -> Result<Output> {
+    Ok(forward_with(layers, x, parameters, statistics, mode, &[])?.0)
+}
+
+/// As [`forward`], with the values at `taps` in their order. A value before a fused ReLU costs a pass of its own.
+///
+/// # Errors
+/// As [`forward`]; if there is no such layer.
+pub fn forward_with(
+    layers: &[Layer],
+    x: &Tensor,
+    parameters: &Parameters,
+    statistics: &Statistics,
+    mode: Mode,
+    taps: &[Tap],
+) -> Result<(Output, Vec<Tensor>)> {
+    let mut tapped: Vec<Option<Tensor>> = vec![None; taps.len()];
     let parameters = parameters.tensors();
     let mut x = x.clone();
     let mut features = None;
@@ -93,8 +141,12 @@ pub fn forward(
     // A convolution waits for the batch norm after it, which may be folded in.
     let mut waiting = None;
     for (i, layer) in layers.iter().enumerate() {
+        let before_relu = taps.contains(&Tap { layer: i, before_relu: true });
+        let mut before = None;
         x = match *layer {
-            Layer::Conv { weight, bias, geometry } if matches!(layers.get(i + 1), Some(Layer::BatchNorm { .. })) => {
+            Layer::Conv { weight, bias, geometry }
+                if matches!(layers.get(i + 1), Some(Layer::BatchNorm { .. })) && taps.iter().all(|tap| tap.layer != i) =>
+            {
                 waiting = Some((weight, bias, geometry));
                 x
             }
@@ -103,6 +155,7 @@ pub fn forward(
             }
             Layer::BatchNorm { weight, bias, running, residual, relu, epsilon } => {
                 let residual = residual.map(|slot| kept(&slots, slot)).transpose()?;
+                let split = relu && before_relu;
                 let norm = BatchNorm {
                     weight: &parameters[weight],
                     bias: &parameters[bias],
@@ -111,14 +164,20 @@ pub fn forward(
                     momentum: MOMENTUM,
                     epsilon,
                     residual: residual.as_ref(),
-                    relu,
+                    relu: relu && !split,
                 };
-                match waiting.take() {
+                let y = match waiting.take() {
                     Some((weight, bias, geometry)) => {
                         let bias = bias.map(|bias: usize| &parameters[bias]);
                         x.conv2d_batch_norm(&parameters[weight], bias, geometry, &norm)?
                     }
                     None => x.batch_norm(&norm)?,
+                };
+                if split {
+                    before = Some(y.clone());
+                    y.relu()?
+                } else {
+                    y
                 }
             }
             Layer::Relu => x.relu()?,
@@ -138,9 +197,14 @@ pub fn forward(
                 x
             }
         };
+        for (value, tap) in tapped.iter_mut().zip(taps).filter(|(_, tap)| tap.layer == i) {
+            *value = Some(before.clone().filter(|_| tap.before_relu).unwrap_or_else(|| x.clone()));
+        }
     }
     let features = features.ok_or_else(|| Error::op("forward", "bug: a model without a feature"))?;
-    Ok(Output { features, logits: x })
+    let tapped: Option<Vec<Tensor>> = tapped.into_iter().collect();
+    let tapped = tapped.ok_or_else(|| Error::op("forward", "a tap names a layer that there is not"))?;
+    Ok((Output { features, logits: x }, tapped))
 }
 
 /// A line of the table of layers.
@@ -188,6 +252,10 @@ pub struct Builder {
     pub norms: Vec<(String, usize)>,
     /// One line per layer.
     pub table: Vec<LayerInfo>,
+    /// Named values, in order.
+    pub places: Vec<Place>,
+    /// Those of them that name what left the last layer.
+    current: Vec<usize>,
     /// Channels, height, width of what leaves the last layer; a vector is (D, 1, 1).
     pub shape: [usize; 3],
     /// D, the length of the feature vector; 0 before [`Builder::feature`].
@@ -206,6 +274,8 @@ impl Builder {
             parameters: Vec::new(),
             norms: Vec::new(),
             table: Vec::new(),
+            places: Vec::new(),
+            current: Vec::new(),
             shape: input,
             n_features: 0,
             epsilon: 1e-5,
@@ -222,6 +292,30 @@ impl Builder {
     fn add(&mut self, name: &str, what: String, n_parameters: usize, macs: usize, layer: Layer) {
         self.table.push(LayerInfo { name: name.into(), what, shape: self.shape, n_parameters, macs: macs as u64 });
         self.layers.push(layer);
+        self.current.clear();
+        if !name.is_empty() {
+            self.name(name);
+        }
+    }
+
+    /// Names what left the last layer, and the ReLU behind it if that has come.
+    pub fn name(&mut self, name: &str) {
+        let place = match self.current.first() {
+            Some(&same) => Place { name: name.into(), ..self.places[same].clone() },
+            None => {
+                let layer = self.layers.len() - 1;
+                let fused = matches!(self.layers[layer], Layer::BatchNorm { relu: true, .. });
+                Place { name: name.into(), layer, relu: fused.then_some(layer), shape: self.shape }
+            }
+        };
+        self.current.push(self.places.len());
+        self.places.push(place);
+    }
+
+    /// Declares that a stage of the network ends: what left the last layer is called `stage1`, `stage2`, … too.
+    pub fn end_stage(&mut self) {
+        let n = self.places.iter().filter(|place| place.name.starts_with("stage")).count();
+        self.name(&format!("stage{}", n + 1));
     }
 
     /// A convolution with square kernel. The weight is normal with variance 2/fan_in (He et al. 2015), the bias zero.
@@ -280,7 +374,12 @@ impl Builder {
 
     /// max(x, 0).
     pub fn relu(&mut self) {
+        let before = std::mem::take(&mut self.current);
         self.add("", "ReLU".into(), 0, 0, Layer::Relu);
+        for &place in &before {
+            self.places[place].relu = Some(self.layers.len() - 1);
+        }
+        self.current = before;
     }
 
     /// The maximum of windows of `size` × `size` that touch; what does not fill a window is left out.
@@ -335,7 +434,9 @@ impl Builder {
     /// Declares what left the last layer to be φ(x).
     pub fn feature(&mut self) {
         self.n_features = self.shape.iter().product();
+        self.shape = [self.n_features, 1, 1];
         self.layers.push(Layer::Feature);
+        self.name("features");
     }
 
     fn refuse(&mut self, why: String) {

@@ -5,6 +5,7 @@
 //! the GPU against the CPU, repeatability, refusal of wrong input, `engram check`, `engram bench op`, the README's table.
 
 mod argmin;
+mod attention_map;
 mod batch_norm;
 mod bce_with_logits;
 mod bias_add;
@@ -16,6 +17,7 @@ mod cross_entropy;
 mod gather_rows;
 mod gemm;
 mod global_avg_pool;
+mod gram;
 mod herding;
 mod image_batch;
 mod kl_div;
@@ -28,6 +30,8 @@ mod max_pool2d;
 mod mixed_targets;
 mod mse;
 mod optimizer_steps;
+mod over_positive_mean;
+mod pair_differences;
 mod reshape;
 mod row_loss;
 mod row_sum;
@@ -36,6 +40,7 @@ mod smooth_l1;
 mod softmax;
 mod squared_distances;
 mod sum;
+mod target_log_odds;
 mod threads;
 mod tiles;
 mod unary;
@@ -58,6 +63,7 @@ pub static ALL: &[&Op] = &[
     &unary::SIGMOID,
     &unary::EXP,
     &unary::LOG,
+    &unary::SQRT,
     &bias_add::OP,
     &sum::SUM,
     &sum::MEAN,
@@ -80,7 +86,12 @@ pub static ALL: &[&Op] = &[
     &mixed_targets::OP,
     &mse::OP,
     &smooth_l1::OP,
+    &target_log_odds::OP,
+    &attention_map::OP,
     &squared_distances::OP,
+    &over_positive_mean::OP,
+    &pair_differences::OP,
+    &gram::OP,
     &argmin::ARGMIN,
     &argmin::ARGMAX,
     &gather_rows::OP,

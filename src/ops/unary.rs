@@ -1,4 +1,4 @@
-//! Functions of one element: relu, sigmoid, exp, log. The formulas stand once here and once in `shaders/<op>.wgsl`.
+//! Functions of one element: relu, sigmoid, exp, log, sqrt. The formulas stand once here and once in `shaders/<op>.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
 use super::map::{Map, each, each_gradient};
@@ -46,6 +46,14 @@ impl Tensor {
     /// If the input holds labels.
     pub fn log(&self) -> Result<Tensor> {
         LOG_MAP.apply(self)
+    }
+
+    /// y = √x for x ≥ 0, any shape. dy/dx = 1/(2y), and 0 at 0: equal points do not pull at each other.
+    ///
+    /// # Errors
+    /// If the input holds labels.
+    pub fn sqrt(&self) -> Result<Tensor> {
+        SQRT_MAP.apply(self)
     }
 }
 
@@ -102,6 +110,18 @@ static LOG_MAP: Map = Map {
     df: |dy, x, y, dx| each_gradient(dy, x, y, dx, |x, _| 1.0 / x),
     forward: &LOG_FORWARD,
     backward: &LOG_BACKWARD,
+};
+
+const SQRT_SOURCE: &[&str] = &[PRELUDE, MAP, include_str!("../../shaders/sqrt.wgsl")];
+static SQRT_FORWARD: Kernel = forward("sqrt.forward", SQRT_SOURCE);
+static SQRT_BACKWARD: Kernel = backward("sqrt.backward", SQRT_SOURCE);
+static SQRT_MAP: Map = Map {
+    name: "sqrt",
+    f: |x, y| each(x, y, f32::sqrt),
+    // f′ = 1/(2y), 0 at 0
+    df: |dy, x, y, dx| each_gradient(dy, x, y, dx, |_, y| if y > 0.0 { 0.5 / y } else { 0.0 }),
+    forward: &SQRT_FORWARD,
+    backward: &SQRT_BACKWARD,
 };
 
 /// An op of one element refuses labels.
@@ -180,4 +200,20 @@ pub static LOG: Op = Op {
         ]
     },
     refuses: refuses!(log),
+};
+
+pub static SQRT: Op = Op {
+    name: "sqrt",
+    formula: "y = √x",
+    shaders: &["sqrt", "map"],
+    kernels: &[&SQRT_FORWARD, &SQRT_BACKWARD],
+    gradient: true,
+    cases: || {
+        let values: &[f32] = &[0.0, 1e-20, 1e-3, 1.0, 2.0, 20.0, 100.0, 1e4, 1e30];
+        vec![
+            Case::new("positive", vec![Input::new([5, 13], Fill::Uniform(0.7, 4.0))], |x| x[0].sqrt()),
+            Case::new("edges", vec![Input::new([9], Fill::Values(values))], |x| x[0].sqrt()).without_differences(),
+        ]
+    },
+    refuses: refuses!(sqrt),
 };

@@ -158,9 +158,36 @@ impl Schedule {
     }
 }
 
+/// How a learning rate falls over a whole training, step by step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Course {
+    /// lr·(1 + cos πp)/2, p the part that is over: to 0 at the end.
+    #[default]
+    Cosine,
+    /// It does not.
+    Constant,
+}
+
+impl Course {
+    /// The rate when the part `progress` in 0..1 of the training is over.
+    pub fn at(self, lr: f32, progress: f64) -> f32 {
+        match self {
+            Course::Cosine => (f64::from(lr) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())) as f32,
+            Course::Constant => lr,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Schedule;
+    use super::{Course, Schedule};
+
+    #[test]
+    fn the_cosine_falls_to_zero() {
+        assert_eq!([0.0, 0.5, 1.0].map(|progress| Course::Cosine.at(0.1, progress)), [0.1, 0.05, 0.0]);
+        assert_eq!(Course::Constant.at(0.1, 0.9), 0.1);
+    }
 
     #[test]
     fn the_rate_drops_at_its_steps() {

@@ -13,6 +13,7 @@
 
 mod console;
 mod curve;
+mod distillation;
 mod page;
 mod seeds;
 mod summary;
@@ -21,6 +22,7 @@ mod text;
 
 pub use console::Console;
 pub use curve::curve;
+pub use distillation::{DistillConsole, distill_tables, gain_text, percent_sd};
 pub use page::{FILE as REPORT_FILE, ReportPage, write_run, write_seeds};
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};

@@ -103,6 +103,11 @@ def log(draw):
 
 
 @op
+def sqrt(draw):
+    yield "positive", [draw.uniform(0.01, 5.0, 2, 3, 5)], torch.sqrt
+
+
+@op
 def bias_add(draw):
     yield "matrix", [draw.normal(5, 4), draw.normal(4)], lambda x, b: x + b
     yield "channels", [draw.normal(2, 3, 4, 5), draw.normal(3)], lambda x, b: x + b[:, None, None]
@@ -331,6 +336,43 @@ def smooth_l1(draw):
     run = lambda x, t: F.smooth_l1_loss(x, t).reshape(1)  # noqa: E731
     yield "logits", [draw.normal(5, 7, scale=2.0), draw.normal(5, 7, scale=2.0)], run, (0,)
     yield "maps", [draw.normal(2, 3, 4, 5), draw.normal(2, 3, 4, 5)], run, (0,)
+
+
+@op
+def target_log_odds(draw):
+    def at(t):
+        def odds(x, labels):
+            p = F.softmax(x / t, 1).gather(1, labels[:, None])[:, 0]
+            return p.log() - (1 - p).log()
+
+        return odds
+
+    yield "t1", [draw.normal(5, 7, scale=2.0), draw.labels(7, 5)], at(1)
+    yield "t4", [draw.normal(5, 7, scale=3.0), draw.labels(7, 5)], at(4)
+
+
+@op
+def attention_map(draw):
+    yield "maps", [draw.normal(2, 3, 4, 5)], lambda x: x.pow(2).mean(1).reshape(2, 20)
+
+
+@op
+def over_positive_mean(draw):
+    run = lambda x: x / x[x > 0].mean()  # noqa: E731
+    yield "positive", [draw.uniform(0.1, 3.0, 5, 7)], run
+    zeros = draw.uniform(0.1, 3.0, 4, 4)
+    zeros.fill_diagonal_(0.0)
+    yield "some_zero", [zeros], run
+
+
+@op
+def pair_differences(draw):
+    yield "rows", [draw.normal(4, 3)], lambda x: (x[None] - x[:, None]).reshape(16, 3)
+
+
+@op
+def gram(draw):
+    yield "stack", [draw.normal(2, 3, 5)], lambda x: torch.bmm(x, x.transpose(1, 2))
 
 
 @op

@@ -1,0 +1,217 @@
+//! `engram distill`: a teacher, and students with and without it.
+
+use super::{INTERRUPTED, run, warn};
+use crate::data::Dataset;
+use crate::device::{Device, Selection};
+use crate::distill::{self, SchemeSpec};
+use crate::error::Result;
+use crate::experiment::distillation::{
+    DistillConfig, DistillOverrides, Trainer, ask_teacher, distill as run_distillation, presets,
+};
+use crate::experiment::results::RunFolder;
+use crate::report::{DistillConsole, REPORT_FILE, distill_tables, hang, message};
+use crate::tensor::Tensor;
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// Flags of a distillation.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DistillArgs {
+    #[command(subcommand)]
+    command: Option<DistillCommand>,
+    #[command(flatten)]
+    settings: DistillOverrides,
+    /// A named distillation, see `engram distill list`; flags and --config win
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Settings from a JSON file; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for the results [default: runs/distill-SCHEME-DATASET-TIME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write into an existing folder
+    #[arg(long)]
+    force: bool,
+    /// Print one line instead of tables
+    #[arg(long)]
+    quiet: bool,
+    /// Compile shaders with bounds checks
+    #[arg(long)]
+    checked: bool,
+}
+
+#[derive(Subcommand)]
+enum DistillCommand {
+    /// List schemes and presets
+    List,
+    /// Show a scheme, or what temperature does to the teacher's answer about a test image
+    Show(Box<ShowArgs>),
+}
+
+#[derive(Args)]
+struct ShowArgs {
+    /// A scheme from `engram distill list`
+    #[arg(required_unless_present = "at_temperatures", conflicts_with = "at_temperatures")]
+    name: Option<String>,
+    /// Draw softmax(z/T) of a test image at T = 1, 4, 20, 100; the teacher is trained if need be
+    #[arg(long = "temperature")]
+    at_temperatures: bool,
+    /// Which test image
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "at_temperatures")]
+    image: usize,
+    /// Data set: a name from `engram datasets` [default: glyphs]
+    #[arg(long, value_name = "NAME", requires = "at_temperatures")]
+    dataset: Option<String>,
+    /// Folder with data files [default: datasets]
+    #[arg(long, value_name = "DIR", env = "ENGRAM_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Network of the teacher [default: cnn]
+    #[arg(long, value_name = "NAME", requires = "at_temperatures")]
+    teacher: Option<String>,
+    /// Its trained weights, a safetensors file
+    #[arg(long, value_name = "FILE", requires = "at_temperatures")]
+    teacher_weights: Option<PathBuf>,
+    /// Passes over the teacher's images [default: 5]
+    #[arg(long, value_name = "N", requires = "at_temperatures")]
+    teacher_epochs: Option<usize>,
+    /// Where trained teachers are kept [default: runs/teachers]
+    #[arg(long, value_name = "DIR", requires = "at_temperatures")]
+    teacher_cache: Option<PathBuf>,
+    /// auto, cpu, gpu, gpu:INDEX or gpu:NAME [default: auto]
+    #[arg(long, value_name = "WHICH", requires = "at_temperatures")]
+    device: Option<String>,
+}
+
+/// Runs, lists or shows.
+pub fn run(args: DistillArgs) -> Result<()> {
+    match args.command {
+        Some(DistillCommand::List) => {
+            list();
+            Ok(())
+        }
+        Some(DistillCommand::Show(args)) => match &args.name {
+            Some(name) => {
+                show(distill::spec(name)?);
+                Ok(())
+            }
+            None => show_temperatures(*args),
+        },
+        None => distill_pairs(args),
+    }
+}
+
+fn distill_pairs(args: DistillArgs) -> Result<()> {
+    let file = args.config.as_deref().map(DistillOverrides::from_file).transpose()?.unwrap_or_default();
+    let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
+    let mut config = args.settings.or(file).or(preset).resolve()?;
+    let (dataset, device) = open(&config, args.checked)?;
+    config.adapter = device.describe();
+    let path = args
+        .out
+        .unwrap_or_else(|| run::folder_of_now(&format!("distill-{}", config.scheme), &config.source().file_name()));
+    let folder = RunFolder::create(&path, args.force)?;
+    folder.write_json("config.json", &config)?;
+    let mut console = DistillConsole::new(args.quiet);
+    let results = run_distillation(&config, &dataset, &device, Some(&folder), &mut console, &INTERRUPTED);
+    drop(console);
+    let results = results?;
+    match args.quiet {
+        true => {
+            let last = results.comparisons().pop().expect("bug: a distillation without pairs");
+            let gain = crate::report::gain_text(last.gain(|student| student.accuracy));
+            println!("{} on {}: distilled − scratch {gain}", config.scheme, dataset.name);
+        }
+        false => print!("{}", distill_tables(&results)),
+    }
+    let _ = (REPORT_FILE, Path::new(""));
+    Ok(())
+}
+
+/// Threads, data and device.
+fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
+    if let Some(threads) = config.threads {
+        // Fails only if the pool was built before: this is the program's start.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    let dataset = config.source().load(&config.load_options())?;
+    dataset.notes.iter().for_each(|note| warn(note));
+    let (device, warning) = config.device.parse::<Selection>()?.open(checked, false)?;
+    if let Some(warning) = warning {
+        warn(&warning);
+    }
+    Ok((dataset, device))
+}
+
+fn list() {
+    println!("{:<11} {:<9} {:<8} what the student learns from", "scheme", "knowledge", "teacher");
+    for spec in distill::ALL {
+        let (knowledge, training) = taxonomy(spec);
+        print!("{}", hang(&format!("{:<11} {knowledge:<9} {training:<8} ", spec.name), spec.summary));
+    }
+    println!("\n{:<28} with engram distill --preset NAME", "preset");
+    for preset in presets::ALL {
+        print!("{}", hang(&format!("{:<28} ", preset.name), preset.summary));
+    }
+    println!("\nFormula, defaults, paper, deviations: engram distill show NAME.");
+}
+
+fn taxonomy(spec: &SchemeSpec) -> (String, String) {
+    (format!("{:?}", spec.knowledge).to_lowercase(), format!("{:?}", spec.training).to_lowercase())
+}
+
+fn show(spec: &SchemeSpec) {
+    let (knowledge, training) = taxonomy(spec);
+    let weights: Vec<String> = spec.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+    print!("{}", message(&format!("{}: {}\n\n", spec.name, spec.summary)));
+    print!("{}", hang("loss        ", spec.formula));
+    println!("knowledge   {knowledge}\nteacher     {training}");
+    print!("{}", hang("weights     ", &format!("{} (--weight NAME=W)", weights.join(", "))));
+    println!("temperature {} (--temperature T)", spec.temperature);
+    print!("{}", hang("layers      ", spec.layers.describe()));
+    print!("{}", hang("paper       ", spec.paper));
+    if spec.deviations.is_empty() {
+        println!("deviations  none");
+    }
+    for (i, deviation) in spec.deviations.iter().enumerate() {
+        print!("{}", hang(if i == 0 { "deviations  – " } else { "            – " }, deviation));
+    }
+}
+
+fn show_temperatures(args: ShowArgs) -> Result<()> {
+    const TEMPERATURES: [f32; 4] = [1.0, 4.0, 20.0, 100.0];
+    const BAR: f32 = 12.0;
+    let settings = DistillOverrides {
+        dataset: args.dataset,
+        data_dir: args.data_dir,
+        teacher: args.teacher.map(|name| vec![name]),
+        teacher_weights: args.teacher_weights.map(|file| vec![file]),
+        teacher_epochs: args.teacher_epochs,
+        teacher_cache: args.teacher_cache,
+        device: args.device,
+        ..DistillOverrides::default()
+    };
+    let config = settings.resolve()?;
+    let (dataset, device) = open(&config, false)?;
+    let mut console = DistillConsole::new(false);
+    let mut trainer = Trainer::new(&device, config.augment, &mut console, &INTERRUPTED);
+    let asked = ask_teacher(&config, &dataset, args.image, &mut trainer)?;
+    drop(console);
+    let label = &dataset.class_names[asked.label as usize];
+    println!("Test image {} of {}, class {label}; teacher {}\n", asked.image, dataset.name, asked.origin.display());
+    let logits = Tensor::from_f32(&Device::cpu(), [1, asked.logits.len()], &asked.logits)?;
+    let columns = TEMPERATURES.iter().map(|&t| logits.softmax(t)?.to_vec()).collect::<Result<Vec<_>>>()?;
+    let titles: String = TEMPERATURES.iter().map(|t| format!(" {:<19}", format!("T = {t}"))).collect();
+    println!("{:<12} {:>6} {}", "class", "logit", titles.trim_end());
+    for (class, (name, logit)) in dataset.class_names.iter().zip(&asked.logits).enumerate() {
+        let mut line = format!("{:<12} {logit:>6.1} ", name.chars().take(12).collect::<String>());
+        for column in &columns {
+            let bar = "█".repeat((column[class] * BAR).round() as usize);
+            line += &format!(" {:<19}", format!("{:.3} {bar}", column[class]));
+        }
+        println!("{}", line.trim_end());
+    }
+    println!("\nAt T = 1 the answer hides what the teacher knows about the other classes; at a high T all look alike.");
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! A teacher, and pairs of students: one from labels alone, one from the teacher too, from the same initial weights, on the
+//! same images in the same order.
+
+mod config;
+mod measure;
+pub mod presets;
+mod results;
+mod run;
+mod teacher;
+
+pub use config::{DistillConfig, DistillOverrides, Recipe};
+pub use results::{
+    Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, TeacherReport, TermRecord, paired_gain,
+};
+pub use run::{ArmStarted, Quiet, Trainer, Watch, distill};
+pub use teacher::{Asked, ask_teacher};

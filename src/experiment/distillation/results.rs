@@ -1,0 +1,180 @@
+//! What a distillation leaves, and the numbers that compare its arms.
+
+use crate::experiment::metrics::mean_sd;
+use serde::{Deserialize, Serialize};
+
+/// From what a student learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arm {
+    /// Labels alone.
+    Scratch,
+    /// The teacher too.
+    Distilled,
+}
+
+/// A network as such.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkReport {
+    /// Its name, and its width if that is not 1.
+    pub name: String,
+    /// Numbers that are learnt.
+    pub n_parameters: usize,
+    /// Multiply–accumulates of one image's forward pass.
+    pub macs: u64,
+    /// Milliseconds per image, batch 1.
+    pub ms_batch_1: f64,
+    /// Milliseconds per image, batch 128.
+    pub ms_batch_128: f64,
+}
+
+/// A teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeacherReport {
+    /// What it is.
+    pub network: NetworkReport,
+    /// On the test images, as a fraction.
+    pub accuracy: f64,
+    /// Expected calibration error.
+    pub calibration_error: f64,
+    /// Of its training, wherever that took place; `None` for a file.
+    pub seconds_training: Option<f64>,
+    /// Where its weights come from.
+    pub origin: String,
+}
+
+/// A class that the students were not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Omitted {
+    /// Which.
+    pub class: u32,
+    /// Accuracy on its test images.
+    pub accuracy_of_class: f64,
+    /// What is added to its logit so that the accuracy on all test images is best.
+    pub bias: f32,
+    /// On all test images, with the bias.
+    pub corrected_accuracy: f64,
+    /// On those of the class, with the bias.
+    pub corrected_accuracy_of_class: f64,
+}
+
+/// A trained student.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudentResult {
+    /// From what it learned.
+    pub arm: Arm,
+    /// Keys its initial weights and the order of its images.
+    pub seed: u64,
+    /// The part of the images.
+    pub fraction: f64,
+    /// Their number.
+    pub n_images: usize,
+    /// On the test images, after the last epoch, as a fraction.
+    pub accuracy: f64,
+    /// Expected calibration error.
+    pub calibration_error: f64,
+    /// The part of the test images on which student and teacher answer the same.
+    pub agreement: f64,
+    /// Of training.
+    pub seconds_training: f64,
+    /// The class that was left out, if one was.
+    pub omitted: Option<Omitted>,
+}
+
+/// A term of a loss at a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TermRecord {
+    /// The student's seed.
+    pub seed: u64,
+    /// The part of the images.
+    pub fraction: f64,
+    /// From 0.
+    pub step: usize,
+    /// From 0.
+    pub epoch: usize,
+    /// Its name; several layers have terms of one name.
+    pub term: String,
+    /// What the value is multiplied with.
+    pub weight: f32,
+    /// Without the weight.
+    pub value: f32,
+    /// ‖weight · ∂value/∂θ‖₂ over the student's parameters.
+    pub gradient_norm: f32,
+}
+
+/// The content of `metrics.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DistillResults {
+    /// The scheme's name.
+    pub scheme: String,
+    /// The data set's name.
+    pub dataset: String,
+    /// Layers of student and teacher that were compared.
+    pub layers: Vec<(String, String)>,
+    /// One or more.
+    pub teachers: Vec<TeacherReport>,
+    /// Accuracy of the teachers together.
+    pub teacher_accuracy: f64,
+    /// What both arms train.
+    pub student: NetworkReport,
+    /// In order of training: by fraction, by seed, scratch first.
+    pub students: Vec<StudentResult>,
+    /// At about ten steps of each distillation.
+    pub terms: Vec<TermRecord>,
+    /// Whether all pairs are done.
+    pub complete: bool,
+}
+
+/// Scratch against distilled at one fraction of the images, pairs only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison<'a> {
+    /// The part of the images.
+    pub fraction: f64,
+    /// Their number.
+    pub n_images: usize,
+    /// By seed.
+    pub scratch: Vec<&'a StudentResult>,
+    /// By seed.
+    pub distilled: Vec<&'a StudentResult>,
+}
+
+impl DistillResults {
+    /// One row per fraction that has at least one pair.
+    pub fn comparisons(&self) -> Vec<Comparison<'_>> {
+        let mut rows: Vec<Comparison> = Vec::new();
+        for scratch in self.students.iter().filter(|student| student.arm == Arm::Scratch) {
+            let twin = |other: &&StudentResult| {
+                other.arm == Arm::Distilled && other.seed == scratch.seed && other.fraction == scratch.fraction
+            };
+            let Some(distilled) = self.students.iter().find(twin) else { continue };
+            let at = rows.iter().position(|row| row.fraction == scratch.fraction).unwrap_or_else(|| {
+                let (fraction, n_images) = (scratch.fraction, scratch.n_images);
+                rows.push(Comparison { fraction, n_images, scratch: Vec::new(), distilled: Vec::new() });
+                rows.len() - 1
+            });
+            rows[at].scratch.push(scratch);
+            rows[at].distilled.push(distilled);
+        }
+        rows
+    }
+}
+
+impl Comparison<'_> {
+    /// Mean and standard deviation over seeds.
+    pub fn mean_sd(&self, arm: Arm, number: fn(&StudentResult) -> f64) -> (f64, f64) {
+        let students = if arm == Arm::Scratch { &self.scratch } else { &self.distilled };
+        mean_sd(&students.iter().map(|student| number(student)).collect::<Vec<_>>())
+    }
+
+    /// [`paired_gain`] of a number.
+    pub fn gain(&self, number: fn(&StudentResult) -> f64) -> (f64, Option<f64>) {
+        let pairs: Vec<f64> = self.scratch.iter().zip(&self.distilled).map(|(a, b)| number(b) - number(a)).collect();
+        paired_gain(&pairs)
+    }
+}
+
+/// Mean of differences of pairs and its standard error sd/√n; no error from a single pair.
+pub fn paired_gain(differences: &[f64]) -> (f64, Option<f64>) {
+    let (mean, sd) = mean_sd(differences);
+    (mean, (differences.len() > 1).then(|| sd / (differences.len() as f64).sqrt()))
+}

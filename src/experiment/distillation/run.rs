@@ -1,0 +1,346 @@
+//! From a configuration to results: teachers, then pairs of students. The loop here trains one network on one set of images;
+//! that over a stream of tasks is in `runner`.
+
+use super::config::{DistillConfig, Recipe};
+use super::measure::{agreement, calibration_error, inference_ms, logits, omitted, predictions};
+use super::results::{Arm, DistillResults, NetworkReport, StudentResult, TeacherReport, TermRecord};
+use super::teacher::{Trained, network, samples, trained};
+use crate::continual::Learner;
+use crate::data::{Augmentation, Dataset, Loader, Plan};
+use crate::device::Device;
+use crate::distill::{Distiller, combined};
+use crate::error::{Error, Result};
+use crate::experiment::results::RunFolder;
+use crate::models::Network;
+use crate::nn::{Loss, Parameters};
+use crate::ops::Mode;
+use crate::optim::Optimizer;
+use crate::tensor::Tensor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+/// Steps between read-backs of the loss.
+const LOSS_INTERVAL: usize = 50;
+/// How often the terms of a loss are written down, in a whole training.
+const N_RECORDS: usize = 10;
+
+/// A training begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmStarted {
+    /// Whose, such as `distilled, seed 2`.
+    pub what: String,
+    /// Steps of the optimiser.
+    pub n_steps: usize,
+}
+
+/// Listens to a distillation. Every event may be ignored.
+pub trait Watch {
+    /// A training begins.
+    fn training(&mut self, _started: &ArmStarted) {}
+    /// Steps that are done; the loss where it was read.
+    fn step(&mut self, _done: usize, _loss: Option<f32>) {}
+    /// The teachers are there.
+    fn teachers_ready(&mut self, _results: &DistillResults) {}
+    /// A student is trained and measured, and written if there is a folder.
+    fn student_finished(&mut self, _results: &DistillResults) {}
+}
+
+/// Ignores everything.
+pub struct Quiet;
+
+impl Watch for Quiet {}
+
+/// What trainings share.
+pub struct Trainer<'a> {
+    /// Where they run.
+    pub device: &'a Device,
+    /// Random changes of images.
+    pub augment: Augmentation,
+    /// Told what happens.
+    pub watch: &'a mut dyn Watch,
+    /// Ends a training between two steps.
+    pub interrupted: &'a AtomicBool,
+    /// Of all trainings so far.
+    pub terms: Vec<TermRecord>,
+}
+
+/// One training.
+pub(super) struct Job<'a> {
+    pub learner: &'a Learner,
+    pub samples: Arc<Vec<u32>>,
+    pub recipe: &'a Recipe,
+    pub seed: u64,
+    pub distiller: Option<&'a Distiller>,
+    pub fraction: f64,
+}
+
+impl<'a> Trainer<'a> {
+    /// With nothing done yet.
+    pub fn new(
+        device: &'a Device,
+        augment: Augmentation,
+        watch: &'a mut dyn Watch,
+        interrupted: &'a AtomicBool,
+    ) -> Trainer<'a> {
+        Trainer { device, augment, watch, interrupted, terms: Vec::new() }
+    }
+
+    /// Trains to the last epoch and returns the seconds it took.
+    pub(super) fn train(&mut self, what: &str, job: &Job) -> Result<f64> {
+        let Job { learner, recipe, distiller, .. } = *job;
+        let network = &learner.network;
+        let n_classes = network.n_outputs as u32;
+        let plan = Plan {
+            images: learner.images(),
+            samples: job.samples.clone(),
+            label_of_class: Arc::new((0..n_classes).collect()),
+            batch_size: recipe.batch_size,
+            seed: job.seed,
+            first_epoch: 0,
+            n_epochs: recipe.epochs as u64,
+            augment: self.augment.into(),
+            drop_last: false,
+        };
+        let n_steps = plan.batches_per_epoch() * recipe.epochs;
+        let optimizer = |parameters: &Parameters| {
+            Optimizer::new(recipe.optimizer, recipe.momentum, recipe.weight_decay, parameters)
+        };
+        let mut own = optimizer(&network.parameters)?;
+        // A regressor is trained like the student, by the same backward pass.
+        let mut along =
+            distiller.and_then(Distiller::parameters).map(|p| Ok::<_, Error>((p, optimizer(p)?))).transpose()?;
+        self.watch.training(&ArmStarted { what: what.into(), n_steps });
+        let started = Instant::now();
+        let mut latest = None;
+        for (step, (epoch, images)) in Loader::new(plan)?.enumerate() {
+            if self.interrupted.load(Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let x = learner.input(&images)?;
+            let labels = Tensor::from_u32(self.device, [images.len()], &images.labels)?;
+            let progress = step as f64 / n_steps as f64;
+            let loss = match distiller {
+                Some(distiller) => distiller.loss(network, &x, &labels, progress as f32)?,
+                None => {
+                    let logits = network.forward(&x, Mode::Train)?.logits;
+                    Loss::single("ce", logits.cross_entropy(&labels, n_classes as usize)?)
+                }
+            };
+            if distiller.is_some() && step % n_steps.div_ceil(N_RECORDS) == 0 {
+                self.record(job, &loss, step, epoch as usize)?;
+            }
+            let loss = loss.total()?;
+            network.parameters.backward(&loss)?;
+            let lr = recipe.schedule.at(recipe.lr, progress);
+            own.step(&network.parameters, lr)?;
+            if let Some((parameters, optimizer)) = &mut along {
+                optimizer.step(parameters, lr)?;
+            }
+            self.device.flush()?;
+            let read = step % LOSS_INTERVAL == 0;
+            self.watch.step(step + 1, if read { Some(read_loss(&loss, what, step)?) } else { None });
+            latest = Some((step, loss.detach()));
+        }
+        if let Some((step, loss)) = latest {
+            read_loss(&loss, what, step)?;
+        }
+        self.device.synchronize()?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Writes down value, weight and gradient norm of each term.
+    fn record(&mut self, job: &Job, loss: &Loss, step: usize, epoch: usize) -> Result<()> {
+        let parameters = &job.learner.network.parameters;
+        for term in &loss.0 {
+            parameters.backward(&term.weighted()?)?;
+            let gradient = parameters.gradients().expect("bug: a student without gradients").clone();
+            let gradient = Tensor::constant(gradient);
+            self.terms.push(TermRecord {
+                seed: job.seed,
+                fraction: job.fraction,
+                step,
+                epoch,
+                term: term.name.into(),
+                weight: term.weight,
+                value: term.value.item()?,
+                gradient_norm: gradient.mul(&gradient)?.sum()?.item()?.sqrt(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn read_loss(loss: &Tensor, what: &str, step: usize) -> Result<f32> {
+    let loss = loss.item()?;
+    if loss.is_finite() {
+        return Ok(loss);
+    }
+    Err(Error::Training(format!(
+        "training of the {what} diverged: the loss is {loss} at step {}. Use a smaller --lr (--teacher-lr for a teacher), or \
+         smaller weights of the terms",
+        step + 1
+    )))
+}
+
+/// Trains or loads the teachers, then trains and measures pairs of students. Results are written after each student.
+///
+/// ```
+/// use engram::experiment::distillation::{Arm, DistillOverrides, Quiet, distill};
+/// use engram::{Device, data};
+/// use std::sync::atomic::AtomicBool;
+/// # let cache = std::env::temp_dir().join(format!("engram-doc-{}", std::process::id()));
+/// let settings = DistillOverrides {
+///     teacher: Some(vec!["mlp".into()]),
+///     limit: Some(100),
+///     teacher_limit: Some(500),
+///     teacher_epochs: Some(2),
+///     epochs: Some(2),
+///     seeds: Some(1),
+/// #   teacher_cache: Some(cache.clone()),
+///     ..DistillOverrides::default()
+/// };
+/// let config = settings.resolve()?;
+/// let dataset = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
+/// let results = distill(&config, &dataset, &Device::cpu(), None, &mut Quiet, &AtomicBool::new(false))?;
+/// let (gain, _error) = results.comparisons()[0].gain(|student| student.accuracy);
+/// println!("distilled − scratch: {:.1} points", 100.0 * gain);
+/// # std::fs::remove_dir_all(cache).unwrap();
+/// # Ok::<(), engram::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Interrupted`]; what does not fit together; a loss that is no longer a number.
+pub fn distill(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    device: &Device,
+    folder: Option<&RunFolder>,
+    watch: &mut dyn Watch,
+    interrupted: &AtomicBool,
+) -> Result<DistillResults> {
+    let n_classes = dataset.n_classes();
+    let student = |seed| network(&config.student, config.student_width, dataset, device, seed);
+    let all = samples(dataset, config.limit)?;
+    check(config, dataset, device, &student(config.seed)?)?;
+
+    let mut trainer = Trainer::new(device, config.augment, watch, interrupted);
+    let mut teachers = Vec::new();
+    for i in 0..config.teacher.len() {
+        teachers.push(trained(config, dataset, i, &mut trainer)?);
+    }
+    let labels = &dataset.test.labels;
+    let (mut reports, mut networks, mut all_logits) = (Vec::new(), Vec::new(), Vec::new());
+    for Trained { network, seconds_training, origin } in teachers {
+        let learner = Learner::new(network, device, dataset)?;
+        let z = logits(&learner, &dataset.test)?;
+        reports.push(TeacherReport {
+            network: describe(&learner.network, device)?,
+            accuracy: agreement(labels, &predictions(&z, n_classes)),
+            calibration_error: calibration_error(&z, n_classes, labels),
+            seconds_training,
+            origin,
+        });
+        all_logits.push(Tensor::from_f32(&Device::cpu(), [labels.len(), n_classes], &z)?);
+        networks.push(learner.network);
+    }
+    let together = combined(&all_logits, config.teacher_mean, 1.0)?.to_vec()?;
+    let teacher_answers = predictions(&together, n_classes);
+    let first = student(config.seed)?;
+    let mut results = DistillResults {
+        scheme: config.scheme.into(),
+        dataset: dataset.name.clone(),
+        layers: Vec::new(),
+        teachers: reports,
+        teacher_accuracy: agreement(labels, &teacher_answers),
+        student: describe(&first, device)?,
+        students: Vec::new(),
+        terms: Vec::new(),
+        complete: false,
+    };
+    trainer.watch.teachers_ready(&results);
+
+    let copies = |networks: &[Network]| networks.iter().map(Network::snapshot).collect::<Result<Vec<_>>>();
+    for &fraction in &config.train_fraction {
+        let limit = ((all.len() as f64 * fraction).round() as usize).max(n_classes);
+        let mut kept = if fraction < 1.0 { samples(dataset, Some(limit))? } else { all.clone() };
+        kept.retain(|&i| Some(dataset.train.labels[i as usize]) != config.omit_class);
+        let kept = Arc::new(kept);
+        for seed in config.seed..config.seed + config.seeds as u64 {
+            for arm in [Arm::Scratch, Arm::Distilled] {
+                let learner = Learner::new(student(seed)?, device, dataset)?;
+                let distiller = match arm {
+                    Arm::Scratch => None,
+                    Arm::Distilled => {
+                        let (spec, settings, teachers) = (config.spec(), config.settings(), copies(&networks)?);
+                        Some(Distiller::new(spec, settings, teachers, &learner.network, device, seed)?)
+                    }
+                };
+                let (samples, recipe) = (kept.clone(), &config.recipe);
+                let what =
+                    format!("{} student, seed {seed}", if arm == Arm::Scratch { "scratch" } else { "distilled" });
+                let job = Job { learner: &learner, samples, recipe, seed, distiller: distiller.as_ref(), fraction };
+                let seconds_training = trainer.train(&what, &job)?;
+                let z = logits(&learner, &dataset.test)?;
+                let answers = predictions(&z, n_classes);
+                results.students.push(StudentResult {
+                    arm,
+                    seed,
+                    fraction,
+                    n_images: kept.len(),
+                    accuracy: agreement(labels, &answers),
+                    calibration_error: calibration_error(&z, n_classes, labels),
+                    agreement: agreement(&teacher_answers, &answers),
+                    seconds_training,
+                    omitted: config.omit_class.map(|class| omitted(&z, n_classes, labels, class)),
+                });
+                results.terms.append(&mut trainer.terms);
+                results.layers = distiller.map_or_else(Vec::new, |distiller| distiller.layers().to_vec());
+                let n_planned = 2 * config.seeds * config.train_fraction.len();
+                results.complete = results.students.len() == n_planned;
+                if let Some(folder) = folder {
+                    if arm == Arm::Distilled && seed == config.seed && fraction == config.train_fraction[0] {
+                        folder.write_bytes("model.safetensors", &learner.network.to_safetensors()?)?;
+                    }
+                    write(folder, &results)?;
+                }
+                trainer.watch.student_finished(&results);
+            }
+        }
+    }
+    Ok(results)
+}
+
+/// Finds out what does not fit before anything is trained.
+fn check(config: &DistillConfig, dataset: &Dataset, device: &Device, student: &Network) -> Result<()> {
+    let mut teachers = Vec::new();
+    for (i, name) in config.teacher.iter().enumerate() {
+        let teacher = network(name, config.teacher_width, dataset, device, config.teacher_seed)?;
+        if let Some(file) = config.teacher_weights.get(i) {
+            teacher.load_safetensors(file)?;
+        }
+        teachers.push(teacher);
+    }
+    samples(dataset, config.teacher_limit)?;
+    Distiller::new(config.spec(), config.settings(), teachers, student, device, config.seed).map(drop)
+}
+
+fn describe(network: &Network, device: &Device) -> Result<NetworkReport> {
+    let width = network.options.width;
+    Ok(NetworkReport {
+        name: if width == 1.0 { network.name.into() } else { format!("{}, width {width}", network.name) },
+        n_parameters: network.parameters.n_parameters(),
+        macs: network.macs,
+        ms_batch_1: inference_ms(network, device, 1)?,
+        ms_batch_128: inference_ms(network, device, 128)?,
+    })
+}
+
+fn write(folder: &RunFolder, results: &DistillResults) -> Result<()> {
+    let mut csv = String::from("seed,fraction,step,epoch,term,weight,value,gradient_norm\n");
+    for TermRecord { seed, fraction, step, epoch, term, weight, value, gradient_norm } in &results.terms {
+        csv += &format!("{seed},{fraction},{step},{epoch},{term},{weight},{value},{gradient_norm}\n");
+    }
+    folder.write_bytes("terms.csv", csv.as_bytes())?;
+    folder.write_json("metrics.json", results)
+}

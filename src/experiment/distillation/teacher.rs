@@ -1,0 +1,152 @@
+//! Teachers: from a file, from the cache, or trained now and put there.
+
+use super::config::{DistillConfig, Recipe};
+use super::measure;
+use super::run::{Job, Trainer};
+use crate::continual::Learner;
+use crate::data::{ClassOrder, Dataset, Images, TaskStream};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::experiment::results::{RunFolder, write_atomically};
+use crate::models::{Network, Options};
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const WEIGHTS: &str = "teacher.safetensors";
+const CARD: &str = "teacher.json";
+
+/// Everything that decides a teacher's weights: its hash names its folder in the cache.
+#[derive(Serialize)]
+struct Key<'a> {
+    version: &'a str,
+    data: String,
+    augment: crate::data::Augmentation,
+    model: &'a str,
+    width: f32,
+    limit: Option<usize>,
+    recipe: &'a Recipe,
+    seed: u64,
+}
+
+/// What a cached teacher knows of itself.
+#[derive(Clone, Serialize, Deserialize)]
+struct Card {
+    accuracy: f64,
+    seconds_training: f64,
+}
+
+/// A teacher and where it comes from.
+pub(super) struct Trained {
+    pub network: Network,
+    pub seconds_training: Option<f64>,
+    pub origin: String,
+}
+
+/// A network of the configuration, untrained.
+pub(super) fn network(name: &str, width: f32, dataset: &Dataset, device: &Device, seed: u64) -> Result<Network> {
+    let Images { channels, height, width: columns, .. } = *dataset.train;
+    let options = Options { width, ..Options::default() };
+    Network::with_options(name, &options, [channels, height, columns], dataset.n_classes(), device, seed)
+}
+
+/// The training images that a limit leaves, balanced over all classes.
+pub(super) fn samples(dataset: &Dataset, limit: Option<usize>) -> Result<Vec<u32>> {
+    let mut stream = TaskStream::split(dataset, dataset.n_classes(), &ClassOrder::Natural, limit)?;
+    Ok(stream.tasks.remove(0).train)
+}
+
+/// The teacher of this number, trained.
+pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, trainer: &mut Trainer) -> Result<Trained> {
+    let (name, device) = (&config.teacher[i], trainer.device);
+    let seed = config.teacher_seed + i as u64;
+    let network = network(name, config.teacher_width, dataset, device, seed)?;
+    if let Some(file) = config.teacher_weights.get(i) {
+        network.load_safetensors(file)?;
+        return Ok(Trained { network, seconds_training: None, origin: file.display().to_string() });
+    }
+    let key = Key {
+        version: config.version,
+        data: fingerprint(dataset),
+        augment: config.augment,
+        model: name,
+        width: config.teacher_width,
+        limit: config.teacher_limit,
+        recipe: &config.teacher_recipe,
+        seed,
+    };
+    let json = serde_json::to_vec(&key).expect("bug: the key of a teacher is no JSON");
+    let folder = config.teacher_cache.join(format!("{name}-{}", &hex(&json)[..16]));
+    if let Ok(text) = std::fs::read_to_string(folder.join(CARD)) {
+        let card: Card = serde_json::from_str(&text)
+            .map_err(|e| Error::file(folder.join(CARD), format!("damaged: {e}; remove the folder to train again")))?;
+        network.load_safetensors(&folder.join(WEIGHTS))?;
+        let origin = format!("{} (trained before)", folder.display());
+        return Ok(Trained { network, seconds_training: Some(card.seconds_training), origin });
+    }
+    let learner = Learner::new(network, device, dataset)?;
+    let job = Job {
+        learner: &learner,
+        samples: Arc::new(samples(dataset, config.teacher_limit)?),
+        recipe: &config.teacher_recipe,
+        seed,
+        distiller: None,
+        fraction: 1.0,
+    };
+    let seconds = trainer.train(&format!("teacher {name}"), &job)?;
+    let labels = &dataset.test.labels;
+    let answers = measure::predictions(&measure::logits(&learner, &dataset.test)?, dataset.n_classes());
+    let card = Card { accuracy: measure::agreement(labels, &answers), seconds_training: seconds };
+    // The card last: where it lies the weights lie too.
+    let cache = RunFolder::create(&folder, true)?;
+    cache.write_json("key.json", &key)?;
+    write_atomically(&folder.join(WEIGHTS), &learner.network.to_safetensors()?)?;
+    cache.write_json(CARD, &card)?;
+    let origin = folder.display().to_string();
+    Ok(Trained { network: learner.network, seconds_training: Some(seconds), origin })
+}
+
+/// Changes with any image or label.
+fn fingerprint(dataset: &Dataset) -> String {
+    let mut digest = Md5::new();
+    for images in [&dataset.train, &dataset.test] {
+        digest.update(&images.pixels);
+        digest.update(bytemuck::cast_slice::<u32, u8>(&images.labels));
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A test image and what the teachers say about it.
+pub struct Asked {
+    /// Which of the test images.
+    pub image: usize,
+    /// Its class.
+    pub label: u32,
+    /// One per class.
+    pub logits: Vec<f32>,
+    /// Where the weights come from.
+    pub origin: PathBuf,
+}
+
+/// What the first teacher of a configuration says about a test image; it is trained if need be.
+///
+/// # Errors
+/// If there is no such image, and whatever training refuses.
+pub fn ask_teacher(config: &DistillConfig, dataset: &Dataset, image: usize, trainer: &mut Trainer) -> Result<Asked> {
+    if image >= dataset.test.len() {
+        return Err(Error::usage(format!("--image {image}: there are {} test images", dataset.test.len())));
+    }
+    let Trained { network, origin, .. } = trained(config, dataset, 0, trainer)?;
+    let learner = Learner::new(network, trainer.device, dataset)?;
+    let mut logits = Vec::new();
+    learner.evaluate(&dataset.test, &[image as u32], |_, output| {
+        logits = output.logits.to_vec()?;
+        Ok(())
+    })?;
+    Ok(Asked { image, label: dataset.test.labels[image], logits, origin: origin.into() })
+}

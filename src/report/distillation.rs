@@ -1,0 +1,232 @@
+//! A distillation at a terminal: a line per network, then teacher, scratch and distilled side by side.
+
+use super::text::{counted, duration, hundredfold, percent, thousands, wrap};
+use crate::experiment::distillation::{
+    Arm, ArmStarted, Comparison, DistillResults, NetworkReport, StudentResult, Watch,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _, stderr, stdout};
+
+/// Shows a bar per training on stderr, and on stdout a line per network and the closing tables. A quiet one prints a line at
+/// the end.
+pub struct DistillConsole {
+    quiet: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl DistillConsole {
+    /// Writes to stdout and stderr.
+    pub fn new(quiet: bool) -> DistillConsole {
+        DistillConsole { quiet, bar: None }
+    }
+
+    /// A closed pipe is no reason to lose a run, hence no error.
+    fn print(&self, text: &str) {
+        let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for DistillConsole {
+    fn training(&mut self, started: &ArmStarted) {
+        self.clear();
+        if !self.quiet && stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(started.n_steps as u64), ProgressDrawTarget::stderr());
+            let template = "{prefix} [{bar:24}] {percent:>3} %  {msg}";
+            bar.set_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("█▌ "));
+            bar.set_prefix(started.what.clone());
+            self.bar = Some(bar);
+        }
+    }
+
+    fn step(&mut self, done: usize, loss: Option<f32>) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            if let Some(loss) = loss {
+                bar.set_message(format!("loss {loss:.3}"));
+            }
+        }
+    }
+
+    fn teachers_ready(&mut self, results: &DistillResults) {
+        self.clear();
+        if self.quiet {
+            return;
+        }
+        for teacher in &results.teachers {
+            let text = format!("teacher {}: {}, {}", teacher.network.name, percent(teacher.accuracy), teacher.origin);
+            self.print(&wrap(&text, 2));
+        }
+    }
+
+    fn student_finished(&mut self, results: &DistillResults) {
+        self.clear();
+        let Some(last) = results.students.last().filter(|_| !self.quiet) else { return };
+        let arm = if last.arm == Arm::Scratch { "scratch" } else { "distilled" };
+        self.print(&format!(
+            "seed {}, {}: {arm:<9} {:>7}  {}\n",
+            last.seed,
+            counted(last.n_images, "image", "images"),
+            percent(last.accuracy),
+            duration(last.seconds_training)
+        ));
+    }
+}
+
+impl Drop for DistillConsole {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// `93.1 ± 0.4` in percent; without a deviation where there is one value only.
+pub fn percent_sd((mean, sd): (f64, f64), n: usize) -> String {
+    match n {
+        1 => format!("{:.1}", hundredfold(mean)),
+        _ => format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd)),
+    }
+}
+
+/// `+2.03 ± 0.14 points`: the mean of paired differences and its standard error.
+pub fn gain_text((mean, error): (f64, Option<f64>)) -> String {
+    match error {
+        Some(error) => format!("{:+.2} ± {:.2} points", 100.0 * mean, 100.0 * error),
+        None => format!("{:+.2} points", 100.0 * mean),
+    }
+}
+
+/// Teacher, scratch and distilled side by side, once per number of images, and what is to be said about a class left out.
+pub fn distill_tables(results: &DistillResults) -> String {
+    let comparisons = results.comparisons();
+    let mut out = String::new();
+    for comparison in &comparisons {
+        out += &table(results, comparison);
+    }
+    if comparisons.len() > 1 {
+        out += &over_data(&comparisons);
+    }
+    out
+}
+
+fn table(results: &DistillResults, comparison: &Comparison) -> String {
+    let n = comparison.scratch.len();
+    let mut out = format!(
+        "\nPercent of the test images after the last epoch, students with {}, mean ± deviation over {}.\n\n",
+        counted(comparison.n_images, "labelled image", "labelled images"),
+        counted(n, "pair", "pairs")
+    );
+    let titles = ["", "accuracy", "as teacher", "calibr.", "parameters", "MMAC", "ms ×1", "ms ×128", "training"];
+    let line = |cells: [String; 9]| {
+        let widths = [18, 11, 11, 10, 11, 8, 7, 8, 9];
+        let mut line = String::new();
+        for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let space = width - cell.chars().count().min(width);
+            let _ = match i {
+                0 => write!(line, "{cell}{}", " ".repeat(space)),
+                _ => write!(line, " {}{cell}", " ".repeat(space)),
+            };
+        }
+        line.trim_end().to_string() + "\n"
+    };
+    out += &line(titles.map(String::from));
+    let of_network = |network: &NetworkReport| {
+        [
+            thousands(network.n_parameters as u64),
+            format!("{:.2}", network.macs as f64 / 1e6),
+            format!("{:.3}", network.ms_batch_1),
+            format!("{:.3}", network.ms_batch_128),
+        ]
+    };
+    for teacher in &results.teachers {
+        let [parameters, macs, one, many] = of_network(&teacher.network);
+        let (accuracy, calibration) =
+            (percent_sd((teacher.accuracy, 0.0), 1), percent_sd((teacher.calibration_error, 0.0), 1));
+        let training = teacher.seconds_training.map_or("–".into(), duration);
+        let name = format!("teacher {}", teacher.network.name);
+        out += &line([
+            super::text::fit(&name, 18),
+            accuracy,
+            "–".into(),
+            calibration,
+            parameters,
+            macs,
+            one,
+            many,
+            training,
+        ]);
+    }
+    for (arm, name) in [(Arm::Scratch, "scratch"), (Arm::Distilled, "distilled")] {
+        let of = |number: fn(&StudentResult) -> f64| percent_sd(comparison.mean_sd(arm, number), n);
+        let [parameters, macs, one, many] = of_network(&results.student);
+        let training = duration(comparison.mean_sd(arm, |student| student.seconds_training).0);
+        out += &line([
+            name.into(),
+            of(|student| student.accuracy),
+            of(|student| student.agreement),
+            of(|student| student.calibration_error),
+            parameters,
+            macs,
+            one,
+            many,
+            training,
+        ]);
+    }
+    let gain = gain_text(comparison.gain(|student| student.accuracy));
+    let _ = writeln!(out, "\ndistilled − scratch: {gain} (paired, ± standard error)");
+    if results.teachers.len() > 1 {
+        let _ = writeln!(out, "the teachers together: {}", percent(results.teacher_accuracy));
+    }
+    out + &omitted(comparison)
+}
+
+/// Hinton's missing class.
+fn omitted(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    for (name, students) in [("scratch", &comparison.scratch), ("distilled", &comparison.distilled)] {
+        let found: Vec<_> = students.iter().filter_map(|student| student.omitted).collect();
+        let Some(first) = found.first() else { continue };
+        let mean = |f: fn(&crate::experiment::distillation::Omitted) -> f64| {
+            percent(found.iter().map(f).sum::<f64>() / found.len() as f64)
+        };
+        let bias = found.iter().map(|one| one.bias).sum::<f32>() / found.len() as f32;
+        out += &wrap(
+            &format!(
+                "{name}, never shown class {}: {} of its test images are right; with {bias:+.1} on its logit, which is best \
+                 for the test images, {} of its own and {} of all",
+                first.class,
+                mean(|one| one.accuracy_of_class),
+                mean(|one| one.corrected_accuracy_of_class),
+                mean(|one| one.corrected_accuracy)
+            ),
+            2,
+        );
+    }
+    out
+}
+
+/// Scratch against distilled over the amount of data, with bars.
+fn over_data(comparisons: &[Comparison]) -> String {
+    const BAR: usize = 30;
+    let mut out = String::from("\nOver the number of labelled images (scratch ░, distilled █):\n\n");
+    for comparison in comparisons {
+        for (arm, mark) in [(Arm::Scratch, "░"), (Arm::Distilled, "█")] {
+            let (mean, sd) = comparison.mean_sd(arm, |student| student.accuracy);
+            let label = if arm == Arm::Scratch { thousands(comparison.n_images as u64) } else { String::new() };
+            let bar = mark.repeat((mean * BAR as f64).round() as usize);
+            let gain = match arm {
+                Arm::Scratch => String::new(),
+                Arm::Distilled => gain_text(comparison.gain(|student| student.accuracy)),
+            };
+            let line =
+                format!("{label:>9} {bar:<BAR$} {:<12} {gain}", percent_sd((mean, sd), comparison.scratch.len()));
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+    }
+    out
+}
