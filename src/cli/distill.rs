@@ -9,10 +9,10 @@ use crate::experiment::distillation::{
     DistillConfig, DistillOverrides, Trainer, ask_teacher, distill as run_distillation, presets,
 };
 use crate::experiment::results::RunFolder;
-use crate::report::{DistillConsole, REPORT_FILE, distill_tables, hang, message};
+use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
 use crate::tensor::Tensor;
 use clap::{Args, Subcommand};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Flags of a distillation.
 #[derive(Args)]
@@ -73,7 +73,7 @@ struct ShowArgs {
     /// Its trained weights, a safetensors file
     #[arg(long, value_name = "FILE", requires = "at_temperatures")]
     teacher_weights: Option<PathBuf>,
-    /// Passes over the teacher's images [default: 5]
+    /// Passes over the teacher's images [default: 4]
     #[arg(long, value_name = "N", requires = "at_temperatures")]
     teacher_epochs: Option<usize>,
     /// Where trained teachers are kept [default: runs/teachers]
@@ -112,20 +112,22 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
         .out
         .unwrap_or_else(|| run::folder_of_now(&format!("distill-{}", config.scheme), &config.source().file_name()));
     let folder = RunFolder::create(&path, args.force)?;
-    folder.write_json("config.json", &config)?;
+    folder.write_json("config.json", &config.record())?;
     let mut console = DistillConsole::new(args.quiet);
     let results = run_distillation(&config, &dataset, &device, Some(&folder), &mut console, &INTERRUPTED);
     drop(console);
+    // What was finished before an interruption is worth a page too.
+    let page = write_run(folder.path());
     let results = results?;
+    let page = page?;
     match args.quiet {
         true => {
             let last = results.comparisons().pop().expect("bug: a distillation without pairs");
-            let gain = crate::report::gain_text(last.gain(|student| student.accuracy));
+            let gain = gain_text(last.gain(|student| student.accuracy));
             println!("{} on {}: distilled − scratch {gain}", config.scheme, dataset.name);
         }
-        false => print!("{}", distill_tables(&results)),
+        false => println!("{}\nTo read in a browser: {}", distill_tables(&results), page.display()),
     }
-    let _ = (REPORT_FILE, Path::new(""));
     Ok(())
 }
 

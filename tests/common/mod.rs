@@ -1,5 +1,8 @@
 //! What several test files share.
 
+#[allow(dead_code, reason = "only some test files compare with golden numbers")]
+pub mod golden;
+
 use engram::Device;
 use engram::device::{Options, Selection};
 use std::io::Write;

@@ -89,7 +89,7 @@ pub struct DistillOverrides {
     /// A class that the students never see: Hinton's missing digit
     #[arg(long, value_name = "CLASS")]
     pub omit_class: Option<u32>,
-    /// Passes over the students' images [default: 40]
+    /// Passes over the students' images [default: 20]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
     /// Images per step [default: 50]
@@ -110,7 +110,7 @@ pub struct DistillOverrides {
     /// L2 penalty on weights [default: 0]
     #[arg(long, value_name = "L")]
     pub weight_decay: Option<f32>,
-    /// Passes over the teacher's images [default: 5]
+    /// Passes over the teacher's images [default: 4]
     #[arg(long, value_name = "N")]
     pub teacher_epochs: Option<usize>,
     /// The teacher's images per step [default: 64]
@@ -131,6 +131,12 @@ pub struct DistillOverrides {
     /// Where trained teachers are kept [default: runs/teachers]
     #[arg(long, value_name = "DIR")]
     pub teacher_cache: Option<PathBuf>,
+    /// Written into config.json for the record; ignored when read.
+    #[arg(skip)]
+    pub version: Option<String>,
+    /// As `version`.
+    #[arg(skip)]
+    pub adapter: Option<String>,
 }
 
 /// How a network is trained.
@@ -153,7 +159,7 @@ pub struct Recipe {
 }
 
 /// A distillation, resolved.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct DistillConfig {
     /// Of engram.
     pub version: &'static str,
@@ -252,7 +258,7 @@ impl DistillOverrides {
         let settings = self.settings(spec)?;
         let built_in = matches!(&source, Source::Known(known) if known.origin.is_none());
         let recipe = Recipe {
-            epochs: self.epochs.unwrap_or(40),
+            epochs: self.epochs.unwrap_or(20),
             batch_size: self.batch_size.unwrap_or(50),
             optimizer: self.optimizer.unwrap_or(Kind::Adam),
             lr: self.lr.unwrap_or(1e-3),
@@ -261,7 +267,7 @@ impl DistillOverrides {
             weight_decay: self.weight_decay.unwrap_or(0.0),
         };
         let teacher_recipe = Recipe {
-            epochs: self.teacher_epochs.unwrap_or(5),
+            epochs: self.teacher_epochs.unwrap_or(4),
             batch_size: self.teacher_batch_size.unwrap_or(64),
             lr: self.teacher_lr.unwrap_or(recipe.lr),
             ..recipe.clone()
@@ -378,6 +384,54 @@ impl DistillConfig {
                 Err(Error::usage(format!("--omit-class {class}: the classes are 0 to {}", n_classes - 1)))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Every setting as a flag, for `config.json`: such a file repeats the run.
+    pub fn record(&self) -> DistillOverrides {
+        let pairs = |(student, teacher): &(String, String)| format!("{student}={teacher}");
+        DistillOverrides {
+            scheme: Some(self.scheme.into()),
+            teacher: Some(self.teacher.clone()),
+            teacher_weights: (!self.teacher_weights.is_empty()).then(|| self.teacher_weights.clone()),
+            teacher_width: Some(self.teacher_width),
+            student: Some(self.student.clone()),
+            student_width: Some(self.student_width),
+            dataset: Some(self.dataset.clone()),
+            data_dir: Some(self.data_dir.clone()),
+            labels: Some(self.labels),
+            image_format: Some(self.image_format.clone()),
+            augment: Some(self.augment),
+            device: Some(self.device.clone()),
+            threads: self.threads,
+            temperature: Some(self.temperature),
+            weight: Some(self.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect()),
+            alpha_on_ce: None,
+            alpha_on_kd: None,
+            lambda_on_ce: None,
+            layers: (!self.layers.is_empty()).then(|| self.layers.iter().map(pairs).collect()),
+            teacher_mode: Some(self.teacher_mode),
+            teacher_mean: Some(self.teacher_mean),
+            limit: self.limit,
+            teacher_limit: self.teacher_limit,
+            train_fraction: Some(self.train_fraction.clone()),
+            omit_class: self.omit_class,
+            epochs: Some(self.recipe.epochs),
+            batch_size: Some(self.recipe.batch_size),
+            optimizer: Some(self.recipe.optimizer),
+            lr: Some(self.recipe.lr),
+            schedule: Some(self.recipe.schedule),
+            momentum: Some(self.recipe.momentum),
+            weight_decay: Some(self.recipe.weight_decay),
+            teacher_epochs: Some(self.teacher_recipe.epochs),
+            teacher_batch_size: Some(self.teacher_recipe.batch_size),
+            teacher_lr: Some(self.teacher_recipe.lr),
+            seed: Some(self.seed),
+            seeds: Some(self.seeds),
+            teacher_seed: Some(self.teacher_seed),
+            teacher_cache: Some(self.teacher_cache.clone()),
+            version: Some(self.version.into()),
+            adapter: Some(self.adapter.clone()),
         }
     }
 

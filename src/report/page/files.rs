@@ -48,7 +48,7 @@ impl RunFiles {
 
     /// A setting as text; empty if it was left open.
     pub fn setting(&self, name: &str) -> String {
-        self.config.get(name).map(as_text).unwrap_or_default()
+        self.config.get(name).map(setting_text).unwrap_or_default()
     }
 
     /// The name of a class by its number in the data set.
@@ -115,16 +115,17 @@ pub(super) fn quoted(value: &str) -> String {
     }
 }
 
-fn as_text(value: &Value) -> String {
+/// A value of a configuration as a flag takes it.
+pub(super) fn setting_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(as_text).collect::<Vec<_>>().join(","),
+        Value::Array(values) => values.iter().map(setting_text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     serde_json::from_str(&text).map_err(|e| Error::file(path, format!("damaged, or not written by engram: {e}")))
 }

@@ -3,8 +3,10 @@
 
 mod charts;
 mod confusion;
+mod distillation;
 mod files;
 mod html;
+mod plot;
 mod run;
 mod seeds;
 
@@ -17,12 +19,16 @@ use std::path::{Path, PathBuf};
 /// The page's name in a run folder.
 pub const FILE: &str = "report.html";
 
-/// Makes the page of a run folder and returns its path.
+/// Makes the page of a run folder, or of a distillation, and returns its path.
 ///
 /// # Errors
 /// If there is no such run, none of its tasks is finished, or a file is damaged.
 pub fn write_run(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(FILE);
+    if distillation::is_one(folder) {
+        write_atomically(&path, distillation::page(folder)?.as_bytes())?;
+        return Ok(path);
+    }
     write_atomically(&path, run::page(&RunFiles::read(folder)?).as_bytes())?;
     Ok(path)
 }

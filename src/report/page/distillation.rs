@@ -1,0 +1,343 @@
+//! The page of a distillation: teacher, scratch and distilled side by side.
+
+use super::files::{Setting, command, read_json, setting_text};
+use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
+use super::plot::{Line, Plot};
+use crate::distill;
+use crate::error::{Error, Result};
+use crate::experiment::distillation::{
+    Arm, Comparison, DistillOverrides, DistillResults, NetworkReport, StudentResult,
+};
+use crate::report::distillation::{gain_text, percent_sd};
+use crate::report::text::{counted, duration, percent, thousands};
+use clap::Args;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Whether a folder holds a distillation and no run of a method.
+pub(super) fn is_one(folder: &Path) -> bool {
+    read_json::<Map<String, Value>>(&folder.join("config.json")).is_ok_and(|config| config.contains_key("scheme"))
+}
+
+/// The page as HTML.
+pub(super) fn page(folder: &Path) -> Result<String> {
+    let results: DistillResults = read_json(&folder.join("metrics.json"))?;
+    let config: Map<String, Value> = read_json(&folder.join("config.json"))?;
+    let comparisons = results.comparisons();
+    let Some(first) = comparisons.first() else {
+        return Err(Error::file(folder.join("metrics.json"), "no pair of students is finished"));
+    };
+    let title = format!("{}: {} on {}", results.scheme, results.student.name, results.dataset);
+    let mut sections =
+        vec![Section { id: "pairs", title: "With and without the teacher", body: pairs(&results, &comparisons) }];
+    if comparisons.len() > 1 {
+        sections.push(Section {
+            id: "data",
+            title: "Over the amount of data",
+            body: over_data(&results, &comparisons),
+        });
+    }
+    if first.distilled.iter().any(|student| student.omitted.is_some()) {
+        sections.push(Section { id: "omitted", title: "A class that was never shown", body: omitted(first) });
+    }
+    sections.push(Section { id: "cost", title: "What the networks cost", body: cost(&results, first) });
+    sections.push(Section { id: "terms", title: "Terms of the loss", body: terms(&results) });
+    sections.push(Section { id: "scheme", title: "The scheme", body: scheme(&results) });
+    sections.push(Section { id: "repeat", title: "Settings, and how to repeat this", body: repeat(&config) });
+    Ok(whole_page(&title, &top(&results, first, &title), &sections))
+}
+
+fn teachers(results: &DistillResults) -> String {
+    results.teachers.iter().map(|teacher| teacher.network.name.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
+fn top(results: &DistillResults, first: &Comparison, title: &str) -> String {
+    let n = first.scratch.len();
+    let mut top = format!(
+        "<p class=\"eyebrow\">engram, distillation, {}</p>\n<h1>{}</h1>\n",
+        counted(n, "pair", "pairs"),
+        escape(title)
+    );
+    if !results.complete {
+        top += "<p class=\"warn\" role=\"status\"><strong>Incomplete:</strong> not all students are trained; the numbers are \
+                those of the finished pairs.</p>\n";
+    }
+    let (scratch, distilled) = (first.mean_sd(Arm::Scratch, accuracy).0, first.mean_sd(Arm::Distilled, accuracy).0);
+    let gain = first.gain(accuracy);
+    let _ = writeln!(
+        top,
+        "<p class=\"lede\">A small network was trained twice on {}, from the same initial weights and in the same order: once \
+         on the labels alone, once also on what a trained teacher ({}) says about each image. Alone it names {} of the test \
+         images correctly, with the teacher {}; the teacher itself {}.</p>",
+        counted(first.n_images, "labelled image", "labelled images"),
+        escape(&teachers(results)),
+        percent(scratch),
+        percent(distilled),
+        percent(results.teacher_accuracy)
+    );
+    top + &key_figures(&[
+        ("Gain, paired ± standard error", gain_text(gain)),
+        ("Scratch", format!("{} %", percent_sd(first.mean_sd(Arm::Scratch, accuracy), n))),
+        ("Distilled", format!("{} %", percent_sd(first.mean_sd(Arm::Distilled, accuracy), n))),
+        ("Teacher", percent(results.teacher_accuracy)),
+    ])
+}
+
+fn accuracy(student: &StudentResult) -> f64 {
+    student.accuracy
+}
+
+const NUMBERS: [(&str, fn(&StudentResult) -> f64); 3] = [
+    ("accuracy", accuracy),
+    ("answers as the teacher", |student| student.agreement),
+    ("calibration error", |student| student.calibration_error),
+];
+
+fn axis_percent(y: f64) -> String {
+    format!("{:.1} %", 100.0 * y)
+}
+
+fn pairs(results: &DistillResults, comparisons: &[Comparison]) -> String {
+    let first = &comparisons[0];
+    let mut lines = vec![Line {
+        name: "teacher".into(),
+        points: vec![(0.0, results.teacher_accuracy), (1.0, results.teacher_accuracy)],
+        color: 5,
+        dashed: true,
+    }];
+    for (a, b) in first.scratch.iter().zip(&first.distilled) {
+        let points = vec![(0.0, a.accuracy), (1.0, b.accuracy)];
+        lines.push(Line { name: format!("seed {}", a.seed), points, color: lines.len() - 1, dashed: false });
+    }
+    let ticks = [(0.0, "labels alone".into()), (1.0, "with the teacher".into())];
+    let label = "Test accuracy of each student without and with the teacher";
+    let plot = Plot { label, x_title: "", x_ticks: &ticks, y_text: axis_percent, from_zero: false };
+    let mut body = format!(
+        "<p>Each line is a pair: the same initial weights, the same images in the same order. Accuracy on the test images \
+         after the last epoch.</p>\n{}",
+        plot.draw(&lines)
+    );
+    let n = first.scratch.len();
+    let head = ["".to_string(), "teacher".into(), "scratch".into(), "distilled".into(), "distilled − scratch".into()];
+    let teacher = |i: usize| match i {
+        0 => format!("{:.1}", 100.0 * results.teacher_accuracy),
+        1 => "–".into(),
+        _ => results
+            .teachers
+            .iter()
+            .map(|t| format!("{:.1}", 100.0 * t.calibration_error))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let rows: Vec<Vec<String>> = NUMBERS
+        .iter()
+        .enumerate()
+        .map(|(i, (name, number))| {
+            let of = |arm| percent_sd(first.mean_sd(arm, *number), n);
+            vec![name.to_string(), teacher(i), of(Arm::Scratch), of(Arm::Distilled), gain_text(first.gain(*number))]
+        })
+        .collect();
+    body += &table(
+        "In percent: mean ± standard deviation over the seeds; differences of pairs ± their standard error. Calibration error: \
+         how far the probability of the answer is from the share of right answers, in 15 bins",
+        1,
+        &head,
+        &rows,
+    );
+    let head = ["seed".to_string(), "images".into(), "scratch".into(), "distilled".into(), "difference".into()];
+    let mut rows = Vec::new();
+    for comparison in comparisons {
+        for (a, b) in comparison.scratch.iter().zip(&comparison.distilled) {
+            rows.push(vec![
+                a.seed.to_string(),
+                thousands(a.n_images as u64),
+                percent(a.accuracy),
+                percent(b.accuracy),
+                gain_text((b.accuracy - a.accuracy, None)),
+            ]);
+        }
+    }
+    body + &details("Every pair", &table("Accuracy on the test images", 0, &head, &rows))
+}
+
+fn over_data(results: &DistillResults, comparisons: &[Comparison]) -> String {
+    let at = |comparison: &Comparison| (comparison.n_images as f64).log10();
+    let ticks: Vec<(f64, String)> =
+        comparisons.iter().map(|comparison| (at(comparison), thousands(comparison.n_images as u64))).collect();
+    let line = |name: &str, color, dashed, y: &dyn Fn(&Comparison) -> f64| Line {
+        name: name.into(),
+        points: comparisons.iter().map(|comparison| (at(comparison), y(comparison))).collect(),
+        color,
+        dashed,
+    };
+    let lines = [
+        line("scratch", 0, false, &|comparison| comparison.mean_sd(Arm::Scratch, accuracy).0),
+        line("distilled", 1, false, &|comparison| comparison.mean_sd(Arm::Distilled, accuracy).0),
+        line("teacher", 5, true, &|_| results.teacher_accuracy),
+    ];
+    let label = "Mean test accuracy over the number of labelled images";
+    let plot = Plot {
+        label,
+        x_title: "labelled images of the students",
+        x_ticks: &ticks,
+        y_text: axis_percent,
+        from_zero: false,
+    };
+    let head = ["images".to_string(), "scratch".into(), "distilled".into(), "distilled − scratch".into()];
+    let rows: Vec<Vec<String>> = comparisons
+        .iter()
+        .map(|comparison| {
+            let n = comparison.scratch.len();
+            let of = |arm| percent_sd(comparison.mean_sd(arm, accuracy), n);
+            let images = thousands(comparison.n_images as u64);
+            vec![images, of(Arm::Scratch), of(Arm::Distilled), gain_text(comparison.gain(accuracy))]
+        })
+        .collect();
+    plot.draw(&lines) + &table("Percent of the test images, mean ± standard deviation", 0, &head, &rows)
+}
+
+fn omitted(comparison: &Comparison) -> String {
+    let head = ["student", "seed", "class", "of the class", "added to its logit", "of the class then", "of all then"];
+    let mut rows = Vec::new();
+    for (name, students) in [("scratch", &comparison.scratch), ("distilled", &comparison.distilled)] {
+        for (student, found) in students.iter().filter_map(|student| Some((student, student.omitted?))) {
+            rows.push(vec![
+                name.to_string(),
+                student.seed.to_string(),
+                found.class.to_string(),
+                percent(found.accuracy_of_class),
+                format!("{:+.1}", found.bias),
+                percent(found.corrected_accuracy_of_class),
+                percent(found.corrected_accuracy),
+            ]);
+        }
+    }
+    let text = "<p>Neither student saw an image of this class. What the teacher says about other images still tells the \
+                distilled one about it: mostly the bias of its output is too low (Hinton et al. 2015, section 3). The bias \
+                here is the one that is best for the test images, as in the paper.</p>\n";
+    text.to_string() + &table("Right answers on the test images", 1, &head.map(String::from), &rows)
+}
+
+fn cost(results: &DistillResults, first: &Comparison) -> String {
+    let head = [
+        "network",
+        "parameters",
+        "million multiply–accumulates",
+        "ms per image, alone",
+        "ms per image, in 128",
+        "training",
+    ];
+    let row = |name: String, network: &NetworkReport, training: String| {
+        vec![
+            name,
+            thousands(network.n_parameters as u64),
+            format!("{:.2}", network.macs as f64 / 1e6),
+            format!("{:.3}", network.ms_batch_1),
+            format!("{:.3}", network.ms_batch_128),
+            training,
+        ]
+    };
+    let mut rows = Vec::new();
+    for teacher in &results.teachers {
+        let training = teacher.seconds_training.map_or("–".into(), duration);
+        rows.push(row(format!("teacher {}", teacher.network.name), &teacher.network, training));
+    }
+    for (arm, name) in [(Arm::Scratch, "scratch"), (Arm::Distilled, "distilled")] {
+        let seconds = first.mean_sd(arm, |student| student.seconds_training).0;
+        rows.push(row(format!("{name} {}", results.student.name), &results.student, duration(seconds)));
+    }
+    let origins: Vec<(&str, String)> =
+        results.teachers.iter().map(|teacher| ("Teacher from", teacher.origin.clone())).collect();
+    table("Forward passes of evaluation; wall-clock time of training", 1, &head.map(String::from), &rows)
+        + &facts(&origins)
+}
+
+fn terms(results: &DistillResults) -> String {
+    let Some(seed) = results.terms.first().map(|record| record.seed) else {
+        return "<p>Nothing was written down.</p>\n".into();
+    };
+    let fraction = results.terms[0].fraction;
+    // Terms of one name, from several layers, are numbered.
+    let mut by_step: BTreeMap<usize, Vec<(String, f64, f64)>> = BTreeMap::new();
+    for record in results.terms.iter().filter(|record| record.seed == seed && record.fraction == fraction) {
+        let row = by_step.entry(record.step).or_default();
+        let same = row.iter().filter(|(name, _, _)| name.split(' ').next() == Some(&record.term)).count();
+        let name = if same == 0 { record.term.clone() } else { format!("{} {}", record.term, same + 1) };
+        row.push((name, f64::from(record.weight) * f64::from(record.value), f64::from(record.gradient_norm)));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (name, _, _) in by_step.values().flatten() {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    let steps: Vec<(f64, String)> = by_step.keys().map(|step| (*step as f64, thousands(*step as u64))).collect();
+    let every_other: Vec<(f64, String)> = steps
+        .iter()
+        .enumerate()
+        .map(|(i, (x, text))| (*x, if i % 2 == 0 { text.clone() } else { String::new() }))
+        .collect();
+    let draw = |label: &str, pick: fn(&(String, f64, f64)) -> f64| {
+        let lines: Vec<Line> = names
+            .iter()
+            .enumerate()
+            .map(|(color, name)| Line {
+                name: name.clone(),
+                points: by_step
+                    .iter()
+                    .filter_map(|(step, row)| Some((*step as f64, pick(row.iter().find(|(own, _, _)| own == name)?))))
+                    .collect(),
+                color,
+                dashed: false,
+            })
+            .collect();
+        let y_text = |y: f64| format!("{y:.3}").trim_end_matches('0').trim_end_matches('.').to_string();
+        Plot { label, x_title: "step", x_ticks: &every_other, y_text, from_zero: true }.draw(&lines)
+    };
+    format!(
+        "<p>Of the distilled student of seed {seed}. All numbers are in terms.csv.</p>\n<h3>Weight times value</h3>\n{}<h3>Length \
+         of the gradient, weight included</h3>\n<p>Which term moves the weights how much.</p>\n{}",
+        draw("Weighted value of each term over steps", |record| record.1),
+        draw("Gradient norm of each weighted term over steps", |record| record.2)
+    )
+}
+
+fn scheme(results: &DistillResults) -> String {
+    let Ok(spec) = distill::spec(&results.scheme) else {
+        return format!("<p>{} is a scheme of another version of engram.</p>\n", escape(&results.scheme));
+    };
+    let mut rows = vec![
+        ("What it does", spec.summary.to_string()),
+        ("Loss", spec.formula.into()),
+        ("Knowledge", format!("{:?}", spec.knowledge).to_lowercase()),
+        ("Teacher", format!("{:?}", spec.training).to_lowercase()),
+        ("Paper", spec.paper.into()),
+    ];
+    let pairs: Vec<String> = results.layers.iter().map(|(student, teacher)| format!("{student} = {teacher}")).collect();
+    if !pairs.is_empty() {
+        rows.push(("Layers, student = teacher", pairs.join(", ")));
+    }
+    rows.extend(spec.deviations.iter().map(|deviation| ("Deviation", deviation.to_string())));
+    facts(&rows)
+}
+
+fn repeat(config: &Map<String, Value>) -> String {
+    let flags = DistillOverrides::augment_args(clap::Command::new("engram"));
+    let settings: Vec<Setting> = flags
+        .get_arguments()
+        .filter_map(|arg| {
+            let help = arg.get_help().map(|help| help.to_string()).unwrap_or_default();
+            let help = help.split(" [default").next().unwrap_or_default().to_string();
+            let value = config.get(arg.get_id().as_str()).map(setting_text).unwrap_or_default();
+            Some(Setting { flag: arg.get_long()?.to_string(), value, help })
+        })
+        .filter(|setting| !setting.value.is_empty())
+        .collect();
+    let head = ["flag".to_string(), "value".into(), "meaning".into()];
+    let rows: Vec<Vec<String>> =
+        settings.iter().map(|s| vec![format!("--{}", s.flag), s.value.clone(), s.help.clone()]).collect();
+    commands(&[command("distill", &settings)])
+        + &details("All settings", &table("Settings of this run", 3, &head, &rows))
+}
