@@ -52,7 +52,7 @@ fn two_teachers(x: &[Tensor]) -> Result<Tensor> {
 fn hint(x: &[Tensor]) -> Result<Tensor> {
     match x[2].shape().len() {
         2 => x[0].linear(&x[2], Some(&x[3]))?.mse(&x[1]),
-        _ => x[0].conv2d(&x[2], Some(&x[3]), Conv2d { stride: 1, padding: 0 })?.mse(&x[1]),
+        _ => x[0].conv2d(&x[2], Some(&x[3]), Conv2d::new(1, 0))?.mse(&x[1]),
     }
 }
 
@@ -471,7 +471,7 @@ fn engram(dir: &Path, arguments: &str) -> Outcome {
     Outcome { code, out: text(output.stdout), err: text(output.stderr) }
 }
 
-const TINY: &str = "distill --device cpu --teacher mlp --teacher-limit 300 --teacher-epochs 2 --student-width 0.1 --limit 60 \
+const TINY: &str = "distill --device cpu --teacher-limit 300 --teacher-epochs 2 --student-width 0.1 --limit 60 \
                     --epochs 3";
 
 fn results(folder: &Path) -> DistillResults {
@@ -481,7 +481,8 @@ fn results(folder: &Path) -> DistillResults {
 #[test]
 fn a_distillation_from_the_command_line() {
     let dir = TempDir::new().unwrap();
-    let first = engram(dir.path(), &format!("{TINY} --seeds 2 --train-fraction 1,0.5 --omit-class 3 --out a"));
+    let first =
+        engram(dir.path(), &format!("{TINY} --teacher mlp --seeds 2 --train-fraction 1,0.5 --omit-class 3 --out a"));
     assert_eq!(first.code, 0, "{}", first.err);
     for wanted in ["distilled − scratch", "never shown class 3", "Over the number of labelled images", "report.html"]
     {
@@ -521,13 +522,13 @@ fn a_distillation_from_the_command_line() {
     // A teacher from a file: our own, and one of another architecture.
     let cached = std::fs::read_dir(dir.path().join("runs/teachers")).unwrap().next().unwrap().unwrap().path();
     let file = cached.join("teacher.safetensors").display().to_string();
-    let from_file = engram(dir.path(), &format!("{TINY} --seeds 1 --out c --teacher-weights {file}"));
+    let from_file = engram(dir.path(), &format!("{TINY} --teacher mlp --seeds 1 --out c --teacher-weights {file}"));
     assert_eq!(from_file.code, 0, "{}", from_file.err);
     let c = results(&dir.path().join("c"));
     assert_eq!((c.teacher_accuracy, c.teachers[0].seconds_training), (a.teacher_accuracy, None));
     let wrong = engram(dir.path(), &format!("{TINY} --out d --teacher cnn --teacher-weights {file}"));
     assert!(wrong.code == 1 && wrong.err.contains("'conv1.weight'"), "{}", wrong.err);
-    let wider = engram(dir.path(), &format!("{TINY} --out d --teacher-width 2 --teacher-weights {file}"));
+    let wider = engram(dir.path(), &format!("{TINY} --out d --teacher mlp --teacher-width 2 --teacher-weights {file}"));
     assert!(wider.code == 1 && wider.err.contains("'fc1.weight'") && wider.err.contains("512"), "{}", wider.err);
 
     let drawn =

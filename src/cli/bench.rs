@@ -2,13 +2,14 @@
 
 use super::{DeviceArgs, warn};
 use crate::device::{Array, Counters, Device};
+use crate::distill::{self, Distiller, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
 use crate::ops::{Conv2d, Mode};
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
 use crate::shape::Shape;
-use crate::tensor::{Tensor, random_cotangent};
+use crate::tensor::{Tensor, no_grad, random_cotangent};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::time::Instant;
@@ -31,6 +32,25 @@ pub enum BenchCommand {
         #[arg(long, default_value = "cnn5")]
         model: String,
         /// Factor on the channels of every layer
+        #[arg(long, default_value_t = 1.0)]
+        width: f32,
+        #[arg(long, default_value_t = 128)]
+        batch_size: usize,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Time a distillation step beside what it is made of: the teacher's forward pass and the student's own step
+    Distill {
+        /// A name from `engram distill list`
+        #[arg(long, default_value = "hinton")]
+        scheme: String,
+        /// A name from `engram models`
+        #[arg(long, default_value = "cnn5")]
+        teacher: String,
+        /// A name from `engram models`
+        #[arg(long, default_value = "cnn5")]
+        student: String,
+        /// Factor on the channels of every layer of both
         #[arg(long, default_value_t = 1.0)]
         width: f32,
         #[arg(long, default_value_t = 128)]
@@ -68,7 +88,8 @@ struct Row {
 
 /// Times and prints.
 pub fn run(command: &BenchCommand) -> Result<()> {
-    let (BenchCommand::Op { common, .. } | BenchCommand::Step { common, .. }) = command;
+    let (BenchCommand::Op { common, .. } | BenchCommand::Step { common, .. } | BenchCommand::Distill { common, .. }) =
+        command;
     if common.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
     }
@@ -84,7 +105,9 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         warn(&warning);
     }
     let rows = match command {
-        BenchCommand::Op { size: 0, .. } | BenchCommand::Step { batch_size: 0, .. } => {
+        BenchCommand::Op { size: 0, .. }
+        | BenchCommand::Step { batch_size: 0, .. }
+        | BenchCommand::Distill { batch_size: 0, .. } => {
             return Err(Error::usage("the size must be at least 1"));
         }
         BenchCommand::Op { name, size, .. } => match name.as_str() {
@@ -99,6 +122,10 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Step { model, width, batch_size, .. } => {
             let options = models::Options { width: *width, ..models::Options::default() };
             step(&device, model, &options, *batch_size, common.repeat)?
+        }
+        BenchCommand::Distill { scheme, teacher, student, width, batch_size, .. } => {
+            let options = models::Options { width: *width, ..models::Options::default() };
+            distill(&device, distill::spec(scheme)?, [teacher, student], &options, *batch_size, common.repeat)?
         }
     };
     if common.json {
@@ -203,4 +230,42 @@ fn step(device: &Device, model: &str, options: &models::Options, batch: usize, r
         optimizer.step(&network.parameters, 0.01)
     })?;
     Ok(vec![row])
+}
+
+/// A whole step, its two parts alone, and by how much it is more than their sum.
+fn distill(
+    device: &Device,
+    spec: &'static SchemeSpec,
+    [teacher, student]: [&str; 2],
+    options: &models::Options,
+    batch: usize,
+    repeat: usize,
+) -> Result<Vec<Row>> {
+    let input = models::spec(student)?.input;
+    let network = |name, seed| Network::with_options(name, options, input, 10, device, seed);
+    let (teacher_network, student_network) = (network(teacher, 1)?, network(student, 2)?);
+    let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 0.0, &student_network.parameters)?;
+    let x = random(device, [batch, input[0], input[1], input[2]], 0)?;
+    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+    let labels = Tensor::from_u32(device, [batch], &labels)?;
+    let teacher_flop = (2 * teacher_network.macs) as f64 * batch as f64;
+    let student_flop = student_network.training_flop() * batch as f64;
+    let mut rows = vec![time(device, format!("forward of the teacher {teacher}"), teacher_flop, repeat, || {
+        no_grad(|| teacher_network.forward(&x, Mode::Eval)).map(drop)
+    })?];
+    rows.push(time(device, format!("step of the student {student}"), student_flop, repeat, || {
+        let loss = student_network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
+        student_network.parameters.backward(&loss)?;
+        optimizer.step(&student_network.parameters, 1e-4)
+    })?);
+    let distiller = Distiller::new(spec, spec.settings(), vec![teacher_network], &student_network, device, 1)?;
+    let name = format!("step of {} batch {batch}", spec.name);
+    rows.push(time(device, name, teacher_flop + student_flop, repeat, || {
+        let loss = distiller.loss(&student_network, &x, &labels, 0.5)?.total()?;
+        student_network.parameters.backward(&loss)?;
+        optimizer.step(&student_network.parameters, 1e-4)
+    })?);
+    let extra = 100.0 * (rows[2].ms / (rows[0].ms + rows[1].ms) - 1.0);
+    rows[2].name += &format!(": {extra:+.1} % on both");
+    Ok(rows)
 }

@@ -2,9 +2,9 @@
 
 use super::{INTERRUPTED, run, warn};
 use crate::data::Dataset;
-use crate::device::{Device, Selection};
+use crate::device::{Device, Options, Selection};
 use crate::distill::{self, SchemeSpec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::distillation::{
     DistillConfig, DistillOverrides, Trainer, ask_teacher, distill as run_distillation, presets,
 };
@@ -53,7 +53,7 @@ enum DistillCommand {
 #[derive(Args)]
 struct ShowArgs {
     /// A scheme from `engram distill list`
-    #[arg(required_unless_present = "at_temperatures", conflicts_with = "at_temperatures")]
+    #[arg(conflicts_with = "at_temperatures")]
     name: Option<String>,
     /// Draw softmax(z/T) of a test image at T = 1, 4, 20, 100; the teacher is trained if need be
     #[arg(long = "temperature")]
@@ -96,7 +96,8 @@ pub fn run(args: DistillArgs) -> Result<()> {
                 show(distill::spec(name)?);
                 Ok(())
             }
-            None => show_temperatures(*args),
+            None if args.at_temperatures => show_temperatures(*args),
+            None => Err(Error::usage("show what? A scheme from `engram distill list`, or --temperature")),
         },
         None => distill_pairs(args),
     }
@@ -139,7 +140,7 @@ fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
     }
     let dataset = config.source().load(&config.load_options())?;
     dataset.notes.iter().for_each(|note| warn(note));
-    let (device, warning) = config.device.parse::<Selection>()?.open(checked, false)?;
+    let (device, warning) = config.device.parse::<Selection>()?.open(Options { checked, ..Default::default() })?;
     if let Some(warning) = warning {
         warn(&warning);
     }

@@ -69,7 +69,7 @@ impl Scheme for FitNets {
             let (w, b) = (&regressor[0], Some(&regressor[1]));
             let hit = match w.shape().len() {
                 2 => student.linear(w, b)?,
-                _ => student.conv2d(w, b, Conv2d { stride: 1, padding: 0 })?,
+                _ => student.conv2d(w, b, Conv2d::new(1, 0))?,
             };
             let target =
                 if teacher.shape().len() == hit.shape().len() { teacher } else { &teacher.reshape(hit.shape())? };

@@ -145,7 +145,8 @@ pub fn forward_with(
         let mut before = None;
         x = match *layer {
             Layer::Conv { weight, bias, geometry }
-                if matches!(layers.get(i + 1), Some(Layer::BatchNorm { .. })) && taps.iter().all(|tap| tap.layer != i) =>
+                if matches!(layers.get(i + 1), Some(Layer::BatchNorm { .. }))
+                    && taps.iter().all(|tap| tap.layer != i) =>
             {
                 waiting = Some((weight, bias, geometry));
                 x

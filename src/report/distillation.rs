@@ -116,14 +116,15 @@ pub fn distill_tables(results: &DistillResults) -> String {
 
 fn table(results: &DistillResults, comparison: &Comparison) -> String {
     let n = comparison.scratch.len();
-    let mut out = format!(
-        "\nPercent of the test images after the last epoch, students with {}, mean ± deviation over {}.\n\n",
+    let caption = format!(
+        "Percent of the test images after the last epoch; students with {}, mean ± deviation over {}; ms per image.",
         counted(comparison.n_images, "labelled image", "labelled images"),
         counted(n, "pair", "pairs")
     );
+    let mut out = format!("\n{}\n", wrap(&caption, 0));
     let titles = ["", "accuracy", "as teacher", "calibr.", "parameters", "MMAC", "ms ×1", "ms ×128", "training"];
     let line = |cells: [String; 9]| {
-        let widths = [18, 11, 11, 10, 11, 8, 7, 8, 9];
+        let widths = [18, 10, 10, 10, 10, 7, 7, 8, 10];
         let mut line = String::new();
         for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
             let space = width - cell.chars().count().min(width);

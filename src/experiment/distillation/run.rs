@@ -222,7 +222,7 @@ pub fn distill(
     let n_classes = dataset.n_classes();
     let student = |seed| network(&config.student, config.student_width, dataset, device, seed);
     let all = samples(dataset, config.limit)?;
-    check(config, dataset, device, &student(config.seed)?)?;
+    check(config, dataset, device)?;
 
     let mut trainer = Trainer::new(device, config.augment, watch, interrupted);
     let mut teachers = Vec::new();
@@ -311,8 +311,12 @@ pub fn distill(
     Ok(results)
 }
 
-/// Finds out what does not fit before anything is trained.
-fn check(config: &DistillConfig, dataset: &Dataset, device: &Device, student: &Network) -> Result<()> {
+/// Finds out what does not fit, before anything is trained.
+///
+/// # Errors
+/// As [`distill`].
+pub fn check(config: &DistillConfig, dataset: &Dataset, device: &Device) -> Result<()> {
+    let student = network(&config.student, config.student_width, dataset, device, config.seed)?;
     let mut teachers = Vec::new();
     for (i, name) in config.teacher.iter().enumerate() {
         let teacher = network(name, config.teacher_width, dataset, device, config.teacher_seed)?;
@@ -321,8 +325,10 @@ fn check(config: &DistillConfig, dataset: &Dataset, device: &Device, student: &N
         }
         teachers.push(teacher);
     }
-    samples(dataset, config.teacher_limit)?;
-    Distiller::new(config.spec(), config.settings(), teachers, student, device, config.seed).map(drop)
+    for limit in [config.limit, config.teacher_limit] {
+        samples(dataset, limit)?;
+    }
+    Distiller::new(config.spec(), config.settings(), teachers, &student, device, config.seed).map(drop)
 }
 
 fn describe(network: &Network, device: &Device) -> Result<NetworkReport> {
