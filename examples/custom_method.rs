@@ -56,8 +56,8 @@ impl Method for Replay {
         Held { exemplars: n_images * self.image_bytes, ..Held::default() }
     }
 
-    fn exemplars(&self) -> &[Vec<u32>] {
-        &self.memory
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        self.memory.clone()
     }
 }
 
@@ -67,8 +67,8 @@ static REPLAY: MethodSpec = MethodSpec {
     summary: "random exemplars, trained on beside the new images",
     paper: "Chaudhry et al., 2019",
     uses_memory: true,
-    sees_everything: false,
     build: |options| Box::new(Replay { options, memory: Vec::new(), image_bytes: 0 }),
+    ..MethodSpec::BASE
 };
 
 fn main() -> Result<()> {

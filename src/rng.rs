@@ -20,12 +20,20 @@ pub enum Purpose {
     ClassOrder = 4,
     /// Images of the built-in data set; the counter is the image.
     Glyphs = 5,
-    /// Draws of a replay memory.
+    /// What a replay memory keeps; the counter is epoch · 2³² + batch.
     Memory = 6,
     /// Inputs of tests, checks and benches.
     Test = 7,
     /// Images of the built-in set in colour; the counter is the image.
     Shapes = 8,
+    /// What is replayed in a step, and how it is changed; the counter is epoch · 2³² + batch.
+    Replay = 9,
+    /// The pixels of permuted tasks; the counter is the task.
+    Permutation = 10,
+    /// Which samples leave their task in a blurry stream; the counter is the task.
+    Blur = 11,
+    /// Labels drawn for the Fisher information; the counter is the task.
+    Fisher = 12,
 }
 
 /// A stream of random numbers.

@@ -1,7 +1,8 @@
 //! Data sets, task streams and the loader, as a user of the library sees them.
 
 use engram::data::{
-    self, Augment, Batch, ClassOrder, Dataset, Draw, Images, Loader, NO_LABEL, Plan, Presence, TaskStream, idx,
+    self, Augment, Batch, ClassOrder, Dataset, Draw, Images, Loader, NO_LABEL, Plan, Presence, Scenario, Split,
+    TaskStream, View, idx,
 };
 use engram::{Error, Result};
 use flate2::{Compression, write::GzEncoder};
@@ -114,7 +115,7 @@ fn bad_labels_are_refused() {
     complaint(read(&[1, 2, 3]), &["3 labels", "2 images", "do not belong together"]);
     complaint(read(&[]), &["size is zero"]);
     complaint(idx::write_labels(&labels_path, &[256]), &["label 256"]);
-    let colour = Images { channels: 3, height: 2, width: 2, pixels: vec![0; 12], labels: vec![0] };
+    let colour = Images { channels: 3, height: 2, width: 2, pixels: vec![0; 12], labels: vec![0], views: Vec::new() };
     complaint(idx::write_images(&images_path, &colour), &["3 channels"]);
     complaint(idx::write_labels(&dir.path().join("no/labels"), &[1]), &["cannot write"]);
 }
@@ -223,7 +224,12 @@ const FIXTURE_ROW: [u8; 12] = [181, 114, 22, 49, 48, 0, 67, 180, 184, 30, 72, 22
 #[test]
 fn the_committed_files_are_the_first_glyphs() {
     let train = &GLYPHS.train;
-    let first = Images { pixels: train.pixels[..20 * 784].to_vec(), labels: train.labels[..20].to_vec(), ..**train };
+    let first = Images {
+        pixels: train.pixels[..20 * 784].to_vec(),
+        labels: train.labels[..20].to_vec(),
+        views: Vec::new(),
+        ..**train
+    };
     let (images, labels) = (fixture("images-idx3"), fixture("labels-idx1"));
     if std::env::var_os("ENGRAM_WRITE_FIXTURES").is_some() {
         idx::write_images(&images, &first).unwrap();
@@ -420,4 +426,61 @@ fn impossible_plans_are_refused() {
     complaint(Loader::new(Plan { samples: Arc::new(vec![10_000]), ..plan() }), &["no image 10000", "10000"]);
     complaint(Loader::new(Plan { samples: Arc::new(vec![4]), ..plan() }), &["image 4", "class 4", "not in the stream"]);
     complaint(Loader::new(Plan { samples: Arc::new(vec![9]), ..plan() }), &["image 9", "class 9"]);
+}
+
+/// Fifty classes, then ten at a time; every class once.
+#[test]
+fn a_first_task_may_be_larger() {
+    let split = Split { first_task: Some(5), classes_per_task: 2, ..Split::default() };
+    let (_, stream) = split.tasks(&GLYPHS).unwrap();
+    let sizes: Vec<(usize, usize)> = stream.tasks.iter().map(|t| (t.first_label, t.classes.len())).collect();
+    assert_eq!(sizes, [(0, 5), (5, 2), (7, 2), (9, 1)]);
+    for first_task in [Some(0), Some(11)] {
+        let message = Split { first_task, ..Split::default() }.tasks(&GLYPHS).unwrap_err().to_string();
+        assert!(message.contains("first task"), "{message}");
+    }
+}
+
+#[test]
+fn domains_share_labels() {
+    let split = Split { scenario: Scenario::Domain, ..Split::default() };
+    let (_, stream) = split.tasks(&GLYPHS).unwrap();
+    assert_eq!((stream.n_classes, stream.tasks.len()), (2, 5));
+    assert_eq!(stream.label_of_class, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
+    assert!(stream.tasks.iter().all(|task| task.first_label == 0));
+}
+
+/// Every view has all classes and its own samples; the bytes are made when they are asked for.
+#[test]
+fn views_are_tasks_over_the_same_images() {
+    let split = Split { scenario: Scenario::Rotated, n_tasks: 4, limit_per_task: Some(30), ..Split::default() };
+    let (dataset, stream) = split.tasks(&GLYPHS).unwrap();
+    assert_eq!((dataset.train.len(), dataset.train.pixels.len()), (4 * GLYPHS.train.len(), GLYPHS.train.pixels.len()));
+    for (v, task) in stream.tasks.iter().enumerate() {
+        assert_eq!((task.train.len(), task.test.len(), task.classes.len()), (30, GLYPHS.test.len(), 10));
+        let (sample, base) = (task.train[3], stream.tasks[0].train[3]);
+        assert_eq!(sample as usize, v * GLYPHS.train.len() + base as usize);
+        let expected = View::rotation(v, 4).apply(GLYPHS.train.image(base as usize), 28, 28);
+        assert_eq!(data::gather(&dataset.train, &[sample]), expected);
+        assert_eq!(dataset.train.labels[sample as usize], GLYPHS.train.labels[base as usize]);
+    }
+}
+
+/// M percent of each task's samples come from other tasks, and none is lost.
+#[test]
+fn a_blurry_stream_mixes_tasks() {
+    let split = Split { blurry: 10, limit_per_task: Some(100), ..Split::default() };
+    let (_, stream) = split.tasks(&GLYPHS).unwrap();
+    let plain = TaskStream::split(&GLYPHS, 2, &ClassOrder::Natural, Some(100)).unwrap();
+    for (task, plain) in stream.tasks.iter().zip(&plain.tasks) {
+        let n_foreign = task.train.iter().filter(|sample| !plain.train.contains(sample)).count();
+        assert!((8..=12).contains(&n_foreign), "{n_foreign} of {}", task.train.len());
+    }
+    let all = |stream: &TaskStream| {
+        let mut all: Vec<u32> = stream.tasks.iter().flat_map(|task| task.train.clone()).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(all(&stream), all(&plain));
+    assert_eq!(Split { blurry: 0, ..split }.tasks(&GLYPHS).unwrap().1, plain);
 }

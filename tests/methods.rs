@@ -53,6 +53,7 @@ impl Stream {
             samples: task.classes.iter().map(|&class| of_class(class)).collect(),
             n_old: task.first_label,
             n_seen: task.first_label + task.classes.len(),
+            labels: task.first_label..task.first_label + task.classes.len(),
         });
         Stream {
             tasks: tasks.collect(),
@@ -85,6 +86,9 @@ impl Stream {
             labels: Tensor::from_u32(&self.learner.device, [images.len()], &images.labels).unwrap(),
             n_old: self.tasks[task].n_old,
             n_seen: self.tasks[task].n_seen,
+            images: images.clone(),
+            key: 0,
+            first_pass: true,
         }
     }
 
@@ -109,7 +113,7 @@ impl Stream {
 }
 
 fn options(memory: usize) -> Options {
-    Options { memory, rounding: Rounding::Ceil, herding: Herding::Paper, candidates: Candidates::Seen }
+    Options { memory, herding: Herding::Paper, candidates: Candidates::Seen, ..Options::default() }
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {

@@ -1,5 +1,6 @@
 //! The continual-learning metrics against numbers computed by hand, and the files that carry them.
 
+use engram::continual::Held;
 use engram::experiment::metrics::*;
 use engram::experiment::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder};
 use std::collections::BTreeMap;
@@ -22,12 +23,18 @@ fn run() -> Metrics {
         method: "icarl".into(),
         dataset: "glyphs".into(),
         model: "cnn".into(),
+        scenario: "class".into(),
         seed: 3,
         n_tasks: 3,
         classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
-        memory_bytes: vec![MemoryBytes::new(10, 20, 3); 3],
+        memory_bytes: vec![
+            MemoryBytes::from(Held { exemplars: 10, old_network: 20, class_means: 3, ..Held::default() });
+            3
+        ],
         complete: true,
         classifiers: BTreeMap::from([("nme".to_string(), nme)]),
+        any_time: Vec::new(),
+        average_any_time_accuracy: None,
     }
 }
 

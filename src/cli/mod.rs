@@ -98,6 +98,11 @@ fn command() -> clap::Command {
     }
     let methods = continual::ALL.iter().map(|method| {
         let command = run::RunArgs::augment_args(clap::Command::new(method.name));
+        // Options of other methods are understood, so that the answer to them can say what this one has, but not shown.
+        let options = continual::OptionFlags::augment_args(clap::Command::new(""));
+        let foreign = options.get_arguments().map(|arg| arg.get_id().clone());
+        let foreign = foreign.filter(|id| !method.options.contains(&id.as_str()));
+        let command = foreign.fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)));
         command.about(method.summary).after_help(run::after_help()).display_order(0)
     });
     numbers_may_be_negative(Cli::command().subcommands(methods))

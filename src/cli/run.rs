@@ -2,7 +2,7 @@
 
 use super::{INTERRUPTED, warn};
 use crate::continual::MethodSpec;
-use crate::data::{Dataset, Labels, Source, TaskStream};
+use crate::data::{Dataset, Labels, Source};
 use crate::device::{Device, Options, Selection};
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::Checkpoint;
@@ -69,7 +69,7 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     }
     config.adapter = device.describe();
     // Wrong use is found before `--force` replaces anything.
-    TaskStream::split(&dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
+    config.split().tasks(&dataset)?;
 
     if let Some(time) = args.stop_after {
         stop_after(time);

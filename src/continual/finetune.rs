@@ -3,8 +3,6 @@
 //!
 //! Both minimise softmax cross-entropy over the classes seen so far and classify by the largest output. Fine-tuning gets
 //! one task after the other; `joint` gets all data as a single task, so its accuracy matrix has one row.
-//!
-//! Deviations: none.
 
 use super::{Batch, Learner, Loss, Method, MethodSpec};
 use crate::error::Result;
@@ -15,24 +13,27 @@ struct Finetune;
 impl Method for Finetune {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", logits.cross_entropy(&batch.labels, batch.n_seen)?))
+        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
     }
 }
 
 pub(super) const FINETUNE: MethodSpec = MethodSpec {
     name: "finetune",
     summary: "cross-entropy over the classes seen so far, nothing against forgetting (lower reference)",
-    paper: "–",
-    uses_memory: false,
-    sees_everything: false,
+    equations: "L = CE(f(x), y)",
+    expect: "In class-incremental learning it ends with the last task's classes and nothing else: about 1/T of what joint \
+             training reaches.",
     build: |_| Box::new(Finetune),
+    ..MethodSpec::BASE
 };
 
 pub(super) const JOINT: MethodSpec = MethodSpec {
     name: "joint",
     summary: "cross-entropy on all classes at once (upper reference)",
-    paper: "–",
-    uses_memory: false,
+    equations: "L = CE(f(x), y)",
+    memory: "all data at once",
+    expect: "What the network can reach on the data without any forgetting; no method for a stream.",
     sees_everything: true,
     build: |_| Box::new(Finetune),
+    ..MethodSpec::BASE
 };

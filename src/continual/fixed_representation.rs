@@ -8,6 +8,7 @@
 //! Deviations: none known; the paper describes the method in one sentence.
 
 use super::{Activation, Batch, Learner, Loss, Method, MethodSpec, TaskData};
+use crate::data::Scenario;
 use crate::error::Result;
 use crate::ops::Mode;
 
@@ -34,7 +35,10 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     name: "fixed-representation",
     summary: "features learned on the first task and kept; later tasks train their own outputs only",
     paper: "Rebuffi et al., CVPR 2017",
-    uses_memory: false,
-    sees_everything: false,
+    equations: "first task: BCE(f(x), onehot(y)); later: the same, with respect to the outputs of new classes only",
+    expect: "Cannot forget its features, and cannot learn to see: good only if the first task is large and typical.",
+    scenarios: &[Scenario::Class, Scenario::Task],
+    needs_boundaries: true,
     build: |_| Box::new(FixedRepresentation),
+    ..MethodSpec::BASE
 };

@@ -14,23 +14,11 @@
 //!
 //! Parts of it are methods of their own, as in the paper's table 1: `hybrid2` does not distil, `hybrid3` neither distils nor
 //! goes by means, `lwf-mc` distils but keeps no exemplars. The column "hybrid1" is iCaRL's classifier `network`.
-//!
-//! Deviations from the paper, as its authors' code has them:
-//! - The paper stores the old outputs before the update; the frozen old network is evaluated on each (augmented) batch
-//!   instead. Without augmentation the two are the same numbers.
-//! - m = ⌈K/t⌉ by default, so the memory may exceed K by less than one exemplar per class (`--memory-rounding floor`
-//!   keeps it below).
-//! - The loss is the mean, not the sum, over batch and outputs. It runs over all outputs; those of classes not seen yet
-//!   have target 0.
-//! - For natural images class means average over mirror images too.
-//! - `--herding original` chooses exemplars as the code does: by the largest product with a running sum of deviations, where
-//!   a sample may win again and is then passed over. Box 4 is the default.
-//! - `--candidates all` lets `network` choose among all outputs, and the means among all classes, those not seen having the
-//!   mean 0: what is taken for a class not seen is wrong. By default only classes seen are candidates.
 
 use super::{Activation, Batch, Candidates, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
 use super::{Options, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
+use crate::data::Scenario;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::Output;
@@ -96,19 +84,21 @@ impl Icarl {
         }
     }
 
-    /// Box 1, CLASSIFY: y* = argmin_y ‖φ(x) − μ_y‖ over normalised features.
+    /// Box 1, CLASSIFY: y* = argmin_y ‖φ(x) − μ_y‖ over normalised features; here −‖φ(x) − μ_y‖², of which the largest is
+    /// taken.
     fn classify(&self, features: &Tensor, means: Option<&Tensor>) -> Result<Tensor> {
         let means = means.ok_or_else(|| Error::op("classify", "no class has been learned yet"))?;
-        let &[n_seen, d] = &*means.shape() else { return Err(Error::op("classify", "the means are no matrix")) };
-        match self.options.candidates {
-            Candidates::Seen => distances_to_means(features, means)?.argmin_rows(n_seen),
+        let &[_, d] = &*means.shape() else { return Err(Error::op("classify", "the means are no matrix")) };
+        let distances = match self.options.candidates {
+            Candidates::Seen => distances_to_means(features, means)?,
             Candidates::All => {
                 let mut rows = means.to_vec()?;
                 rows.resize(self.n_outputs * d, 0.0);
                 let means = Tensor::from_f32(&means.device(), [self.n_outputs, d], &rows)?;
-                distances_to_means(features, &means)?.argmin_rows(self.n_outputs)
+                distances_to_means(features, &means)?
             }
-        }
+        };
+        distances.scale(-1.0)
     }
 
     /// Box 2, INCREMENTALTRAIN, after the representation has been updated: m = K/t, reduce the old exemplar sets, construct
@@ -187,14 +177,18 @@ impl Method for Icarl {
         self.parts.classifiers
     }
 
-    fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
+    fn scores(&self, output: &Output, _n_seen: usize, classifier: &str) -> Result<Tensor> {
         match classifier {
             "nme" | "ncm" => self.classify(&output.features, self.class_means(classifier)),
-            "network" => match self.options.candidates {
-                Candidates::Seen => output.logits.argmax_rows(n_seen),
-                Candidates::All => output.logits.argmax_rows(output.logits.shape()[1]),
-            },
+            "network" => Ok(output.logits.clone()),
             _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
+        }
+    }
+
+    fn n_candidates(&self, n_seen: usize, n_outputs: usize) -> usize {
+        match self.options.candidates {
+            Candidates::Seen => n_seen,
+            Candidates::All => n_outputs,
         }
     }
 
@@ -207,30 +201,19 @@ impl Method for Icarl {
     }
 
     fn state(&self) -> Result<MethodState> {
-        let mut tensors = Vec::new();
-        if let Some(old) = &self.old {
-            tensors.push(("old.parameters".into(), old.parameters.values().to_vec()?));
-            if let Some(values) = old.statistics.values() {
-                tensors.push(("old.statistics".into(), values.to_vec()?));
-            }
-        }
         let kept = Kept { exemplars: self.exemplars.clone(), seen: self.seen.clone() };
         let json = serde_json::to_value(kept).expect("bug: lists of samples are no JSON");
-        Ok(MethodState { json, tensors })
+        let mut state = MethodState { json, tensors: Vec::new() };
+        if let Some(old) = &self.old {
+            state.keep_network("old", old)?;
+        }
+        Ok(state)
     }
 
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let foreign = |e| Error::usage(format!("the checkpoint is not one of this method: {e}"));
-        let kept: Kept = serde_json::from_value(std::mem::take(&mut state.json)).map_err(foreign)?;
+        let kept: Kept = state.json()?;
         (self.exemplars, self.seen) = (kept.exemplars, kept.seen);
-        if let Some(values) = state.take("old.parameters") {
-            let old = learner.network.snapshot()?;
-            old.parameters.values().write(&values)?;
-            if let (Some(own), Some(values)) = (old.statistics.values(), state.take("old.statistics")) {
-                own.write(&values)?;
-            }
-            self.old = Some(old);
-        }
+        self.old = state.take_network("old", learner)?;
         Ok(())
     }
 
@@ -244,11 +227,12 @@ impl Method for Icarl {
             // In the first task there is none; from then on one is needed at every step.
             old_network: self.old.as_ref().map_or(0, |old| old.bytes()),
             class_means: self.exemplar_means.as_ref().map_or(0, |means| 4 * means.n_elements() as u64),
+            ..Held::default()
         }
     }
 
-    fn exemplars(&self) -> &[Vec<u32>] {
-        &self.exemplars
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        self.exemplars.clone()
     }
 }
 
@@ -256,14 +240,37 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     name: "icarl",
     summary: "exemplars by herding, distillation by binary cross-entropy, nearest mean of exemplars",
     paper: "Rebuffi et al., CVPR 2017",
+    equations: "L = BCE(f(x), t), t = σ(f_old(x)) for outputs of old classes, onehot(y) for the others; \
+                y* = argmin_y ‖φ(x)/‖φ(x)‖ − μ_y‖",
+    memory: "K images, the old network, class means",
+    expect: "The strongest method here on long class-incremental streams that see their data for many epochs; the nearest \
+             mean of exemplars beats the network's own outputs.",
+    deviations: &[
+        "the frozen old network is evaluated on each (augmented) batch, where the paper stores its outputs beforehand: \
+         without augmentation these are the same numbers",
+        "m = ⌈K/t⌉ by default, so that the memory may exceed K by less than one exemplar per class (--memory-rounding \
+         floor keeps it below)",
+        "the loss is the mean, not the sum, over batch and outputs, and runs over all outputs: those of classes not seen \
+         yet have target 0",
+        "for natural images class means average over mirror images too",
+        "--herding original chooses exemplars as the authors' code does: by the largest product with a running sum of \
+         deviations, where a sample may win again and is then passed over",
+        "--candidates all lets `network` choose among all outputs, and the means among all classes, those not seen having \
+         the mean 0; by default only classes seen are candidates",
+    ],
+    scenarios: &[Scenario::Class, Scenario::Task],
+    needs_boundaries: true,
     uses_memory: true,
-    sees_everything: false,
     build: |options| Box::new(Icarl::new(options)),
+    ..MethodSpec::BASE
 };
 
 pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
     name: "hybrid2",
     summary: "iCaRL without distillation: exemplars, nearest mean of exemplars",
+    equations: "L = BCE(f(x), onehot(y)); y* = argmin_y ‖φ(x)/‖φ(x)‖ − μ_y‖",
+    memory: "K images, class means",
+    expect: "Shows what iCaRL's distillation is worth.",
     build: |options| Box::new(Icarl::with_parts(options, HYBRID2)),
     ..ICARL
 };
@@ -271,6 +278,9 @@ pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
 pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
     name: "hybrid3",
     summary: "iCaRL without distillation and means: exemplars, the network's outputs",
+    equations: "L = BCE(f(x), onehot(y))",
+    memory: "K images",
+    expect: "Shows what iCaRL's classifier is worth: few exemplars beside many new images bias the outputs.",
     build: |options| Box::new(Icarl::with_parts(options, HYBRID3)),
     ..ICARL
 };
@@ -278,6 +288,10 @@ pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
 pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
     name: "lwf-mc",
     summary: "iCaRL's distillation without exemplars, the network's outputs",
+    equations: "L = BCE(f(x), t), t = σ(f_old(x)) for outputs of old classes, onehot(y) for the others",
+    memory: "the old network",
+    expect: "Learning without forgetting with iCaRL's loss: better than nothing in class-incremental learning, far from \
+             methods with a memory.",
     uses_memory: false,
     build: |options| Box::new(Icarl::with_parts(options, LWF_MC)),
     ..ICARL

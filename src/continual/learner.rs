@@ -1,12 +1,14 @@
 //! What a method works with: the network, and a way to show it images.
 
-use crate::data::{Batch, Dataset, Draw, Images, gather};
+use crate::data::{Augment, Batch, Dataset, Draw, Images, gather};
 use crate::device::{self, Array, DType, Device};
 use crate::error::Result;
 use crate::models::Network;
 use crate::nn::Output;
 use crate::ops::{Mode, Normalization, image_batch};
+use crate::rng::Rng;
 use crate::tensor::{Tensor, no_grad};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Images per forward pass outside training. A multiple of 64, so that chunks of features lie aligned in one buffer.
@@ -22,6 +24,12 @@ pub struct Learner {
     normalization: Normalization,
     /// True for natural images: class means average over mirror images too.
     pub flips: bool,
+    /// The random changes of training images, which replayed images get too.
+    pub augment: Augment,
+    /// The seed of the run.
+    pub seed: u64,
+    /// In task-incremental learning the outputs of each task so far; empty where outputs are not masked by task.
+    pub heads: Vec<Range<usize>>,
 }
 
 impl Learner {
@@ -36,7 +44,16 @@ impl Learner {
             inverse_std: Tensor::from_f32(device, [inverse_std.len()], &inverse_std)?,
         };
         let images = dataset.train.clone();
-        Ok(Learner { network, device: device.clone(), images, normalization, flips: dataset.flips })
+        Ok(Learner {
+            network,
+            device: device.clone(),
+            images,
+            normalization,
+            flips: dataset.flips,
+            augment: Augment::default(),
+            seed: 1,
+            heads: Vec::new(),
+        })
     }
 
     /// The training images.
@@ -47,6 +64,29 @@ impl Learner {
     /// Bytes of one stored image.
     pub fn image_bytes(&self) -> u64 {
         self.images.image_bytes() as u64
+    }
+
+    /// Training samples and their labels as the loader would give them, changed by random draws from `rng`.
+    pub fn batch(&self, samples: &[u32], labels: &[u32], rng: &mut Rng) -> Batch {
+        Batch {
+            pixels: gather(&self.images, samples),
+            labels: labels.to_vec(),
+            samples: samples.to_vec(),
+            draws: samples.iter().map(|_| self.augment.draw(rng)).collect(),
+        }
+    }
+
+    /// Plain training images as the network's input, (n, C, H, W).
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn plain_input(&self, samples: &[u32]) -> Result<Tensor> {
+        self.upload(&self.images, &gather(&self.images, samples), &[0, 0, 0].repeat(samples.len()))
+    }
+
+    /// The class of a training sample, as the data set numbers it.
+    pub fn class_of(&self, sample: u32) -> u32 {
+        self.images.labels[sample as usize]
     }
 
     /// The network's input for a batch of the loader, (N, C, H, W).

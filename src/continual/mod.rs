@@ -3,21 +3,44 @@
 //! The runner (`experiment`) owns the loop, the counters and the evaluation; a method says what is learned from a batch,
 //! what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
 
+mod agem;
+mod cumulative;
+mod der;
+mod er;
+mod ewc;
 mod finetune;
+mod fisher;
 mod fixed_representation;
+mod gdumb;
 mod icarl;
+mod importance;
 mod learner;
+mod lwf;
+mod mas;
 mod memory;
+mod options;
+mod outputs;
+mod replay;
+mod si;
+mod spec;
 
 pub use crate::nn::{Loss, Term};
+pub use fisher::{Measured, fisher, output_sensitivity};
 pub use icarl::Icarl;
 pub use learner::Learner;
 pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
+pub use options::{Candidates, CeOver, FisherKind, MemoryPolicy, Negative, OptionFlags, Options, ReplayForward};
+pub use options::{fields, flag};
+pub use replay::{Replay, ReplayMemory, Stored};
+pub use spec::{ALL, MethodSpec, spec};
 
+use crate::data;
 use crate::error::{Error, Result};
+use crate::models::Network;
 use crate::nn::Output;
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The data of one task: samples are indices into the training images.
 pub struct TaskData {
@@ -29,6 +52,8 @@ pub struct TaskData {
     pub n_old: usize,
     /// Classes seen with this task.
     pub n_seen: usize,
+    /// The task's own labels.
+    pub labels: Range<usize>,
 }
 
 /// What `observe` learns from.
@@ -37,6 +62,12 @@ pub struct Batch {
     pub x: Tensor,
     /// (N), u32, in order of arrival.
     pub labels: Tensor,
+    /// What `x` was made of: samples, labels, crops and mirrors.
+    pub images: data::Batch,
+    /// epoch · 2³² + batch, counted over the whole run: keys what a method draws.
+    pub key: u64,
+    /// True in the first pass over a task's data.
+    pub first_pass: bool,
     /// Classes seen before this task.
     pub n_old: usize,
     /// Classes seen with this task: labels are below it.
@@ -46,8 +77,12 @@ pub struct Batch {
 /// Bytes that a method keeps between tasks, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Bytes of stored images.
+    /// Bytes of stored images, and of their labels where a memory keeps them.
     pub exemplars: u64,
+    /// Bytes of stored outputs of earlier networks.
+    pub logits: u64,
+    /// Bytes of importances of parameters and of the values they are held at.
+    pub importance: u64,
     /// Bytes of a copy of an earlier network.
     pub old_network: u64,
     /// Bytes of class means.
@@ -68,6 +103,40 @@ impl MethodState {
     pub fn take(&mut self, name: &str) -> Option<Vec<f32>> {
         let i = self.tensors.iter().position(|(own, _)| own == name)?;
         Some(self.tensors.swap_remove(i).1)
+    }
+
+    /// The lists and numbers as what they were.
+    ///
+    /// # Errors
+    /// If they are of another method.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(&self.json).map_err(|e| Error::usage(format!("the checkpoint is not one of this method: {e}")))
+    }
+
+    /// Adds the weights and running statistics of a network, whose vectors' names begin with `name`.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn keep_network(&mut self, name: &str, network: &Network) -> Result<()> {
+        self.tensors.push((format!("{name}.parameters"), network.parameters.values().to_vec()?));
+        if let Some(values) = network.statistics.values() {
+            self.tensors.push((format!("{name}.statistics"), values.to_vec()?));
+        }
+        Ok(())
+    }
+
+    /// The network of this name, if there is one, like the learner's own.
+    ///
+    /// # Errors
+    /// If it is of another size.
+    pub fn take_network(&mut self, name: &str, learner: &Learner) -> Result<Option<Network>> {
+        let Some(values) = self.take(&format!("{name}.parameters")) else { return Ok(None) };
+        let network = learner.network.snapshot()?;
+        network.parameters.values().write(&values)?;
+        if let (Some(own), Some(values)) = (network.statistics.values(), self.take(&format!("{name}.statistics"))) {
+            own.write(&values)?;
+        }
+        Ok(Some(network))
     }
 }
 
@@ -103,10 +172,8 @@ pub fn distances_to_means(features: &Tensor, means: &Tensor) -> Result<Tensor> {
 /// static SPEC: MethodSpec = MethodSpec {
 ///     name: "mine",
 ///     summary: "nothing against forgetting",
-///     paper: "–",
-///     uses_memory: false,
-///     sees_everything: false,
 ///     build: |_| Box::new(Finetune),
+///     ..MethodSpec::BASE
 /// };
 /// let config = engram::experiment::Overrides::default().resolve(&SPEC)?; // for `experiment::run`
 /// assert_eq!(config.method.name, "mine");
@@ -114,7 +181,7 @@ pub fn distances_to_means(features: &Tensor, means: &Tensor) -> Result<Tensor> {
 /// ```
 /// `examples/custom_method.rs` is a whole one.
 pub trait Method {
-    /// The loss of one batch: the paper's algorithm box.
+    /// The loss of one batch: the paper's algorithm box. A loss without terms skips the step.
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss>;
 
     /// What an epoch of this task goes through; by default the task's own samples.
@@ -132,20 +199,51 @@ pub trait Method {
         Ok(())
     }
 
+    /// After the gradients of the loss are known and before the optimiser's step: where penalties and projections act, on the
+    /// flat gradient vector.
+    fn adjust_gradients(&mut self, _learner: &Learner, _batch: &Batch) -> Result<()> {
+        Ok(())
+    }
+
+    /// After the optimiser's step: where a replay memory takes samples in.
+    fn after_step(&mut self, _learner: &Learner, _batch: &Batch) -> Result<()> {
+        Ok(())
+    }
+
+    /// The largest second derivative of a method's quadratic penalty: times the learning rate it must stay below 2 for plain
+    /// SGD to be stable.
+    fn stiffness(&self) -> Option<f32> {
+        None
+    }
+
     /// The ways to classify that are evaluated; the first is the method's own.
     fn classifiers(&self) -> &'static [&'static str] {
         &["network"]
     }
 
-    /// The label of each row of a batch, among the first `n_seen`: (N), u32.
+    /// How well each class suits each row of a batch, the larger the better: (N, classes), at least the first `n_seen`.
     ///
     /// # Errors
     /// If `classifier` is none of [`Method::classifiers`].
-    fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
+    fn scores(&self, output: &Output, _n_seen: usize, classifier: &str) -> Result<Tensor> {
         match classifier {
-            "network" => output.logits.argmax_rows(n_seen),
+            "network" => Ok(output.logits.clone()),
             _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
         }
+    }
+
+    /// Of how many classes, the first ones, a classifier chooses one: those seen.
+    fn n_candidates(&self, n_seen: usize, _n_outputs: usize) -> usize {
+        n_seen
+    }
+
+    /// The label of each row of a batch, among the candidates: (N), u32.
+    ///
+    /// # Errors
+    /// As [`Method::scores`].
+    fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
+        let n_outputs = output.logits.shape()[1];
+        self.scores(output, n_seen, classifier)?.argmax_rows(self.n_candidates(n_seen, n_outputs))
     }
 
     /// The class means that a nearest-mean classifier goes by, (classes seen, D) in order of label; `None` for others.
@@ -186,70 +284,7 @@ pub trait Method {
     }
 
     /// Exemplars kept, by label.
-    fn exemplars(&self) -> &[Vec<u32>] {
-        &[]
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        Vec::new()
     }
-}
-
-/// What a method is built from.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// K, the exemplars kept over all classes.
-    pub memory: usize,
-    /// What becomes of K / classes when it does not divide.
-    pub rounding: Rounding,
-    /// How exemplars are chosen.
-    pub herding: Herding,
-    /// What classifiers choose among.
-    pub candidates: Candidates,
-}
-
-/// The classes that a classifier chooses among.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Candidates {
-    /// Those seen so far.
-    #[default]
-    Seen,
-    /// All of the stream, so that a class that has not come yet can be answered, wrongly.
-    All,
-}
-
-/// A row of the method table.
-#[derive(Debug)]
-pub struct MethodSpec {
-    /// As on the command line.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub summary: &'static str,
-    /// Where it is from; `–` for a baseline.
-    pub paper: &'static str,
-    /// True if the method keeps exemplars: the option `--memory` is its budget.
-    pub uses_memory: bool,
-    /// True if the method sees all data at once, as an upper reference.
-    pub sees_everything: bool,
-    /// A learner that has seen nothing.
-    pub build: fn(Options) -> Box<dyn Method>,
-}
-
-/// Every method.
-pub static ALL: &[MethodSpec] = &[
-    icarl::ICARL,
-    icarl::HYBRID2_SPEC,
-    icarl::HYBRID3_SPEC,
-    icarl::LWF_MC_SPEC,
-    fixed_representation::SPEC,
-    finetune::FINETUNE,
-    finetune::JOINT,
-];
-
-/// The row of this name.
-///
-/// # Errors
-/// If there is none; the message lists those there are.
-pub fn spec(name: &str) -> Result<&'static MethodSpec> {
-    ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
-        let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
-        Error::usage(format!("unknown method '{name}': there are {}", known.join(", ")))
-    })
 }

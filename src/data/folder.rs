@@ -63,6 +63,7 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
         width: format.side,
         pixels: Vec::new(),
         labels: Vec::new(),
+        views: Vec::new(),
     };
     let (mut train, mut test) = (empty(), empty());
     for (class, pictures) in readable.iter().enumerate() {

@@ -64,7 +64,8 @@ impl From<Augmentation> for Augment {
 }
 
 impl Augment {
-    fn draw(&self, rng: &mut Rng) -> Draw {
+    /// The changes of one image.
+    pub fn draw(&self, rng: &mut Rng) -> Draw {
         let mut offset = || if self.pad == 0 { 0 } else { rng.below(2 * self.pad + 1) as i32 - self.pad as i32 };
         let (dy, dx) = (offset(), offset());
         Draw { dy, dx, flip: if self.flip { rng.below(2) } else { 0 } }
@@ -210,7 +211,7 @@ impl Plan {
 pub fn gather(images: &Images, samples: &[u32]) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(samples.len() * images.image_bytes());
     for &sample in samples {
-        pixels.extend_from_slice(images.image(sample as usize));
+        pixels.extend_from_slice(&images.sample(sample));
     }
     pixels
 }

@@ -2,8 +2,8 @@
 //!
 //! Pixels stay the bytes of the file (u8, N×C×H×W) until the op `image_batch` converts a batch on the device. Reading
 //! order: this file, the table in [`known`] with the readers [`idx`] and [`cifar`] and the drawn [`glyphs`] and
-//! [`shapes`] with their [`strokes`], the [`folder`] of [`pictures`], the choice among them in [`source`], then [`stream`] and
-//! [`loader`]. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
+//! [`shapes`] with their [`strokes`], the [`folder`] of [`pictures`], the choice among them in [`source`], then [`stream`],
+//! the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
 //! and contact sheets ([`sheet`], [`lettering`]).
 
 pub mod cifar;
@@ -16,21 +16,26 @@ pub mod known;
 pub mod lettering;
 pub mod loader;
 pub mod pictures;
+mod scenario;
 pub mod shapes;
 pub mod sheet;
 pub mod source;
 pub mod stream;
 pub mod strokes;
 pub mod verify;
+mod views;
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use known::{ALL, DatasetSpec, Presence, export, spec};
 pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather};
 pub use pictures::ImageFormat;
+pub use scenario::{Scenario, Split};
 pub use source::{LoadOptions, Normalize, Source};
 pub use stream::{ClassOrder, NO_LABEL, Task, TaskStream};
+pub use views::View;
 
 /// Labelled images of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +48,14 @@ pub struct Images {
     pub width: usize,
     /// N×C×H×W bytes, 0 is dark.
     pub pixels: Vec<u8>,
-    /// The class of each image.
+    /// The class of each sample: of each image, as often as there are views.
     pub labels: Vec<u32>,
+    /// Ways in which the N images are seen; none is the images as they are.
+    pub views: Vec<View>,
 }
 
 impl Images {
-    /// The number of images.
+    /// The number of samples: N, or as many for each view.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -67,6 +74,24 @@ impl Images {
     pub fn image(&self, image_idx: usize) -> &[u8] {
         let n = self.image_bytes();
         &self.pixels[image_idx * n..(image_idx + 1) * n]
+    }
+
+    /// The bytes of a sample, which must be below [`len`](Images::len), through its view.
+    pub fn sample(&self, sample: u32) -> Cow<'_, [u8]> {
+        if self.views.is_empty() {
+            return Cow::Borrowed(self.image(sample as usize));
+        }
+        let n_images = self.labels.len() / self.views.len();
+        let (view, image) = (sample as usize / n_images, sample as usize % n_images);
+        match &self.views[view] {
+            View::Plain => Cow::Borrowed(self.image(image)),
+            view => Cow::Owned(view.apply(self.image(image), self.height, self.width)),
+        }
+    }
+
+    /// The same images seen in these ways.
+    pub fn seen_through(&self, views: Vec<View>) -> Images {
+        Images { labels: self.labels.repeat(views.len()), views, pixels: self.pixels.clone(), ..*self }
     }
 }
 

@@ -143,9 +143,10 @@ pub struct Task {
 pub struct TaskStream {
     /// In order of arrival.
     pub tasks: Vec<Task>,
-    /// The label of each class of the data set: its place in the order of arrival, [`NO_LABEL`] if it never arrives.
+    /// The label of each class of the data set: its place in the order of arrival (in its task, where tasks share
+    /// labels), [`NO_LABEL`] if it never arrives.
     pub label_of_class: Vec<u32>,
-    /// The number of classes that arrive in the whole stream.
+    /// Labels of the whole stream: the classes that arrive, or those of a task where tasks share labels.
     pub n_classes: usize,
 }
 
@@ -161,6 +162,17 @@ impl TaskStream {
     /// class without images, a class without training or test images.
     pub fn split(
         dataset: &Dataset,
+        classes_per_task: usize,
+        order: &ClassOrder,
+        limit_per_task: Option<usize>,
+    ) -> Result<TaskStream> {
+        TaskStream::with_first(dataset, classes_per_task, classes_per_task, order, limit_per_task)
+    }
+
+    /// The same with another number of classes, in 1..=classes, in the first task.
+    pub(super) fn with_first(
+        dataset: &Dataset,
+        first_task: usize,
         classes_per_task: usize,
         order: &ClassOrder,
         limit_per_task: Option<usize>,
@@ -189,8 +201,9 @@ impl TaskStream {
         }
 
         let mut tasks = Vec::new();
-        for (index, classes) in classes.chunks(classes_per_task).enumerate() {
-            let first_label = index * classes_per_task;
+        let (first, rest) = classes.split_at(first_task);
+        let mut first_label = 0;
+        for (index, classes) in [first].into_iter().chain(rest.chunks(classes_per_task)).enumerate() {
             let labels = first_label..first_label + classes.len();
             let quota = |i: usize| match limit_per_task {
                 Some(limit) => limit / classes.len() + usize::from(i < limit % classes.len()),
@@ -213,6 +226,7 @@ impl TaskStream {
             task_train.sort_unstable();
             task_test.sort_unstable();
             tasks.push(Task { index, classes: classes.to_vec(), first_label, train: task_train, test: task_test });
+            first_label += classes.len();
         }
         Ok(TaskStream { tasks, label_of_class, n_classes })
     }

@@ -3,7 +3,7 @@
 //!
 //! Random numbers are keyed by (seed, purpose, counter), so no generator is saved: the position is enough.
 
-use super::results::{Metrics, RunFolder, Timing};
+use super::results::{LossRow, Metrics, RunFolder, Timing};
 use crate::continual::{Learner, MethodState};
 use crate::error::{Error, Result};
 use crate::optim::Optimizer;
@@ -46,6 +46,8 @@ pub struct RunState {
     pub n_images: usize,
     /// Spent on training the task of `position` so far.
     pub seconds_of_task: f64,
+    /// Terms of the loss, as they were logged.
+    pub losses: Vec<LossRow>,
 }
 
 /// The part of a checkpoint that is not tensors.

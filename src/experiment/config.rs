@@ -1,7 +1,8 @@
 //! Everything that decides a run: defaults per data set, a configuration file, flags; in rising order of precedence.
 
-use crate::continual::{self, Candidates, Herding, MethodSpec, Rounding};
-use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Normalize, Source};
+use super::recipes::recipe;
+use crate::continual::{self, Candidates, Herding, MethodSpec, OptionFlags, Rounding};
+use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Normalize, Scenario, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind, Schedule};
@@ -52,6 +53,21 @@ pub struct Overrides {
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What changes from task to task: class, task, domain, permuted or rotated [default: class]
+    #[arg(long, value_name = "WHICH")]
+    pub scenario: Option<Scenario>,
+    /// Classes of the first task [default: as of the others]
+    #[arg(long, value_name = "N")]
+    pub first_task: Option<usize>,
+    /// Tasks of permuted and rotated streams [default: 10]
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<usize>,
+    /// Blurry stream: so many percent of a task's images come from other tasks [default: 0]
+    #[arg(long, value_name = "PERCENT")]
+    pub blurry: Option<usize>,
+    /// Measure any-time accuracy after every N batches [default: never]
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<usize>,
     /// New classes per task [default: 2], 10 from 100 classes on
     #[arg(long, value_name = "N")]
     pub classes_per_task: Option<usize>,
@@ -115,6 +131,9 @@ pub struct Overrides {
     /// Runs with N seeds, from --seed upwards, and prints mean ± sd [default: 1]
     #[arg(long, value_name = "N")]
     pub seeds: Option<usize>,
+    /// What the method itself can be told.
+    #[command(flatten)]
+    pub options: OptionFlags,
     /// Written into config.json for the record; ignored when read.
     #[arg(skip)]
     pub method: Option<String>,
@@ -163,6 +182,16 @@ pub struct Config {
     pub adapter: String,
     /// CPU threads; all if `None`.
     pub threads: Option<usize>,
+    /// What changes from task to task.
+    pub scenario: Scenario,
+    /// Classes of the first task; as many as in others if `None`.
+    pub first_task: Option<usize>,
+    /// Tasks of permuted and rotated streams.
+    pub tasks: usize,
+    /// So many percent of a task's images come from other tasks.
+    pub blurry: usize,
+    /// Batches between measurements of any-time accuracy.
+    pub eval_every: Option<usize>,
     /// New classes per task.
     pub classes_per_task: usize,
     /// The order in which classes arrive.
@@ -206,6 +235,8 @@ pub struct Config {
     pub seed: u64,
     /// How many seeds the command runs, from `seed` upwards; a run itself has one.
     pub seeds: usize,
+    /// Those that the method has, resolved.
+    pub options: OptionFlags,
 }
 
 fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -214,79 +245,6 @@ fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S)
 
 fn as_name<S: serde::Serializer>(method: &MethodSpec, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(method.name)
-}
-
-/// Hyper-parameters that suit a data set.
-struct Recipe {
-    dataset: &'static str,
-    /// Recipes of methods that see all data at once differ.
-    sees_everything: bool,
-    memory: usize,
-    epochs: usize,
-    batch_size: usize,
-    weight_decay: f32,
-}
-
-const RECIPES: &[Recipe] = &[
-    Recipe { dataset: "glyphs", sees_everything: false, memory: 500, epochs: 4, batch_size: 32, weight_decay: 1e-4 },
-    Recipe { dataset: "glyphs", sees_everything: true, memory: 0, epochs: 5, batch_size: 64, weight_decay: 1e-4 },
-    Recipe { dataset: "shapes", sees_everything: false, memory: 1000, epochs: 6, batch_size: 32, weight_decay: 1e-4 },
-    Recipe { dataset: "shapes", sees_everything: true, memory: 0, epochs: 8, batch_size: 64, weight_decay: 1e-4 },
-    Recipe { dataset: "mnist", sees_everything: false, memory: 2000, epochs: 4, batch_size: 64, weight_decay: 1e-4 },
-    Recipe { dataset: "mnist", sees_everything: true, memory: 0, epochs: 3, batch_size: 64, weight_decay: 1e-4 },
-    Recipe {
-        dataset: "fashion-mnist",
-        sees_everything: false,
-        memory: 2000,
-        epochs: 4,
-        batch_size: 64,
-        weight_decay: 1e-4,
-    },
-    Recipe {
-        dataset: "fashion-mnist",
-        sees_everything: true,
-        memory: 0,
-        epochs: 5,
-        batch_size: 64,
-        weight_decay: 1e-4,
-    },
-    Recipe {
-        dataset: "cifar-10",
-        sees_everything: false,
-        memory: 2000,
-        epochs: 10,
-        batch_size: 64,
-        weight_decay: 1e-4,
-    },
-    Recipe { dataset: "cifar-10", sees_everything: true, memory: 0, epochs: 10, batch_size: 64, weight_decay: 1e-4 },
-    Recipe {
-        dataset: "cifar-100",
-        sees_everything: false,
-        memory: 2000,
-        epochs: 10,
-        batch_size: 64,
-        weight_decay: 1e-4,
-    },
-    Recipe { dataset: "cifar-100", sees_everything: true, memory: 0, epochs: 10, batch_size: 64, weight_decay: 1e-4 },
-    Recipe { dataset: "folder", sees_everything: false, memory: 500, epochs: 10, batch_size: 32, weight_decay: 1e-4 },
-    Recipe { dataset: "folder", sees_everything: true, memory: 0, epochs: 20, batch_size: 32, weight_decay: 1e-4 },
-];
-
-/// The defaults per data set as text, for `--help`.
-pub fn recipes_text() -> String {
-    let mut text = String::from("Defaults that depend on the data set:\n");
-    for recipe in RECIPES {
-        let which = if recipe.sees_everything { "joint" } else { "others" };
-        text += &format!(
-            "  {:<13} {which:<7} --epochs {} --batch-size {} --weight-decay {}",
-            recipe.dataset, recipe.epochs, recipe.batch_size, recipe.weight_decay
-        );
-        if recipe.memory > 0 {
-            text += &format!(" --memory {}", recipe.memory);
-        }
-        text.push('\n');
-    }
-    text
 }
 
 impl Overrides {
@@ -316,6 +274,11 @@ impl Overrides {
             bn_epsilon: self.bn_epsilon.or(other.bn_epsilon),
             device: self.device.or(other.device),
             threads: self.threads.or(other.threads),
+            scenario: self.scenario.or(other.scenario),
+            first_task: self.first_task.or(other.first_task),
+            tasks: self.tasks.or(other.tasks),
+            blurry: self.blurry.or(other.blurry),
+            eval_every: self.eval_every.or(other.eval_every),
             classes_per_task: self.classes_per_task.or(other.classes_per_task),
             class_order: self.class_order.or(other.class_order),
             limit_per_task: self.limit_per_task.or(other.limit_per_task),
@@ -337,6 +300,7 @@ impl Overrides {
             drop_last: self.drop_last.or(other.drop_last),
             seed: self.seed.or(other.seed),
             seeds: self.seeds.or(other.seeds),
+            options: self.options.or(other.options),
             method: None,
             version: None,
             adapter: None,
@@ -357,12 +321,10 @@ impl Overrides {
             Source::Known(spec) => spec.name,
             Source::Folder(_) => "folder",
         };
-        let recipe = RECIPES
-            .iter()
-            .find(|recipe| recipe.dataset == recipe_name && recipe.sees_everything == method.sees_everything)
-            .expect("bug: a data set without a recipe");
+        let recipe = recipe(recipe_name, method);
         let usual = models::Options::default();
         let few = if n_classes < 100 { 2 } else { 10 };
+        let scenario = self.scenario.unwrap_or_default();
         let config = Config {
             version: env!("CARGO_PKG_VERSION"),
             method,
@@ -379,7 +341,15 @@ impl Overrides {
             device: self.device.unwrap_or_else(|| "auto".into()),
             adapter: String::new(),
             threads: self.threads,
-            classes_per_task: if method.sees_everything { n_classes } else { self.classes_per_task.unwrap_or(few) },
+            scenario,
+            first_task: self.first_task,
+            tasks: self.tasks.unwrap_or(10),
+            blurry: self.blurry.unwrap_or(0),
+            eval_every: self.eval_every,
+            classes_per_task: match method.sees_everything && scenario == Scenario::Class {
+                true => n_classes,
+                false => self.classes_per_task.unwrap_or(few),
+            },
             class_order: self.class_order.as_deref().unwrap_or("natural").parse()?,
             limit_per_task: self.limit_per_task,
             memory: self.memory.unwrap_or(recipe.memory),
@@ -400,6 +370,7 @@ impl Overrides {
             drop_last: self.drop_last.unwrap_or(false),
             seed: self.seed.unwrap_or(1),
             seeds: self.seeds.unwrap_or(1),
+            options: self.options.resolve(method)?,
             dataset,
         };
         config.check(method, n_classes)?;
@@ -418,6 +389,9 @@ impl Config {
             ("--threads", self.threads.unwrap_or(1)),
             ("--limit-per-task", self.limit_per_task.unwrap_or(1)),
             ("--max-tasks", self.max_tasks.unwrap_or(1)),
+            ("--tasks", self.tasks),
+            ("--eval-every", self.eval_every.unwrap_or(1)),
+            ("--first-task", self.first_task.unwrap_or(1)),
         ];
         for (flag, value) in sizes {
             if value == 0 {
@@ -431,6 +405,7 @@ impl Config {
                 self.dataset
             )));
         }
+        self.check_scenario(method)?;
         let n_stream = self.class_order.classes(n_classes)?.len();
         if method.uses_memory && self.memory < n_stream {
             return Err(Error::usage(format!(
@@ -454,10 +429,47 @@ impl Config {
         Ok(())
     }
 
+    fn check_scenario(&self, method: &MethodSpec) -> Result<()> {
+        let refuse = |message: String| Err(Error::usage(message));
+        let (name, scenario) = (method.name, self.scenario.name());
+        if !method.scenarios.contains(&self.scenario) {
+            let suits: Vec<&str> = method.scenarios.iter().map(|scenario| scenario.name()).collect();
+            return refuse(format!("{name} does not suit --scenario {scenario}: it suits {}", suits.join(", ")));
+        }
+        if self.blurry > 0 && (self.scenario != Scenario::Class || self.blurry > 99) {
+            return refuse(format!("--blurry {}: a percentage from 1 to 99, with --scenario class", self.blurry));
+        }
+        if self.blurry > 0 && method.needs_boundaries {
+            return refuse(format!("{name} must be told where a task ends, and a blurry stream has no such places"));
+        }
+        if self.scenario.is_view() && self.first_task.is_some() {
+            return refuse(format!("--first-task: every task of --scenario {scenario} has all classes"));
+        }
+        Ok(())
+    }
+
     /// What the method is built from.
     pub fn method_options(&self) -> continual::Options {
         let Config { memory, memory_rounding: rounding, herding, candidates, .. } = *self;
-        continual::Options { memory, rounding, herding, candidates }
+        let own = continual::Options::of(self.method).with(&self.options);
+        continual::Options { memory, rounding, herding, candidates, ..own }
+    }
+
+    /// How the data set becomes a stream.
+    pub fn split(&self) -> Split {
+        Split {
+            scenario: self.scenario,
+            classes_per_task: self.classes_per_task,
+            first_task: if self.method.sees_everything && self.scenario == Scenario::Class {
+                None
+            } else {
+                self.first_task
+            },
+            n_tasks: self.tasks,
+            order: self.class_order.clone(),
+            limit_per_task: self.limit_per_task,
+            blurry: self.blurry,
+        }
     }
 
     /// The data set by name.

@@ -41,7 +41,7 @@ pub fn write(folder: &RunFolder, images: &Images, exemplars: &[Vec<u32>], classe
         let mut pictures = Vec::new();
         for (i, &sample) in samples.iter().take(MAX_PICTURES).enumerate() {
             let file = format!("{}/{:02}.png", class_folder(*class, name), i + 1);
-            files.push((file.clone(), png(size, images.image(sample as usize))));
+            files.push((file.clone(), png(size, &images.sample(sample))));
             pictures.push(file);
         }
         index.push(ClassExemplars { class: *class, name: name.clone(), n_kept: samples.len(), pictures });

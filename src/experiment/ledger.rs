@@ -199,11 +199,14 @@ mod tests {
         Metrics {
             method: "icarl".into(),
             dataset: "cifar-100".into(),
+            scenario: "class".into(),
             model: "resnet32".into(),
             seed: 1,
             n_tasks: 10,
             classes_per_task: Vec::new(),
             memory_bytes: Vec::new(),
+            any_time: Vec::new(),
+            average_any_time_accuracy: None,
             complete,
             classifiers: BTreeMap::from([("nme".to_string(), nme)]),
         }

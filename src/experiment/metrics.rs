@@ -23,6 +23,48 @@ pub fn final_accuracy(seen: &[f64]) -> Option<f64> {
     seen.last().copied()
 }
 
+/// ACC, the mean over tasks of the accuracy after the last: `1/T · Σ_i R[T−1][i]` (Lopez-Paz & Ranzato, NeurIPS 2017). Tasks
+/// count alike, whatever their number of images: [`final_accuracy`] counts images. `None` before the first task ends.
+pub fn average_accuracy(r: &[Vec<Option<f64>>]) -> Option<f64> {
+    let known: Vec<f64> = r.last()?.iter().copied().flatten().collect();
+    (!known.is_empty()).then(|| mean_sd(&known).0)
+}
+
+/// LA, how well tasks were learnt when they were new: `1/T · Σ_i R[i][i]` (Riemer et al., ICLR 2019). `None` without a
+/// diagonal.
+pub fn learning_accuracy(r: &[Vec<Option<f64>>]) -> Option<f64> {
+    let diagonal = r.iter().enumerate().map(|(i, row)| entry(row, i)).collect::<Option<Vec<f64>>>()?;
+    (!diagonal.is_empty()).then(|| mean_sd(&diagonal).0)
+}
+
+/// FWT, what earlier tasks have taught for later ones: `1/(T−1) · Σ_{i≥1} ( R[i−1][i] − b_i )` with b_i the accuracy of the
+/// initial network (Lopez-Paz & Ranzato, NeurIPS 2017), from the pairs (R\[i−1\]\[i\], b_i). `None` for a single task.
+pub fn forward_transfer(before: &[[f64; 2]]) -> Option<f64> {
+    let gained: Vec<f64> = before.iter().map(|[just_before, initial]| just_before - initial).collect();
+    (!gained.is_empty()).then(|| mean_sd(&gained).0)
+}
+
+/// I, what a task loses by being learnt in turn: `1/T · Σ_k ( a*_k − R[k][k] )` with a*_k the accuracy on task k of a model
+/// trained at once on tasks 0..=k (Chaudhry et al., ECCV 2018). `None` if a number is missing.
+pub fn intransigence(r: &[Vec<Option<f64>>], at_once: &[f64]) -> Option<f64> {
+    let lost = |(k, row): (usize, &Vec<Option<f64>>)| Some(at_once.get(k)? - entry(row, k)?);
+    let lost = r.iter().enumerate().map(lost).collect::<Option<Vec<f64>>>()?;
+    (!lost.is_empty()).then(|| mean_sd(&lost).0)
+}
+
+/// The mean of accuracies measured at equal distances along the stream, its area under the curve of accuracy over images
+/// (Koh et al., "Online Continual Learning on Class Incremental Blurry Task Configuration", ICLR 2022). `None` for none.
+pub fn average_any_time_accuracy(accuracies: &[f64]) -> Option<f64> {
+    (!accuracies.is_empty()).then(|| mean_sd(accuracies).0)
+}
+
+/// The share of each label's images that were taken for it: the diagonal of a confusion matrix over its rows' sums. `None`
+/// for a label without images.
+pub fn accuracy_per_class(confusion: &[Vec<u32>], n_images: &[u32]) -> Vec<Option<f64>> {
+    let share = |(y, &n): (usize, &u32)| (n > 0).then(|| f64::from(confusion[y][y]) / f64::from(n));
+    n_images.iter().enumerate().map(share).collect()
+}
+
 /// How far old tasks have fallen from their best:
 /// `1/(T−1) · Σ_{i<T−1} ( max_{i≤l<T−1} R[l][i] − R[T−1][i] )` (Chaudhry et al., "Riemannian Walk for Incremental
 /// Learning", ECCV 2018). Positive is bad; negative means that old tasks got better. `None` for fewer than two rows.

@@ -8,10 +8,14 @@ pub mod exemplars;
 pub mod ledger;
 pub mod metrics;
 pub mod presets;
+mod recipes;
 pub mod results;
 mod runner;
 pub mod saved;
+mod scores;
 pub mod sink;
+pub mod statistics;
 
-pub use config::{Config, Overrides, recipes_text};
+pub use config::{Config, Overrides};
+pub use recipes::recipes_text;
 pub use runner::{resume, run};

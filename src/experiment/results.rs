@@ -1,120 +1,25 @@
-//! What a run leaves behind: the content of `metrics.json`, `timing.json` and `accuracy.csv`, and the folder that
-//! holds them. Every file is written under a temporary name and renamed, so a reader (or a crash) never meets half a
+//! What a run leaves behind: the folder with `metrics.json`, `timing.json`, `accuracy.csv` and the others. Every file is written under a temporary name and renamed, so a reader (or a crash) never meets half a
 //! file, and a failed write leaves the earlier one whole.
 
 use super::checkpoint::CHECKPOINT_FILE;
-use super::{exemplars, metrics};
+use super::exemplars;
+pub use super::scores::{AnyTime, ClassifierResult, LossRow, MemoryBytes, Metrics, Timing};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The content of `metrics.json`. All accuracies are fractions in 0..1.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-pub struct Metrics {
-    /// The method's name.
-    pub method: String,
-    /// The data set's name.
-    pub dataset: String,
-    /// The network's name.
-    pub model: String,
-    /// The run's seed.
-    pub seed: u64,
-    /// Tasks of the whole stream, learnt or not.
-    pub n_tasks: usize,
-    /// The class labels of the data set, by task in order of arrival.
-    pub classes_per_task: Vec<Vec<u32>>,
-    /// What the method held after each task.
-    pub memory_bytes: Vec<MemoryBytes>,
-    /// False until the last task is done.
-    pub complete: bool,
-    /// By name: `nme`, `network`, `ncm` …
-    pub classifiers: BTreeMap<String, ClassifierResult>,
-}
-
-/// What a method keeps from one task to the next, in bytes.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryBytes {
-    /// Stored images.
-    pub exemplars: u64,
-    /// A copy of an earlier network.
-    pub old_network: u64,
-    /// Class means.
-    pub class_means: u64,
-    /// The sum of the others.
-    pub total: u64,
-}
-
-impl MemoryBytes {
-    /// Fills in the total.
-    pub fn new(exemplars: u64, old_network: u64, class_means: u64) -> MemoryBytes {
-        MemoryBytes { exemplars, old_network, class_means, total: exemplars + old_network + class_means }
-    }
-}
-
-/// How one classifier did. The definitions are in [`metrics`].
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-pub struct ClassifierResult {
-    /// `matrix[t][i]`: accuracy on task `i` after task `t` over all classes seen; `null` for `i > t`.
-    pub matrix: Vec<Vec<Option<f64>>>,
-    /// After each task, over all test images of the classes seen (so not the mean of the row).
-    pub seen_accuracy: Vec<f64>,
-    /// See [`metrics::average_incremental_accuracy`].
-    pub average_incremental_accuracy: Option<f64>,
-    /// See [`metrics::final_accuracy`].
-    pub final_accuracy: Option<f64>,
-    /// See [`metrics::forgetting`].
-    pub forgetting: Option<f64>,
-    /// See [`metrics::backward_transfer`].
-    pub backward_transfer: Option<f64>,
-    /// `confusion[y][z]`: test images of label `y` taken for label `z` after the last task done. A label is a class's
-    /// place in the order of arrival.
-    #[serde(default)]
-    pub confusion: Vec<Vec<u32>>,
-}
-
-impl ClassifierResult {
-    /// Adds the evaluation after a task and recomputes the numbers derived from all of them.
-    pub fn push(&mut self, row: Vec<Option<f64>>, seen: f64) {
-        self.matrix.push(row);
-        self.seen_accuracy.push(seen);
-        self.average_incremental_accuracy = metrics::average_incremental_accuracy(&self.seen_accuracy);
-        self.final_accuracy = metrics::final_accuracy(&self.seen_accuracy);
-        self.forgetting = metrics::forgetting(&self.matrix);
-        self.backward_transfer = metrics::backward_transfer(&self.matrix);
-    }
-}
-
-/// The content of `timing.json`, apart from the metrics because it differs from run to run.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-pub struct Timing {
-    /// Wall-clock seconds of the run so far.
-    pub seconds_total: f64,
-    /// Per task.
-    pub seconds_training: Vec<f64>,
-    /// Per task: choosing exemplars and whatever else a method does when a task ends.
-    pub seconds_end_of_task: Vec<f64>,
-    /// Per task.
-    pub seconds_evaluation: Vec<f64>,
-    /// While training.
-    pub images_per_second: f64,
-    /// The most main memory that the process ever held, where the system tells.
-    pub peak_host_bytes: Option<u64>,
-    /// Device memory allocated at the end of the run.
-    pub device_bytes: u64,
-}
-
 /// The files of a complete run, in the order in which a reader wants them. `--force` removes these, a checkpoint, the folder
 /// of exemplars ([`exemplars::FOLDER`]), what a killed run left of their writing, and nothing else.
-pub const RESULT_FILES: [&str; 8] = [
+pub const RESULT_FILES: [&str; 9] = [
     "report.html",
     "config.json",
     "metrics.json",
     "timing.json",
     "accuracy.csv",
+    "losses.csv",
     "model.json",
     "model.safetensors",
     "class_means.safetensors",
@@ -243,6 +148,15 @@ impl RunFolder {
     pub fn write_accuracy_csv(&self, metrics: &Metrics) -> Result<()> {
         self.write_bytes("accuracy.csv", accuracy_csv(metrics).as_bytes())
     }
+}
+
+/// The logged terms of the loss, `task,epoch,step,term,weight,value`: the step counts within the task, from 0.
+pub fn losses_csv(rows: &[LossRow]) -> String {
+    let mut csv = String::from("task,epoch,step,term,weight,value\n");
+    for LossRow { task, epoch, step, term, weight, value } in rows {
+        let _ = writeln!(csv, "{task},{epoch},{step},{term},{weight},{value}");
+    }
+    csv
 }
 
 /// The accuracy matrices in long form, `classifier,after_task,task,accuracy`, one line per known entry and, with

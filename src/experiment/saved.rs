@@ -218,7 +218,8 @@ impl Predictor {
             false => BTreeMap::new(),
         };
         let [channels, height, width] = card.input;
-        let none = Arc::new(Images { channels, height, width, pixels: Vec::new(), labels: Vec::new() });
+        let none =
+            Arc::new(Images { channels, height, width, pixels: Vec::new(), labels: Vec::new(), views: Vec::new() });
         let dataset = Dataset {
             name: card.dataset.clone(),
             class_names: card.classes.iter().map(|class| class.name.clone()).collect(),
@@ -248,7 +249,7 @@ impl Predictor {
         }
         let [channels, height, width] = self.card.input;
         let n = pixels.len() / (channels * height * width);
-        let images = Images { channels, height, width, pixels, labels: vec![0; n] };
+        let images = Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() };
         let samples: Vec<u32> = (0..n as u32).collect();
         let mut all = Vec::with_capacity(n);
         self.learner.evaluate(&images, &samples, |_, output| {

@@ -94,6 +94,8 @@ pub trait Sink {
     fn task_started(&mut self, _task: &TaskStarted) {}
     /// The task goes over to something else.
     fn phase(&mut self, _phase: Phase) {}
+    /// Something that may spoil the run.
+    fn warning(&mut self, _text: &str) {}
     /// A batch is done.
     fn progress(&mut self, _progress: &Progress) {}
     /// The task is learnt, evaluated and, if there is a folder, written.
@@ -114,6 +116,10 @@ impl<const N: usize> Sink for [&mut dyn Sink; N] {
 
     fn phase(&mut self, phase: Phase) {
         self.iter_mut().for_each(|sink| sink.phase(phase));
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.iter_mut().for_each(|sink| sink.warning(text));
     }
 
     fn progress(&mut self, progress: &Progress) {

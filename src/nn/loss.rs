@@ -32,6 +32,12 @@ impl Loss {
         Loss(vec![Term { name, weight: 1.0, value }])
     }
 
+    /// A term more.
+    pub fn and(mut self, name: &'static str, weight: f32, value: Tensor) -> Loss {
+        self.0.push(Term { name, weight, value });
+        self
+    }
+
     /// Σ weight · value.
     ///
     /// # Errors

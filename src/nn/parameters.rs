@@ -7,7 +7,7 @@ use crate::device::{self, Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
 use crate::shape::Shape;
-use crate::tensor::Tensor;
+use crate::tensor::{Gradients, Tensor};
 
 /// Words between starts of slices.
 const ALIGNMENT: usize = 64;
@@ -171,7 +171,18 @@ impl Parameters {
     /// # Errors
     /// If `loss` is no single number or depends on no parameter, or the parameters are frozen.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
-        let gradients = loss.backward()?;
+        self.complete(&loss.backward()?)
+    }
+
+    /// The same for ⟨`cotangent`, `output`⟩.
+    ///
+    /// # Errors
+    /// As [`Parameters::backward`], and if the shapes differ.
+    pub fn backward_with(&self, output: &Tensor, cotangent: Array) -> Result<()> {
+        self.complete(&output.backward_with(cotangent)?)
+    }
+
+    fn complete(&self, gradients: &Gradients) -> Result<()> {
         let Some(flat) = &self.gradients else {
             return Err(Error::op("backward", "the parameters are frozen"));
         };

@@ -20,6 +20,7 @@ mod global_avg_pool;
 mod gram;
 mod herding;
 mod image_batch;
+mod importance;
 mod kl_div;
 mod l2_normalize;
 mod linear;
@@ -32,10 +33,13 @@ mod mse;
 mod optimizer_steps;
 mod over_positive_mean;
 mod pair_differences;
+mod penalty;
+mod project;
 mod reshape;
 mod row_loss;
 mod row_sum;
 mod scale;
+mod scatter_rows;
 mod smooth_l1;
 mod softmax;
 mod squared_distances;
@@ -51,7 +55,11 @@ pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;
 pub use image_batch::{Normalization, image_batch};
+pub use importance::{add_magnitudes, add_path, add_squares};
 pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
+pub use penalty::{add_penalty_gradient, penalty};
+pub use project::project;
+pub use scatter_rows::scatter_rows;
 
 /// Every op, in reading order.
 pub static ALL: &[&Op] = &[
@@ -99,4 +107,8 @@ pub static ALL: &[&Op] = &[
     &image_batch::OP,
     &optimizer_steps::SGD,
     &optimizer_steps::ADAM,
+    &penalty::OP,
+    &importance::OP,
+    &project::OP,
+    &scatter_rows::OP,
 ];

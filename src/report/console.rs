@@ -2,7 +2,7 @@
 
 use super::summary::{Summary, main_classifier};
 use super::table::{run_header, table_header, table_row};
-use super::text::{counted, fit, percent};
+use super::text::{counted, fit, message, percent};
 use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -100,6 +100,14 @@ impl<W: Write> Sink for Console<W> {
         };
         if let Some(bar) = &self.bar {
             bar.set_message(message);
+        }
+    }
+
+    fn warning(&mut self, text: &str) {
+        let text = message(&format!("warning: {text}"));
+        match &self.bar {
+            Some(bar) => bar.println(text.trim_end()),
+            None => eprint!("{text}"),
         }
     }
 

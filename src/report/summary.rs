@@ -75,7 +75,7 @@ impl Summary<'_> {
     fn learned(&self, name: &str, result: &ClassifierResult) -> String {
         let m = self.metrics;
         let n_tasks = result.matrix.len();
-        let n_classes = self.labels_seen(result).map(<[u32]>::len).sum();
+        let n_classes = n_classes_seen(m, result);
         let how = match n_tasks {
             1 => "learnt at once".to_string(),
             _ => format!("learnt in {} one after the other", counted(n_tasks, "task", "tasks")),
@@ -86,10 +86,20 @@ impl Summary<'_> {
             m.method,
             counted(n_classes, "class", "classes"),
             percent(result.final_accuracy.unwrap_or(f64::NAN)),
-            percent(1.0 / n_classes as f64),
+            percent(guessing(m, n_classes)),
         );
+        text += told(&m.scenario);
         if let (true, Some(average)) = (n_tasks > 1, result.average_incremental_accuracy) {
             let _ = write!(text, " Average incremental accuracy, the mean over the tasks: {}.", percent(average));
+        }
+        if let Some(accuracy) = result.average_accuracy.filter(|_| n_tasks > 1) {
+            let _ = write!(text, " ACC, the mean over tasks after the last: {}.", percent(accuracy));
+        }
+        if let Some(accuracy) = result.task_known_accuracy {
+            let _ = write!(text, " With the task of each image known: {} (ACC).", percent(accuracy));
+        }
+        if let Some(accuracy) = m.average_any_time_accuracy {
+            let _ = write!(text, " Average any-time accuracy of the network: {}.", percent(accuracy));
         }
         let mut out = wrap(&text, 2);
         if n_tasks > 1 {
@@ -99,12 +109,6 @@ impl Summary<'_> {
             out += &curve(&series);
         }
         out
-    }
-
-    /// The labels of each task that the last row knows.
-    fn labels_seen<'a>(&'a self, result: &'a ClassifierResult) -> impl Iterator<Item = &'a [u32]> {
-        let row = result.matrix.last().map_or(&[][..], Vec::as_slice);
-        self.metrics.classes_per_task.iter().zip(row).filter(|(_, a)| a.is_some()).map(|(labels, _)| labels.as_slice())
     }
 
     fn task_bars(&self, result: &ClassifierResult) -> String {
@@ -136,9 +140,16 @@ impl Summary<'_> {
         }
         let parts = [
             (last.exemplars, "exemplars"),
+            (last.logits, "stored outputs"),
+            (last.importance, "importances and the values they hold"),
             (last.old_network, "the old network"),
             (last.class_means, "class means"),
-            (last.total.saturating_sub(last.exemplars + last.old_network + last.class_means), "other"),
+            (
+                last.total.saturating_sub(
+                    last.exemplars + last.logits + last.importance + last.old_network + last.class_means,
+                ),
+                "other",
+            ),
         ];
         let parts: Vec<String> =
             parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what} {}", bytes(*n))).collect();
@@ -165,6 +176,35 @@ impl Summary<'_> {
     }
 }
 
+/// Labels that a classifier has been shown: where tasks share labels, those of a single task.
+fn n_classes_seen(metrics: &Metrics, result: &ClassifierResult) -> usize {
+    let row = result.matrix.last().map_or(&[][..], Vec::as_slice);
+    let seen = metrics.classes_per_task.iter().zip(row).filter(|(_, a)| a.is_some()).map(|(classes, _)| classes.len());
+    match metrics.scenario.as_str() {
+        "class" | "task" => seen.sum(),
+        _ => seen.max().unwrap_or(0),
+    }
+}
+
+/// The accuracy of guessing among `n_classes`, or where the task is known among those of a task.
+fn guessing(metrics: &Metrics, n_classes: usize) -> f64 {
+    match metrics.scenario.as_str() {
+        "task" => metrics.classes_per_task.len() as f64 / n_classes as f64,
+        _ => 1.0 / n_classes as f64,
+    }
+}
+
+/// What is special about a scenario.
+fn told(scenario: &str) -> &'static str {
+    match scenario {
+        "task" => " The task of each test image is known: outputs of other tasks are masked.",
+        "domain" => " A label is the place of a class within its task.",
+        "permuted" => " Every task has all classes, its pixels in another order.",
+        "rotated" => " Every task has all classes, turned by another angle.",
+        _ => "",
+    }
+}
+
 fn forgetting(result: &ClassifierResult) -> String {
     let text = match result.forgetting {
         None => "Forgetting: – (it takes a second task to forget the first).".to_string(),
@@ -181,8 +221,13 @@ fn forgetting(result: &ClassifierResult) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::continual::Held;
     use crate::experiment::results::MemoryBytes;
     use crate::report::WIDTH;
+
+    fn held(exemplars: u64, old_network: u64, class_means: u64) -> MemoryBytes {
+        Held { exemplars, old_network, class_means, ..Held::default() }.into()
+    }
 
     /// Three tasks of two classes each.
     pub(in crate::report) fn icarl() -> Metrics {
@@ -202,16 +247,19 @@ pub(super) mod tests {
             method: "icarl".into(),
             dataset: "glyphs".into(),
             model: "cnn".into(),
+            scenario: "class".into(),
             seed: 3,
             n_tasks: 3,
             classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
             memory_bytes: vec![
-                MemoryBytes::new(156_800, 0, 1_024),
-                MemoryBytes::new(156_800, 1_686_568, 2_048),
-                MemoryBytes::new(1_382_360, 1_686_568, 3_072),
+                held(156_800, 0, 1_024),
+                held(156_800, 1_686_568, 2_048),
+                held(1_382_360, 1_686_568, 3_072),
             ],
             complete: true,
             classifiers: classifiers.map(|(name, result)| (name.to_string(), result)).into(),
+            any_time: Vec::new(),
+            average_any_time_accuracy: None,
         }
     }
 

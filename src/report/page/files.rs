@@ -1,5 +1,6 @@
 //! What a page is made of: the files of a run folder, read back.
 
+use crate::continual::OptionFlags;
 use crate::error::{Error, Result};
 use crate::experiment::Overrides;
 use crate::experiment::exemplars::{self, ClassExemplars};
@@ -48,7 +49,8 @@ impl RunFiles {
 
     /// A setting as text; empty if it was left open.
     pub fn setting(&self, name: &str) -> String {
-        self.config.get(name).map(setting_text).unwrap_or_default()
+        let own = || self.config.get("options").and_then(|options| options.get(name));
+        self.config.get(name).or_else(own).map(setting_text).unwrap_or_default()
     }
 
     /// The name of a class by its number in the data set.
@@ -70,8 +72,12 @@ impl RunFiles {
     /// Every setting of the run with its flag and its explanation, in the order of `--help`.
     pub fn settings(&self) -> Vec<Setting> {
         let command = Overrides::augment_args(clap::Command::new("engram"));
+        let options = OptionFlags::augment_args(clap::Command::new("engram"));
         let setting = |arg: &clap::Arg| {
             let value = self.setting(arg.get_id().as_str());
+            if value.is_empty() && options.get_arguments().any(|option| option.get_id() == arg.get_id()) {
+                return None; // an option of other methods
+            }
             let help = arg.get_help().map(|help| help.to_string()).unwrap_or_default();
             let help = help.split(" [default").next().unwrap_or_default().to_string();
             Some(Setting { flag: arg.get_long()?.to_string(), value, help })

@@ -291,7 +291,9 @@ fn cost(run: &RunFiles) -> String {
     let held = |t: usize| m.memory_bytes.get(t).copied().unwrap_or_default();
     let rows: Vec<Vec<String>> = (0..run.n_tasks_done())
         .map(|t| {
-            let kept = [held(t).exemplars, held(t).old_network, held(t).class_means, held(t).total].map(bytes);
+            let held = held(t);
+            let kept = [held.exemplars, held.logits, held.importance, held.old_network, held.class_means, held.total]
+                .map(bytes);
             let mut row = vec![
                 (t + 1).to_string(),
                 seconds(&timing.seconds_training, t),
@@ -302,8 +304,18 @@ fn cost(run: &RunFiles) -> String {
             row
         })
         .collect();
-    let head =
-        ["task", "training", "end of task", "evaluation", "exemplars", "old network", "class means", "kept in all"];
+    let head = [
+        "task",
+        "training",
+        "end of task",
+        "evaluation",
+        "exemplars",
+        "stored outputs",
+        "importances",
+        "old network",
+        "class means",
+        "kept in all",
+    ];
     let mut list = vec![
         ("Time in all", duration(timing.seconds_total)),
         ("Training", format!("{} images per second", thousands(timing.images_per_second.round() as u64))),

@@ -1,18 +1,19 @@
 //! The only training loop: one seed of one configuration, from an initialised network to written results.
 
+mod evaluation;
+
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunState};
 use super::config::Config;
-use super::metrics::confusion;
-use super::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder, Timing, peak_host_bytes};
-use super::saved::{Class, ModelCard};
+use super::results::{ClassifierResult, LossRow, Metrics, RunFolder, Timing, losses_csv, peak_host_bytes};
+use super::saved::ModelCard;
 use super::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use super::{exemplars, saved};
-use crate::continual::{Batch, Learner, Method, TaskData};
-use crate::data::{Dataset, Images, Loader, Plan, Task, TaskStream};
+use crate::continual::{Batch, Learner, Loss, Method, TaskData};
+use crate::data::{Dataset, Images, Loader, Plan, Scenario, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::Network;
-use crate::optim::Optimizer;
+use crate::optim::{Kind, Optimizer};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -75,12 +76,13 @@ pub fn resume(
 ) -> Result<Metrics> {
     let checkpoint = Checkpoint::read(folder.path())?;
     let mut run = Run::new(config, dataset, device, Some(folder), sink, interrupted)?;
-    let RunState { position, metrics, timing, n_images, seconds_of_task } = checkpoint.run().clone();
+    let RunState { position, metrics, timing, n_images, seconds_of_task, losses } = checkpoint.run().clone();
     if metrics.classes_per_task != run.metrics.classes_per_task {
         return Err(Error::usage("the checkpoint is one of another stream of classes"));
     }
     run.seconds_before = timing.seconds_total;
     (run.metrics, run.timing, run.n_images, run.seconds_of_task) = (metrics, timing, n_images, seconds_of_task);
+    run.losses = losses;
     let state = checkpoint.restore(&run.learner, &mut run.optimizer)?;
     run.method.restore(&run.learner, state)?;
     run.tell_start(device);
@@ -90,8 +92,11 @@ pub fn resume(
 
 struct Run<'a> {
     config: &'a Config,
-    dataset: &'a Dataset,
+    /// With views of its images, where the scenario has them.
+    dataset: Dataset,
     stream: TaskStream,
+    /// What is learnt in turn: the tasks of the stream, or all of them at once.
+    phases: Vec<Task>,
     folder: Option<&'a RunFolder>,
     learner: Learner,
     optimizer: Optimizer,
@@ -105,6 +110,8 @@ struct Run<'a> {
     seconds_before: f64,
     /// Spent on training this task before this process took over.
     seconds_of_task: f64,
+    /// Terms of the loss, logged every few steps.
+    losses: Vec<LossRow>,
     sink: &'a mut dyn Sink,
     interrupted: &'a AtomicBool,
 }
@@ -118,9 +125,12 @@ impl<'a> Run<'a> {
         sink: &'a mut dyn Sink,
         interrupted: &'a AtomicBool,
     ) -> Result<Run<'a>> {
-        let mut stream =
-            TaskStream::split(dataset, config.classes_per_task, &config.class_order, config.limit_per_task)?;
+        let (dataset, mut stream) = config.split().tasks(dataset)?;
         stream.tasks.truncate(config.max_tasks.unwrap_or(usize::MAX));
+        let phases = match config.method.sees_everything {
+            true => vec![all_at_once(&stream)],
+            false => stream.tasks.clone(),
+        };
         let Images { channels, height, width, .. } = *dataset.train;
         let input = [channels, height, width];
         let options = config.model_options();
@@ -132,19 +142,25 @@ impl<'a> Run<'a> {
             method: config.method.name.into(),
             dataset: dataset.name.clone(),
             model: config.model.clone(),
+            scenario: config.scenario.name().into(),
             seed: config.seed,
-            n_tasks: stream.tasks.len(),
+            n_tasks: phases.len(),
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
             memory_bytes: Vec::new(),
             complete: false,
             classifiers: method.classifiers().iter().map(|&name| (name.into(), ClassifierResult::default())).collect(),
+            any_time: Vec::new(),
+            average_any_time_accuracy: None,
         };
+        let mut learner = Learner::new(network, device, &dataset)?;
+        (learner.augment, learner.seed) = (config.augment.into(), config.seed);
         Ok(Run {
             config,
             dataset,
             stream,
+            phases,
             folder,
-            learner: Learner::new(network, device, dataset)?,
+            learner,
             optimizer: optimizer.decaying(config.decay),
             method,
             metrics,
@@ -153,6 +169,7 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             seconds_before: 0.0,
             seconds_of_task: 0.0,
+            losses: Vec::new(),
             sink,
             interrupted,
         })
@@ -164,7 +181,7 @@ impl<'a> Run<'a> {
             dataset: self.dataset.name.clone(),
             model: self.config.model.clone(),
             device: device.describe(),
-            n_tasks: self.stream.tasks.len(),
+            n_tasks: self.phases.len(),
             classes_per_task: self.metrics.classes_per_task.clone(),
             memory: self.config.method.uses_memory.then_some(self.config.memory),
             seed: self.config.seed,
@@ -174,7 +191,7 @@ impl<'a> Run<'a> {
 
     /// All tasks from a position on.
     fn tasks_from(&mut self, mut position: Position) -> Result<()> {
-        let n_tasks = self.stream.tasks.len();
+        let n_tasks = self.phases.len();
         for index in position.task..n_tasks {
             let task_started = Instant::now();
             let loss = self.task(index, position)?;
@@ -197,8 +214,16 @@ impl<'a> Run<'a> {
 
     /// Learns a task and evaluates on all seen so far. Returns the last loss that was read.
     fn task(&mut self, index: usize, position: Position) -> Result<Option<f32>> {
-        let task = self.stream.tasks[index].clone();
+        let task = self.phases[index].clone();
         let data = self.task_data(&task);
+        if self.config.scenario == Scenario::Task {
+            let n_seen = if self.config.method.sees_everything { self.stream.tasks.len() } else { index + 1 };
+            let labels = |task: &Task| task.first_label..task.first_label + task.classes.len();
+            self.learner.heads = self.stream.tasks[..n_seen].iter().map(labels).collect();
+        }
+        if index == 0 && position.is_start_of_task() {
+            self.measure_initial()?;
+        }
         let started = Instant::now();
         let loss = self.train(&task, &data, position)?;
         self.learner.device.synchronize()?;
@@ -209,8 +234,8 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         self.method.end_task(&self.learner, &data)?;
         self.timing.seconds_end_of_task.push(started.elapsed().as_secs_f64());
-        let held = self.method.held();
-        self.metrics.memory_bytes.push(MemoryBytes::new(held.exemplars, held.old_network, held.class_means));
+        self.metrics.memory_bytes.push(self.method.held().into());
+        self.warn_if_stiff(index);
 
         self.sink.phase(Phase::Evaluation);
         let started = Instant::now();
@@ -229,18 +254,39 @@ impl<'a> Run<'a> {
             timing: self.timing.clone(),
             n_images: self.n_images,
             seconds_of_task,
+            losses: self.losses.clone(),
         };
         Checkpoint::of(progress, &self.learner, &self.optimizer, self.method.state()?)?.write(folder)
     }
 
     fn task_data(&self, task: &Task) -> TaskData {
-        let labels = &self.dataset.train.labels;
-        let of_class = |&class: &u32| task.train.iter().copied().filter(|&i| labels[i as usize] == class).collect();
-        TaskData {
-            index: task.index,
-            samples: task.classes.iter().map(of_class).collect(),
-            n_old: task.first_label,
-            n_seen: task.first_label + task.classes.len(),
+        let classes = &self.dataset.train.labels;
+        let label = |sample: u32| self.stream.label_of_class[classes[sample as usize] as usize] as usize;
+        let n_labels = self.stream.n_classes;
+        let end = task.first_label + task.classes.len();
+        let (labels, n_old, n_seen) = match self.config.scenario {
+            // Any label may come at any time.
+            _ if self.config.blurry > 0 => (0..n_labels, task.first_label, n_labels),
+            scenario if scenario.shares_labels() => (0..n_labels, if task.index == 0 { 0 } else { n_labels }, n_labels),
+            _ => (task.first_label..end, task.first_label, end),
+        };
+        let mut samples = vec![Vec::new(); labels.len()];
+        task.train.iter().for_each(|&sample| samples[label(sample) - labels.start].push(sample));
+        TaskData { index: task.index, samples, n_old, n_seen, labels }
+    }
+
+    /// What a quadratic penalty does to plain gradient descent is known beforehand.
+    fn warn_if_stiff(&mut self, task: usize) {
+        let Some(stiffness) = self.method.stiffness() else { return };
+        let value = stiffness * self.config.lr;
+        let term = "max(weight·importance)·lr".into();
+        self.losses.push(LossRow { task, epoch: self.config.epochs, step: 0, term, weight: 1.0, value });
+        if self.config.optimizer == Kind::Sgd && value > 2.0 && task + 1 < self.phases.len() {
+            self.sink.warning(&format!(
+                "after task {} the largest importance times its weight times --lr is {value:.3}: above 2 a step of sgd \
+                 overshoots, and training may diverge. Use a smaller --lr or --penalty-weight",
+                task + 1
+            ));
         }
     }
 
@@ -273,7 +319,7 @@ impl<'a> Run<'a> {
         let per_epoch = plan.batches_per_epoch();
         self.sink.task_started(&TaskStarted {
             task: task.index,
-            n_tasks: self.stream.tasks.len(),
+            n_tasks: self.phases.len(),
             classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
             n_images: n_new,
             n_exemplars: n_samples - n_new,
@@ -286,7 +332,7 @@ impl<'a> Run<'a> {
         let mut last_loss = None;
         let mut latest: Option<(usize, Tensor)> = None;
         let first_step = position.epoch * per_epoch + position.batch;
-        for (step, (_, images)) in (first_step..).zip(Loader::new(plan)?.skip(position.batch)) {
+        for (step, (global_epoch, images)) in (first_step..).zip(Loader::new(plan)?.skip(position.batch)) {
             let here = Position { task: task.index, epoch: step / per_epoch, batch: step % per_epoch };
             let interrupted = self.interrupted.load(Relaxed);
             if interrupted || (here.batch == 0 && step > first_step) {
@@ -301,23 +347,37 @@ impl<'a> Run<'a> {
                 labels: Tensor::from_u32(&self.learner.device, [images.len()], &images.labels)?,
                 n_old: data.n_old,
                 n_seen: data.n_seen,
+                key: (global_epoch << 32) | here.batch as u64,
+                first_pass: epoch == 0,
+                images,
             };
-            let loss = self.method.observe(&self.learner, &batch)?.total()?;
-            let parameters = &self.learner.network.parameters;
-            parameters.backward(&loss)?;
-            self.optimizer.step(parameters, schedule.at(epoch))?;
-            if let Some(frozen) = &frozen {
-                parameters.restore_all_but_outputs(frozen, data.n_old)?;
+            let terms = self.method.observe(&self.learner, &batch)?;
+            let loss = if terms.0.is_empty() { None } else { Some(terms.total()?) };
+            if let Some(loss) = &loss {
+                let parameters = &self.learner.network.parameters;
+                parameters.backward(loss)?;
+                self.method.adjust_gradients(&self.learner, &batch)?;
+                self.optimizer.step(parameters, schedule.at(epoch))?;
             }
+            if let Some(frozen) = &frozen {
+                self.learner.network.parameters.restore_all_but_outputs(frozen, data.n_old)?;
+            }
+            self.method.after_step(&self.learner, &batch)?;
             self.learner.device.flush()?;
-            self.n_images += images.len();
+            self.n_images += batch.images.len();
 
             let mut progress = Progress { epoch, batch: step + 1, loss: None };
-            if step % LOSS_INTERVAL == 0 {
-                last_loss = Some(read_loss(&loss, task.index, epoch, step)?);
-                progress.loss = last_loss;
+            if let Some(loss) = &loss {
+                if step % LOSS_INTERVAL == 0 {
+                    last_loss = Some(read_loss(loss, task.index, epoch, step)?);
+                    progress.loss = last_loss;
+                    self.log_terms(&terms, task.index, epoch, step)?;
+                }
+                latest = Some((step, loss.detach()));
             }
-            latest = Some((step, loss.detach()));
+            if self.config.eval_every.is_some_and(|n| (step + 1) % n == 0) {
+                self.measure_any_time(task.index, data.n_seen)?;
+            }
             self.sink.progress(&progress);
         }
         if let Some((step, loss)) = latest {
@@ -339,59 +399,37 @@ impl<'a> Run<'a> {
         )))
     }
 
-    /// One row of the accuracy matrix, and the confusion matrix, for every classifier.
-    fn evaluate(&mut self, task: usize, n_seen: usize) -> Result<()> {
-        let classifiers = self.method.classifiers();
-        let mut rows = vec![vec![None; self.stream.tasks.len()]; classifiers.len()];
-        let mut truth = Vec::new();
-        let mut predicted = vec![Vec::new(); classifiers.len()];
-        for old in &self.stream.tasks[..=task] {
-            let images = &self.dataset.test;
-            let label = |&sample: &u32| self.stream.label_of_class[images.labels[sample as usize] as usize];
-            let first = truth.len();
-            truth.extend(old.test.iter().map(label));
-            self.predict(images, &old.test, n_seen, &mut predicted)?;
-            for (row, predicted) in rows.iter_mut().zip(&predicted) {
-                row[old.index] = Some(accuracy(&truth[first..], &predicted[first..]));
-            }
-        }
-        for ((name, row), predicted) in classifiers.iter().zip(rows).zip(predicted) {
-            let result = self.metrics.classifiers.get_mut(*name).expect("bug: a classifier without results");
-            result.push(row, accuracy(&truth, &predicted));
-            result.confusion = confusion(&truth, &predicted, n_seen);
+    fn log_terms(&mut self, terms: &Loss, task: usize, epoch: usize, step: usize) -> Result<()> {
+        for term in &terms.0 {
+            let (name, weight, value) = (term.name.to_string(), term.weight, term.value.item()?);
+            self.losses.push(LossRow { task, epoch, step, term: name, weight, value });
         }
         Ok(())
-    }
-
-    /// Adds the label that each classifier gives to each image.
-    fn predict(&self, images: &Images, samples: &[u32], n_seen: usize, labels: &mut [Vec<u32>]) -> Result<()> {
-        self.learner.evaluate(images, samples, |_, output| {
-            for (labels, classifier) in labels.iter_mut().zip(self.method.classifiers()) {
-                labels.extend(self.method.predict(&output, n_seen, classifier)?.to_u32()?);
-            }
-            Ok(())
-        })
     }
 
     /// What is needed to predict first, `metrics.json` last: a reader of the metrics finds the rest in place.
     fn write(&self) -> Result<()> {
         let Some(folder) = self.folder else { return Ok(()) };
-        let seen = self.metrics.classes_per_task[..self.metrics.memory_bytes.len()].concat();
-        let name = |class: u32| self.dataset.class_names[class as usize].clone();
-        let classes: Vec<Class> = seen.into_iter().map(|class| Class { class, name: name(class) }).collect();
-        exemplars::write(folder, &self.dataset.train, self.method.exemplars(), &classes)?;
-        let card = ModelCard::new(&self.metrics, self.dataset, &self.learner.network, &*self.method, classes);
+        let classes = self.classes_seen();
+        exemplars::write(folder, &self.dataset.train, &self.method.exemplars(), &classes)?;
+        let card = ModelCard::new(&self.metrics, &self.dataset, &self.learner.network, &*self.method, classes);
         saved::write(folder, card, &self.learner.network, &*self.method)?;
         folder.write_accuracy_csv(&self.metrics)?;
+        folder.write_bytes("losses.csv", losses_csv(&self.losses).as_bytes())?;
         folder.write_json("timing.json", &self.timing)?;
         folder.write_json("metrics.json", &self.metrics)
     }
 }
 
-/// The fraction of predictions that are true.
-fn accuracy(truth: &[u32], predicted: &[u32]) -> f64 {
-    let n_correct = truth.iter().zip(predicted).filter(|(y, z)| y == z).count();
-    n_correct as f64 / truth.len() as f64
+/// All tasks as one.
+fn all_at_once(stream: &TaskStream) -> Task {
+    let mut all = Task { index: 0, classes: Vec::new(), first_label: 0, train: Vec::new(), test: Vec::new() };
+    for task in &stream.tasks {
+        all.train.extend(&task.train);
+        let new = task.classes.iter().filter(|class| !all.classes.contains(class)).copied().collect::<Vec<_>>();
+        all.classes.extend(new);
+    }
+    all
 }
 
 /// The loss as a number.

@@ -1,0 +1,96 @@
+//! Averaged gradient episodic memory (Chaudhry et al., "Efficient Lifelong Learning with A-GEM", ICLR 2019): a step may not
+//! raise the mean loss on a batch of earlier tasks' samples; a gradient that would is projected onto the nearest one that
+//! does not. Two dot products and an axpy on the flat gradient vector, on the device.
+
+use super::replay::{ReplayMemory, Stored, replayed_loss};
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use crate::device::{self, Array, DType};
+use crate::error::{Error, Result};
+use crate::ops::{Mode, project};
+use crate::rng::{Purpose, Rng};
+
+struct Agem {
+    options: Options,
+    memory: ReplayMemory,
+    /// Room for the gradient of the new images.
+    gradient: Option<Array>,
+    image_bytes: u64,
+}
+
+impl Method for Agem {
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+    }
+
+    fn adjust_gradients(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
+        let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
+        let Some(replay) = self.memory.replay(learner, batch, &self.options, &mut rng) else { return Ok(()) };
+        let parameters = &learner.network.parameters;
+        let gradients = parameters.gradients().ok_or_else(|| Error::op("a-gem", "the parameters are frozen"))?;
+        let own = match self.gradient.take() {
+            Some(own) => own,
+            None => Array::empty(&learner.device, gradients.shape(), DType::F32)?,
+        };
+        device::copy(gradients, &own)?;
+        parameters.backward(&replayed_loss(learner, &replay, batch.n_seen)?)?;
+        project(&own, gradients)?;
+        device::copy(&own, gradients)?;
+        self.gradient = Some(own);
+        Ok(())
+    }
+
+    /// Only now: the memory speaks for earlier tasks.
+    fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        self.image_bytes = learner.image_bytes();
+        let mut rng = Rng::keyed(learner.seed, Purpose::Memory, task.index as u64);
+        let labelled = task.labels.clone().zip(&task.samples);
+        let mut all: Vec<Stored> = labelled
+            .flat_map(|(label, samples)| samples.iter().map(move |&sample| Stored { sample, label: label as u32 }))
+            .collect();
+        rng.shuffle(&mut all);
+        all.into_iter().for_each(|item| {
+            self.memory.offer(item, &mut rng);
+        });
+        Ok(())
+    }
+
+    fn state(&self) -> Result<MethodState> {
+        Ok(MethodState { json: self.memory.to_json(), tensors: Vec::new() })
+    }
+
+    fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
+        self.image_bytes = learner.image_bytes();
+        self.memory.restore(state.json)
+    }
+
+    fn held(&self) -> Held {
+        self.memory.held(self.image_bytes)
+    }
+
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        self.memory.by_label()
+    }
+}
+
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "a-gem",
+    summary: "a step that would raise the loss on the memory is projected onto the nearest that does not",
+    paper: "Chaudhry et al., ICLR 2019",
+    equations: "g = ∂CE(f(x), y), r = ∂CE(f(x_M), y_M); g ← g − (⟨g,r⟩/⟨r,r⟩)·r if ⟨g,r⟩ < 0",
+    memory: "K images with labels of earlier tasks",
+    expect: "Helps in task-incremental learning; in class-incremental learning hardly better than fine-tuning.",
+    deviations: &[
+        "the memory is a reservoir over all samples of earlier tasks, filled when a task ends; the paper keeps as many of \
+         each task as fit",
+        "the memory's forward pass moves running statistics of batch norms too, as in the authors' code",
+    ],
+    needs_boundaries: true,
+    uses_memory: true,
+    options: &["replay_batch", "memory_policy"],
+    build: |options| {
+        let memory = ReplayMemory::new(options.memory, options.memory_policy);
+        Box::new(Agem { options, memory, gradient: None, image_bytes: 0 })
+    },
+    ..MethodSpec::BASE
+};

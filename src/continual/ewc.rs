@@ -1,0 +1,150 @@
+//! Elastic weight consolidation (Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017), and its
+//! online form (Schwarz et al., "Progress & Compress", ICML 2018): parameters are held near the values that earlier tasks
+//! ended with, the more so the more those tasks' predictions depend on them.
+//!
+//! Per task, every (F_t, θ*_t) acts; they are stored as A = Σ F_t and the weighted mean m = Σ F_t θ*_t / A, because
+//! Σ_t F_t(θ − θ*_t)² = A(θ − m)² + a constant, which the logged penalty includes.
+
+use super::fisher::{Measured, fisher};
+use super::importance::Quadratic;
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use crate::error::Result;
+use crate::ops::Mode;
+use crate::rng::{Purpose, Rng};
+use crate::tensor::Tensor;
+
+struct Ewc {
+    options: Options,
+    online: bool,
+    /// Absent in the first task.
+    quadratic: Option<Quadratic>,
+    /// Σ_t F_t(θ*_t − m)², the constant of the penalty.
+    constant: f32,
+    batch_size: usize,
+}
+
+/// Samples of a task that an importance is measured on: `n` at random, with their labels.
+pub(super) fn measured_samples(learner: &Learner, task: &TaskData, n: usize) -> (Vec<u32>, Vec<u32>) {
+    let labelled = task.labels.clone().zip(&task.samples);
+    let mut all: Vec<(u32, u32)> =
+        labelled.flat_map(|(label, samples)| samples.iter().map(move |&sample| (sample, label as u32))).collect();
+    Rng::keyed(learner.seed, Purpose::Fisher, (1 << 32) | task.index as u64).shuffle(&mut all);
+    all.truncate(n);
+    all.into_iter().unzip()
+}
+
+/// The outputs that a task's softmax runs over.
+pub(super) fn active_outputs(learner: &Learner, task: &TaskData) -> std::ops::Range<usize> {
+    if learner.heads.is_empty() { 0..task.n_seen } else { task.labels.clone() }
+}
+
+impl Ewc {
+    fn new(options: Options, online: bool) -> Ewc {
+        Ewc { options, online, quadratic: None, constant: 0.0, batch_size: 1 }
+    }
+
+    /// (A, m) with (F, θ*) taken in, and the constant that is split off.
+    fn merge(&self, old: (&[f32], &[f32]), new: (&[f32], &[f32])) -> (Vec<f32>, Vec<f32>, f64) {
+        let mut constant = 0.0;
+        let one = |((&a, &m), (&f, &w)): ((&f32, &f32), (&f32, &f32))| {
+            if self.online {
+                return (self.options.fisher_decay * a + f, w);
+            }
+            if f == 0.0 {
+                return (a, m);
+            }
+            let share = f / (a + f);
+            constant += f64::from(a * share) * f64::from(w - m).powi(2);
+            (a + f, m + share * (w - m))
+        };
+        let (a, m) = old.0.iter().zip(old.1).zip(new.0.iter().zip(new.1)).map(one).unzip();
+        (a, m, constant)
+    }
+}
+
+impl Method for Ewc {
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        self.batch_size = self.batch_size.max(batch.images.len());
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
+        let Some(quadratic) = &self.quadratic else { return Ok(loss) };
+        let constant = Tensor::from_f32(&learner.device, [1], &[self.constant])?;
+        Ok(loss.and("penalty", self.options.penalty_weight / 2.0, quadratic.value(learner)?.add(&constant)?))
+    }
+
+    fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
+        match &self.quadratic {
+            Some(quadratic) => quadratic.add_gradient(learner, self.options.penalty_weight / 2.0),
+            None => Ok(()),
+        }
+    }
+
+    fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        let (samples, labels) = measured_samples(learner, task, self.options.fisher_samples);
+        let on = Measured { samples: &samples, labels: &labels, outputs: active_outputs(learner, task) };
+        let new = fisher(learner, &on, self.options.fisher, self.batch_size, task.index as u64)?.to_vec()?;
+        let w = learner.network.parameters.values().to_vec()?;
+        let quadratic = match self.quadratic.take() {
+            Some(quadratic) => quadratic,
+            None => Quadratic::none(learner)?,
+        };
+        let (old, m) = (quadratic.importance.to_vec()?, quadratic.anchor.to_vec()?);
+        let (importance, anchor, constant) = self.merge((&old, &m), (&new, &w));
+        self.constant += constant as f32;
+        self.quadratic.insert(quadratic).set(&importance, &anchor)
+    }
+
+    fn stiffness(&self) -> Option<f32> {
+        self.quadratic.as_ref().map(|quadratic| self.options.penalty_weight * quadratic.largest)
+    }
+
+    fn state(&self) -> Result<MethodState> {
+        let json = serde_json::json!([self.constant, self.batch_size]);
+        let tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
+        Ok(MethodState { json, tensors })
+    }
+
+    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
+        self.quadratic = Quadratic::restored(learner, &mut state)?;
+        (self.constant, self.batch_size) = state.json()?;
+        Ok(())
+    }
+
+    fn held(&self) -> Held {
+        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes), ..Held::default() }
+    }
+}
+
+const EXPECT: &str = "Helps where the task is known at test time (task-incremental), and where all tasks share their labels. EWC \
+                      alone does not solve class-incremental learning: expect about what fine-tuning reaches there.";
+
+pub(super) const EWC: MethodSpec = MethodSpec {
+    name: "ewc",
+    summary: "elastic weight consolidation: a penalty for each earlier task, by Fisher information",
+    paper: "Kirkpatrick et al., PNAS 2017",
+    equations: "L = CE(f(x), y) + λ/2·Σ_t Σ_i F_t,i (θ_i − θ*_t,i)², F = the diagonal of the Fisher information after task t",
+    memory: "two numbers per parameter, however many tasks: Σ F_t and Σ F_t θ*_t / Σ F_t",
+    expect: EXPECT,
+    deviations: &[
+        "λ is not portable: toolboxes differ in the ½, in the mean over images or batches, and in the Fisher information",
+        "the penalties of all tasks are stored as one, of the same gradient",
+    ],
+    needs_boundaries: true,
+    options: &["penalty_weight", "fisher", "fisher_samples"],
+    tune: |options| options.penalty_weight = 1000.0,
+    build: |options| Box::new(Ewc::new(options, false)),
+    ..MethodSpec::BASE
+};
+
+pub(super) const ONLINE: MethodSpec = MethodSpec {
+    name: "ewc-online",
+    summary: "elastic weight consolidation with one penalty: importances add up, the latest values count",
+    paper: "Schwarz et al., ICML 2018",
+    equations: "L = CE(f(x), y) + λ/2·Σ_i F_i (θ_i − θ*_i)²; after a task F ← γF + F_t and θ* ← θ",
+    memory: "two numbers per parameter: F and θ*",
+    expect: EXPECT,
+    deviations: &["γ = 1 by default", "F_t is not normalised to a common size per task"],
+    options: &["penalty_weight", "fisher", "fisher_samples", "fisher_decay"],
+    build: |options| Box::new(Ewc::new(options, true)),
+    ..EWC
+};

@@ -1,0 +1,99 @@
+//! Learning without forgetting (Li & Hoiem, ECCV 2016 and TPAMI 2018): on new images the outputs of old classes are held at
+//! what the network before the task says of the same images. Nothing is stored but that network.
+
+use super::{Batch, CeOver, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use crate::error::Result;
+use crate::models::Network;
+use crate::ops::Mode;
+use crate::tensor::{Tensor, no_grad};
+use std::ops::Range;
+
+struct Lwf {
+    options: Options,
+    /// The network before this task; absent in the first.
+    old: Option<Network>,
+    /// The outputs of this task's own labels.
+    new: Range<usize>,
+}
+
+impl Lwf {
+    /// Old outputs, in task-incremental learning a group for each task.
+    fn old_heads(&self, learner: &Learner, batch: &Batch) -> Vec<Range<usize>> {
+        if learner.heads.is_empty() {
+            return vec![0..batch.n_old];
+        }
+        learner.heads.iter().filter(|head| head.end <= batch.n_old).cloned().collect()
+    }
+
+    fn new_labels_loss(&self, learner: &Learner, batch: &Batch, logits: &Tensor) -> Result<Tensor> {
+        let labels = &batch.images.labels;
+        match self.options.ce {
+            CeOver::Seen => learner.cross_entropy(logits, labels, batch.n_seen),
+            CeOver::New => {
+                let logits = learner.masked(logits, |_, output| self.new.contains(&output))?;
+                learner.cross_entropy(&logits, labels, batch.n_seen)
+            }
+        }
+    }
+}
+
+impl Method for Lwf {
+    fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        self.old = if task.n_old > 0 { Some(learner.network.snapshot()?) } else { None };
+        self.new = task.labels.clone();
+        Ok(())
+    }
+
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+        let new = self.new_labels_loss(learner, batch, &logits)?;
+        let Some(old) = &self.old else { return Ok(Loss::single("cross_entropy", new)) };
+        let mut loss = Loss(Vec::new()).and("cross_entropy", self.options.ce_weight, new);
+        let teacher = no_grad(|| old.forward(&batch.x, Mode::Eval))?.logits;
+        for head in self.old_heads(learner, batch) {
+            let own = |logits: &Tensor| learner.masked(logits, |_, output| head.contains(&output));
+            let kd = own(&logits)?.kl_div(&own(&teacher)?, self.options.temperature)?;
+            loss = loss.and("kd", self.options.kd_weight, kd);
+        }
+        Ok(loss)
+    }
+
+    fn state(&self) -> Result<MethodState> {
+        let mut state = MethodState { json: serde_json::json!([self.new.start, self.new.end]), tensors: Vec::new() };
+        if let Some(old) = &self.old {
+            state.keep_network("old", old)?;
+        }
+        Ok(state)
+    }
+
+    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
+        self.old = state.take_network("old", learner)?;
+        let [start, end] = state.json()?;
+        self.new = start..end;
+        Ok(())
+    }
+
+    fn held(&self) -> Held {
+        Held { old_network: self.old.as_ref().map_or(0, Network::bytes), ..Held::default() }
+    }
+}
+
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "lwf",
+    summary: "learning without forgetting: old outputs are held at what the old network says of new images",
+    paper: "Li & Hoiem, ECCV 2016",
+    equations: "L = CE(f(x), y) + λ·Σ_heads T²·KL(softmax(f_old(x)/T) ‖ softmax(f(x)/T)) over the outputs of old classes",
+    memory: "the old network",
+    expect: "Good where the task is known at test time and tasks resemble each other; in class-incremental learning a little \
+             better than fine-tuning.",
+    deviations: &[
+        "with the factor T² of Hinton et al., which the paper has not: its λ = 1 at T = 2 is 0.25 here",
+        "the frozen old network is evaluated on each (augmented) batch; the paper stores its outputs beforehand",
+        "the cross-entropy runs over all classes seen; --ce new takes the task's own classes, as the paper's heads do",
+        "no warm-up of new outputs before the whole network is trained",
+    ],
+    needs_boundaries: true,
+    options: &["kd_weight", "ce_weight", "temperature", "ce"],
+    build: |options| Box::new(Lwf { options, old: None, new: 0..0 }),
+    ..MethodSpec::BASE
+};

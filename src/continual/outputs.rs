@@ -1,0 +1,37 @@
+//! Which outputs may answer: the masks of task-incremental learning and of losses over some classes.
+
+use super::Learner;
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Far below every logit: its exponential is 0, and so is the gradient.
+const MASKED: f32 = -1e30;
+
+impl Learner {
+    /// The logits (N, C), those of outputs that `allowed(row, output)` does not allow far below all others.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn masked(&self, logits: &Tensor, allowed: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
+        let (n, c) = logits.shape().rows_cols();
+        let mask: Vec<f32> = (0..n * c).map(|i| if allowed(i / c, i % c) { 0.0 } else { MASKED }).collect();
+        logits.add(&Tensor::from_f32(&self.device, [n, c], &mask)?)
+    }
+
+    /// Softmax cross-entropy, the mean over the batch: over the first `n_seen` outputs, or in task-incremental learning over
+    /// the outputs of each row's own task.
+    ///
+    /// # Errors
+    /// If there are not as many labels as rows.
+    pub fn cross_entropy(&self, logits: &Tensor, labels: &[u32], n_seen: usize) -> Result<Tensor> {
+        let targets = Tensor::from_u32(&self.device, [labels.len()], labels)?;
+        if self.heads.is_empty() {
+            return logits.cross_entropy(&targets, n_seen);
+        }
+        let heads: Vec<_> = labels
+            .iter()
+            .map(|&label| self.heads.iter().find(|head| head.contains(&(label as usize))).cloned().unwrap_or(0..n_seen))
+            .collect();
+        self.masked(logits, |row, output| heads[row].contains(&output))?.cross_entropy(&targets, logits.shape()[1])
+    }
+}

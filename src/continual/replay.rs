@@ -1,0 +1,214 @@
+//! A bounded memory of single samples, filled while they stream by and replayed a few at a time.
+
+use super::{Batch, Held, Learner, MemoryPolicy, Options};
+use crate::data;
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+use crate::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A sample in a memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Its number in the training set.
+    pub sample: u32,
+    /// Its label, in order of arrival.
+    pub label: u32,
+}
+
+/// At most K samples, chosen by a [`MemoryPolicy`]. Stands for the un-augmented images themselves.
+///
+/// ```
+/// use engram::continual::{MemoryPolicy, ReplayMemory, Stored};
+/// use engram::rng::{Purpose, Rng};
+/// let mut memory = ReplayMemory::new(10, MemoryPolicy::Balanced);
+/// let mut rng = Rng::keyed(1, Purpose::Memory, 0);
+/// for sample in 0..1000 {
+///     memory.offer(Stored { sample, label: u32::from(sample % 10 == 0) }, &mut rng); // one in ten has label 1
+/// }
+/// assert_eq!(memory.items().iter().filter(|item| item.label == 1).count(), 5);
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplayMemory {
+    capacity: usize,
+    policy: MemoryPolicy,
+    items: Vec<Stored>,
+    /// Samples offered so far, by label.
+    offered: BTreeMap<u32, u32>,
+    /// Labels that have once had the most samples in a full memory ([`MemoryPolicy::Balanced`]).
+    full: BTreeSet<u32>,
+}
+
+/// What is replayed in a step.
+pub struct Replay {
+    /// Images, labels, crops and mirrors, as the loader gives them.
+    pub images: data::Batch,
+    /// Their places in the memory.
+    pub slots: Vec<u32>,
+}
+
+impl ReplayMemory {
+    /// An empty memory for `capacity` samples.
+    pub fn new(capacity: usize, policy: MemoryPolicy) -> ReplayMemory {
+        let (offered, full) = (BTreeMap::new(), BTreeSet::new());
+        ReplayMemory { capacity, policy, items: Vec::new(), offered, full }
+    }
+
+    /// What is kept.
+    pub fn items(&self) -> &[Stored] {
+        &self.items
+    }
+
+    /// Takes the sample in, or not, by the memory's policy. Returns the place it was given.
+    pub fn offer(&mut self, new: Stored, rng: &mut Rng) -> Option<usize> {
+        let n_offered = self.offered.entry(new.label).or_insert(0);
+        *n_offered += 1;
+        let n_offered = *n_offered;
+        if self.capacity == 0 {
+            return None;
+        }
+        let is_full = self.items.len() == self.capacity;
+        let place = match self.policy {
+            MemoryPolicy::Greedy => {
+                let n_own = self.places(new.label).len();
+                match n_own < self.capacity / self.offered.len().min(self.capacity) {
+                    false => return None,
+                    true if is_full => self.place_of_largest(rng),
+                    true => self.items.len(),
+                }
+            }
+            _ if !is_full => self.items.len(),
+            MemoryPolicy::Reservoir => {
+                let place = rng.below(self.offered.values().sum()) as usize;
+                if place >= self.capacity {
+                    return None;
+                }
+                place
+            }
+            MemoryPolicy::Balanced => {
+                let largest = self.largest_labels();
+                self.full.extend(&largest);
+                match self.full.contains(&new.label) {
+                    false => self.place_of_largest(rng),
+                    true => {
+                        let own = self.places(new.label);
+                        let i = rng.below(n_offered) as usize;
+                        *own.get(i)?
+                    }
+                }
+            }
+        };
+        match self.items.get_mut(place) {
+            Some(item) => *item = new,
+            None => self.items.push(new),
+        }
+        Some(place)
+    }
+
+    fn places(&self, label: u32) -> Vec<usize> {
+        (0..self.items.len()).filter(|&i| self.items[i].label == label).collect()
+    }
+
+    /// The labels that have the most samples.
+    fn largest_labels(&self) -> Vec<u32> {
+        let mut counts = BTreeMap::new();
+        self.items.iter().for_each(|item| *counts.entry(item.label).or_insert(0) += 1);
+        let most = counts.values().copied().max().unwrap_or(0);
+        counts.into_iter().filter(|(_, n)| *n == most).map(|(label, _)| label).collect()
+    }
+
+    /// A random place among those of a random label that has the most samples.
+    fn place_of_largest(&self, rng: &mut Rng) -> usize {
+        let labels = self.largest_labels();
+        let places = self.places(labels[rng.below(labels.len() as u32) as usize]);
+        places[rng.below(places.len() as u32) as usize]
+    }
+
+    /// `n` places without repetition, or all if there are fewer, in random order.
+    pub fn draw(&self, n: usize, rng: &mut Rng) -> Vec<u32> {
+        let mut places: Vec<u32> = (0..self.items.len() as u32).collect();
+        let n = n.min(places.len());
+        for i in 0..n {
+            let j = i + rng.below((places.len() - i) as u32) as usize;
+            places.swap(i, j);
+        }
+        places.truncate(n);
+        places
+    }
+
+    /// A random batch of the memory, as large as `options` say, changed as training images are; `None` if nothing is kept.
+    pub fn replay(&self, learner: &Learner, batch: &Batch, options: &Options, rng: &mut Rng) -> Option<Replay> {
+        if self.items.is_empty() {
+            return None;
+        }
+        let slots = self.draw(options.replay_batch.unwrap_or(batch.images.len()), rng);
+        let of = |f: fn(&Stored) -> u32| -> Vec<u32> { slots.iter().map(|&i| f(&self.items[i as usize])).collect() };
+        let images = learner.batch(&of(|item| item.sample), &of(|item| item.label), rng);
+        Some(Replay { images, slots })
+    }
+
+    /// Offers the batch's samples in order, in the first pass over a task's data only. For each the place it has at the end,
+    /// `u32::MAX` for none.
+    pub fn take_in(&mut self, learner: &Learner, batch: &Batch) -> Vec<u32> {
+        let images = &batch.images;
+        let mut slots = vec![u32::MAX; images.len()];
+        if !batch.first_pass {
+            return slots;
+        }
+        let mut rng = Rng::keyed(learner.seed, Purpose::Memory, batch.key);
+        for (i, (&sample, &label)) in images.samples.iter().zip(&images.labels).enumerate() {
+            if let Some(slot) = self.offer(Stored { sample, label }, &mut rng) {
+                // A later one may have taken the place of an earlier one.
+                slots.iter_mut().filter(|other| **other == slot as u32).for_each(|other| *other = u32::MAX);
+                slots[i] = slot as u32;
+            }
+        }
+        slots
+    }
+
+    /// Bytes of the images and of four-byte labels.
+    pub fn held(&self, image_bytes: u64) -> Held {
+        Held { exemplars: self.items.len() as u64 * (image_bytes + 4), ..Held::default() }
+    }
+
+    /// The samples kept, by label.
+    pub fn by_label(&self) -> Vec<Vec<u32>> {
+        let n = self.items.iter().map(|item| item.label as usize + 1).max().unwrap_or(0);
+        let mut samples = vec![Vec::new(); n];
+        self.items.iter().for_each(|item| samples[item.label as usize].push(item.sample));
+        samples
+    }
+
+    /// For a checkpoint.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("bug: a memory is no JSON")
+    }
+
+    /// Puts back what [`ReplayMemory::to_json`] said.
+    ///
+    /// # Errors
+    /// If it is not a memory.
+    pub fn restore(&mut self, json: serde_json::Value) -> Result<()> {
+        let foreign = |e| Error::usage(format!("the checkpoint is not one of this method: {e}"));
+        *self = serde_json::from_value(json).map_err(foreign)?;
+        Ok(())
+    }
+}
+
+/// Two batches as one.
+pub(super) fn joined(a: &data::Batch, b: &data::Batch) -> data::Batch {
+    data::Batch {
+        pixels: [&a.pixels[..], &b.pixels].concat(),
+        labels: [&a.labels[..], &b.labels].concat(),
+        samples: [&a.samples[..], &b.samples].concat(),
+        draws: [&a.draws[..], &b.draws].concat(),
+    }
+}
+
+/// The cross-entropy of a replayed batch in a forward pass of its own.
+pub(super) fn replayed_loss(learner: &Learner, replay: &Replay, n_seen: usize) -> Result<Tensor> {
+    let x = learner.input(&replay.images)?;
+    let logits = learner.network.forward(&x, crate::ops::Mode::Train)?.logits;
+    learner.cross_entropy(&logits, &replay.images.labels, n_seen)
+}

@@ -1,0 +1,137 @@
+//! Synaptic intelligence (Zenke, Poole & Ganguli, "Continual Learning Through Synaptic Intelligence", ICML 2017): a parameter
+//! matters as much as the loss fell along its path while a task was learnt.
+
+use super::importance::{Quadratic, copied, zeros};
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Negative, Options, TaskData};
+use crate::device::{self, Array};
+use crate::error::{Error, Result};
+use crate::ops::{Mode, add_path};
+
+struct Si {
+    options: Options,
+    /// Ω and θ*; absent in the first task.
+    quadratic: Option<Quadratic>,
+    running: Option<Running>,
+}
+
+/// Vectors of the running task.
+struct Running {
+    /// ω, the path integral.
+    path: Array,
+    /// θ at the start of the task.
+    start: Array,
+    /// The gradient of the loss without the penalty, and θ before the step.
+    gradient: Array,
+    before: Array,
+}
+
+impl Running {
+    fn new(learner: &Learner) -> Result<Running> {
+        Ok(Running {
+            path: zeros(learner)?,
+            start: copied(learner)?,
+            gradient: zeros(learner)?,
+            before: zeros(learner)?,
+        })
+    }
+}
+
+impl Method for Si {
+    fn begin_task(&mut self, learner: &Learner, _task: &TaskData) -> Result<()> {
+        self.running = Some(Running::new(learner)?);
+        Ok(())
+    }
+
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
+        match &self.quadratic {
+            Some(quadratic) => Ok(loss.and("penalty", self.options.penalty_weight, quadratic.value(learner)?)),
+            None => Ok(loss),
+        }
+    }
+
+    fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
+        let parameters = &learner.network.parameters;
+        let gradients = parameters.gradients().ok_or_else(|| Error::op("si", "the parameters are frozen"))?;
+        if let Some(running) = &self.running {
+            device::copy(gradients, &running.gradient)?;
+            device::copy(parameters.values(), &running.before)?;
+        }
+        match &self.quadratic {
+            Some(quadratic) => quadratic.add_gradient(learner, self.options.penalty_weight),
+            None => Ok(()),
+        }
+    }
+
+    /// ω ← ω − g·Δθ with the step the optimiser has actually taken.
+    fn after_step(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
+        let Some(running) = &self.running else { return Ok(()) };
+        add_path(&running.path, &running.gradient, learner.network.parameters.values(), &running.before)
+    }
+
+    /// Ω ← Ω + ω/((θ − θ_start)² + ξ), θ* ← θ.
+    fn end_task(&mut self, learner: &Learner, _task: &TaskData) -> Result<()> {
+        let Some(running) = self.running.take() else { return Ok(()) };
+        let quadratic = match self.quadratic.take() {
+            Some(quadratic) => quadratic,
+            None => Quadratic::none(learner)?,
+        };
+        let w = learner.network.parameters.values().to_vec()?;
+        let (path, start, mut importance) =
+            (running.path.to_vec()?, running.start.to_vec()?, quadratic.importance.to_vec()?);
+        for (i, total) in importance.iter_mut().enumerate() {
+            let gained = path[i] / ((w[i] - start[i]).powi(2) + self.options.damping);
+            *total += if self.options.negative == Negative::Clamp { gained.max(0.0) } else { gained };
+        }
+        self.quadratic.insert(quadratic).set(&importance, &w)
+    }
+
+    fn stiffness(&self) -> Option<f32> {
+        self.quadratic.as_ref().map(|quadratic| 2.0 * self.options.penalty_weight * quadratic.largest)
+    }
+
+    fn state(&self) -> Result<MethodState> {
+        let mut tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
+        if let Some(running) = &self.running {
+            tensors.push(("path".into(), running.path.to_vec()?));
+            tensors.push(("start".into(), running.start.to_vec()?));
+        }
+        Ok(MethodState { tensors, ..MethodState::default() })
+    }
+
+    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
+        self.quadratic = Quadratic::restored(learner, &mut state)?;
+        if let (Some(path), Some(start)) = (state.take("path"), state.take("start")) {
+            let running = Running::new(learner)?;
+            running.path.write(&path)?;
+            running.start.write(&start)?;
+            self.running = Some(running);
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> Held {
+        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes), ..Held::default() }
+    }
+}
+
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "si",
+    summary: "synaptic intelligence: a penalty by how much the loss fell along each parameter's path",
+    paper: "Zenke et al., ICML 2017",
+    equations: "L = CE(f(x), y) + c·Σ_i Ω_i (θ_i − θ*_i)²; in each step ω ← ω − g·Δθ, g the gradient of the cross-entropy \
+                alone; after a task Ω ← Ω + ω/((θ − θ_start)² + ξ), ω ← 0, θ* ← θ",
+    memory: "two numbers per parameter: Ω and θ* (four more while a task is learnt)",
+    expect: "As EWC without the pass over the data at the end of a task: it helps where the task is known or labels are \
+             shared, and does not solve class-incremental learning.",
+    deviations: &[
+        "Δθ is the optimiser's own step, weight decay and momentum included",
+        "negative importances stay, as in the authors' code; --negative clamp makes them 0, as most toolboxes do",
+    ],
+    needs_boundaries: true,
+    options: &["penalty_weight", "damping", "negative"],
+    tune: |options| (options.penalty_weight, options.damping) = (1.0, 0.1),
+    build: |options| Box::new(Si { options, quadratic: None, running: None }),
+    ..MethodSpec::BASE
+};

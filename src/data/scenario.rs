@@ -1,0 +1,180 @@
+//! Scenarios: what changes from task to task (van de Ven, Tuytelaars & Tolias, Nature Machine Intelligence 2022).
+
+use super::{ClassOrder, Dataset, Images, Task, TaskStream, View};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What changes from task to task, and whether a classifier is told the task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// Class-incremental: every task brings new classes, and all classes seen are told apart.
+    #[default]
+    Class,
+    /// Task-incremental: the same, but the task of an image is known: other outputs are masked.
+    Task,
+    /// Domain-incremental: every task brings new classes, and a label is the class's place within its task.
+    Domain,
+    /// Domain-incremental: all classes in every task, the pixels of each task permuted; task 0 is the identity.
+    Permuted,
+    /// Domain-incremental: all classes in every task, task t of T turned by 180·t/T degrees.
+    Rotated,
+}
+
+impl Scenario {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::Class => "class",
+            Scenario::Task => "task",
+            Scenario::Domain => "domain",
+            Scenario::Permuted => "permuted",
+            Scenario::Rotated => "rotated",
+        }
+    }
+
+    /// True if every task has the same labels.
+    pub fn shares_labels(self) -> bool {
+        !matches!(self, Scenario::Class | Scenario::Task)
+    }
+
+    /// True if a task is another view of all images.
+    pub fn is_view(self) -> bool {
+        matches!(self, Scenario::Permuted | Scenario::Rotated)
+    }
+}
+
+/// How a data set becomes a stream of tasks.
+///
+/// ```
+/// use engram::data::{self, Scenario, Split};
+/// let glyphs = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
+/// // Ten tasks over the same ten classes, the pixels in another order in each.
+/// let split = Split { scenario: Scenario::Permuted, n_tasks: 10, limit_per_task: Some(50), ..Split::default() };
+/// let (dataset, stream) = split.tasks(&glyphs)?;
+/// assert_eq!((stream.tasks.len(), stream.n_classes, stream.tasks[9].train.len()), (10, 10, 50));
+/// let sample = stream.tasks[3].train[0];
+/// assert_ne!(dataset.train.sample(sample), dataset.train.sample(stream.tasks[0].train[0]));
+/// # Ok::<(), engram::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// What changes from task to task.
+    pub scenario: Scenario,
+    /// New classes per task; unused by views, which have all classes in every task.
+    pub classes_per_task: usize,
+    /// Classes of the first task, if it is of another size.
+    pub first_task: Option<usize>,
+    /// Tasks of permuted and rotated streams.
+    pub n_tasks: usize,
+    /// The order in which classes arrive.
+    pub order: ClassOrder,
+    /// Training images per task, balanced over its classes.
+    pub limit_per_task: Option<usize>,
+    /// M: so many percent of each task's samples come from the other tasks (Blurry-M; Bang et al., CVPR 2021). The
+    /// samples of a task that leave it go to the others in turn.
+    pub blurry: usize,
+}
+
+impl Default for Split {
+    fn default() -> Split {
+        Split {
+            scenario: Scenario::Class,
+            classes_per_task: 2,
+            first_task: None,
+            n_tasks: 10,
+            order: ClassOrder::Natural,
+            limit_per_task: None,
+            blurry: 0,
+        }
+    }
+}
+
+impl Split {
+    /// The tasks, and the data set that their samples index: the one given, or one with views of its images.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the numbers make no sense for this data set.
+    pub fn tasks(&self, dataset: &Dataset) -> Result<(Dataset, TaskStream)> {
+        if self.scenario.is_view() {
+            return self.views(dataset);
+        }
+        let n = self.order.classes(dataset.n_classes())?.len();
+        let first = self.first_task.unwrap_or(self.classes_per_task);
+        if first == 0 || first > n {
+            return Err(Error::usage(format!("a first task of {first} classes is not possible: choose 1 to {n}")));
+        }
+        let mut stream =
+            TaskStream::with_first(dataset, first, self.classes_per_task, &self.order, self.limit_per_task)?;
+        if self.scenario == Scenario::Domain {
+            self.share_labels(&mut stream);
+        }
+        self.blur(&mut stream);
+        Ok((dataset.clone(), stream))
+    }
+
+    /// A label is the place of a class within its task.
+    fn share_labels(&self, stream: &mut TaskStream) {
+        for task in &mut stream.tasks {
+            for (label, &class) in (0..).zip(&task.classes) {
+                stream.label_of_class[class as usize] = label;
+            }
+            task.first_label = 0;
+        }
+        stream.n_classes = stream.tasks.iter().map(|task| task.classes.len()).max().unwrap_or(0);
+    }
+
+    fn blur(&self, stream: &mut TaskStream) {
+        let n_tasks = stream.tasks.len();
+        if self.blurry == 0 || n_tasks < 2 {
+            return;
+        }
+        let mut arriving = vec![Vec::new(); n_tasks];
+        for task in &mut stream.tasks {
+            let n_leaving = task.train.len() * self.blurry / 100;
+            Rng::keyed(0, Purpose::Blur, task.index as u64).shuffle(&mut task.train);
+            let leaving = task.train.split_off(task.train.len() - n_leaving);
+            for (i, sample) in leaving.into_iter().enumerate() {
+                arriving[(task.index + 1 + i % (n_tasks - 1)) % n_tasks].push(sample);
+            }
+        }
+        for (task, arriving) in stream.tasks.iter_mut().zip(arriving) {
+            task.train.extend(arriving);
+            task.train.sort_unstable();
+        }
+    }
+
+    fn views(&self, dataset: &Dataset) -> Result<(Dataset, TaskStream)> {
+        let Images { height, width, channels, .. } = *dataset.train;
+        if dataset.mean.len() != channels {
+            let message = "--normalize mean-image does not suit tasks that move pixels: use --normalize channel";
+            return Err(Error::usage(message));
+        }
+        if self.scenario == Scenario::Rotated && height != width {
+            return Err(Error::usage(format!("images of {height}×{width} cannot be turned: they are not square")));
+        }
+        let n = self.order.classes(dataset.n_classes())?.len();
+        let plain = TaskStream::split(dataset, n, &self.order, self.limit_per_task)?;
+        let base = &plain.tasks[0];
+        let views: Vec<View> = (0..self.n_tasks)
+            .map(|task| match self.scenario {
+                Scenario::Permuted => View::permutation(task, height * width),
+                _ => View::rotation(task, self.n_tasks),
+            })
+            .collect();
+        let through = |samples: &[u32], images: &Images, view: usize| {
+            samples.iter().map(|sample| (view * images.len()) as u32 + sample).collect()
+        };
+        let tasks = (0..self.n_tasks).map(|index| Task {
+            index,
+            train: through(&base.train, &dataset.train, index),
+            test: through(&base.test, &dataset.test, index),
+            ..base.clone()
+        });
+        let stream = TaskStream { tasks: tasks.collect(), ..plain };
+        let seen = |images: &Images| Arc::new(images.seen_through(views.clone()));
+        Ok((Dataset { train: seen(&dataset.train), test: seen(&dataset.test), ..dataset.clone() }, stream))
+    }
+}

@@ -1,0 +1,177 @@
+//! The measuring side of a run: what a network answers to the test images of a task, among all candidates and with the task
+//! known, and the numbers made of that.
+
+use super::Run;
+use crate::continual::{Learner, Method};
+use crate::data::{Dataset, Scenario, Task, TaskStream};
+use crate::error::Result;
+use crate::experiment::metrics::{average_any_time_accuracy, confusion};
+use crate::experiment::results::AnyTime;
+use crate::experiment::saved::Class;
+use std::ops::Range;
+
+impl Run<'_> {
+    /// The tasks that are asked about after phase `index`.
+    fn tasks_seen(&self, index: usize) -> &[Task] {
+        let n = if self.config.method.sees_everything { self.stream.tasks.len() } else { index + 1 };
+        &self.stream.tasks[..n]
+    }
+
+    fn answers(&self, classifiers: &[&str], task: &Task, n_seen: usize) -> Result<Vec<Answers>> {
+        answers(&self.learner, &*self.method, classifiers, &self.dataset, &self.stream, task, n_seen)
+    }
+
+    /// What counts as the answer: in task-incremental learning the task is known.
+    fn counted<'b>(&self, answers: &'b Answers) -> &'b [u32] {
+        if self.config.scenario == Scenario::Task { &answers.task_known } else { &answers.among_all }
+    }
+
+    /// One row of the accuracy matrix, and the confusion matrix, for every classifier.
+    pub(super) fn evaluate(&mut self, index: usize, n_seen: usize) -> Result<()> {
+        let classifiers = self.method.classifiers();
+        let mut by_task = Vec::new();
+        for task in self.tasks_seen(index) {
+            by_task.push(self.answers(classifiers, task, n_seen)?);
+        }
+        let next = self.stream.tasks.get(self.tasks_seen(index).len());
+        let next = next.map(|next| self.before(next)).transpose()?.flatten();
+        for (c, name) in classifiers.iter().enumerate() {
+            let of_task: Vec<&Answers> = by_task.iter().map(|answers| &answers[c]).collect();
+            let row = |f: &dyn Fn(&Answers) -> f64| {
+                let mut row: Vec<Option<f64>> = of_task.iter().map(|answers| Some(f(answers))).collect();
+                row.resize(self.stream.tasks.len(), None);
+                row
+            };
+            let truth: Vec<u32> = of_task.iter().flat_map(|answers| &answers.truth).copied().collect();
+            let answered: Vec<u32> = of_task.iter().flat_map(|answers| self.counted(answers)).copied().collect();
+            let open = row(&|answers| accuracy(&answers.truth, self.counted(answers)));
+            let task_known = (self.config.scenario == Scenario::Class && self.stream.tasks.len() > 1)
+                .then(|| row(&|answers| accuracy(&answers.truth, &answers.task_known)));
+            let result = self.metrics.classifiers.get_mut(*name).expect("bug: a classifier without results");
+            result.task_known.extend(task_known);
+            result.push(open, accuracy(&truth, &answered));
+            if let (Some(accuracy), "network") = (next, *name)
+                && let Some(pair) = result.before.get_mut(index)
+            {
+                pair[0] = accuracy;
+            }
+            result.confusion = confusion(&truth, &answered, n_seen);
+        }
+        Ok(())
+    }
+
+    /// The accuracy of the network's outputs on a task that has not been learnt; none in class-incremental learning, where it
+    /// is 0 by construction.
+    fn before(&self, task: &Task) -> Result<Option<f64>> {
+        if self.config.scenario == Scenario::Class || !self.method.classifiers().contains(&"network") {
+            return Ok(None);
+        }
+        let answers = &self.answers(&["network"], task, self.stream.n_classes)?[0];
+        Ok(Some(accuracy(&answers.truth, self.counted(answers))))
+    }
+
+    /// b_i of forward transfer: the initial network on every task but the first.
+    pub(super) fn measure_initial(&mut self) -> Result<()> {
+        if self.config.method.sees_everything {
+            return Ok(());
+        }
+        let initial = self.stream.tasks.iter().skip(1).map(|task| self.before(task)).collect::<Result<Vec<_>>>()?;
+        if let Some(result) = self.metrics.classifiers.get_mut("network") {
+            // The first of a pair is measured when the task before has been learnt.
+            result.before = initial.into_iter().flatten().map(|accuracy| [accuracy, accuracy]).collect();
+        }
+        Ok(())
+    }
+
+    pub(super) fn measure_any_time(&mut self, index: usize, n_seen: usize) -> Result<()> {
+        if !self.method.classifiers().contains(&"network") {
+            return Ok(());
+        }
+        let (mut truth, mut answered) = (Vec::new(), Vec::new());
+        for task in self.tasks_seen(index) {
+            let answers = &self.answers(&["network"], task, n_seen)?[0];
+            truth.extend_from_slice(&answers.truth);
+            answered.extend_from_slice(self.counted(answers));
+        }
+        self.metrics.any_time.push(AnyTime { n_images: self.n_images, accuracy: accuracy(&truth, &answered) });
+        let accuracies: Vec<f64> = self.metrics.any_time.iter().map(|point| point.accuracy).collect();
+        self.metrics.average_any_time_accuracy = average_any_time_accuracy(&accuracies);
+        Ok(())
+    }
+
+    /// The labels seen so far, with the class or classes that have them.
+    pub(super) fn classes_seen(&self) -> Vec<Class> {
+        let name = |class: u32| self.dataset.class_names[class as usize].clone();
+        let tasks = self.tasks_seen(self.metrics.memory_bytes.len() - 1);
+        if self.config.blurry > 0 {
+            let all = self.stream.tasks.iter().flat_map(|task| &task.classes);
+            return all.map(|&class| Class { class, name: name(class) }).collect();
+        }
+        let mut classes: Vec<Class> = Vec::new();
+        for task in tasks {
+            for (label, &class) in (task.first_label..).zip(&task.classes) {
+                match classes.get_mut(label) {
+                    Some(known) if self.config.scenario == Scenario::Domain => {
+                        known.name += &format!("/{}", name(class))
+                    }
+                    Some(_) => {}
+                    None => classes.push(Class { class, name: name(class) }),
+                }
+            }
+        }
+        classes
+    }
+}
+
+/// The answers of one classifier to the test images of one task.
+#[derive(Clone, Debug, Default)]
+struct Answers {
+    /// The label of each image.
+    pub truth: Vec<u32>,
+    /// Its answer among the candidates.
+    pub among_all: Vec<u32>,
+    /// Its answer among the labels of the task.
+    pub task_known: Vec<u32>,
+}
+
+/// Answers by each of `classifiers`. Labels a classifier has no score for yet are never answered.
+fn answers(
+    learner: &Learner,
+    method: &dyn Method,
+    classifiers: &[&str],
+    dataset: &Dataset,
+    stream: &TaskStream,
+    task: &Task,
+    n_seen: usize,
+) -> Result<Vec<Answers>> {
+    let images = &dataset.test;
+    let label = |&sample: &u32| stream.label_of_class[images.labels[sample as usize] as usize];
+    let truth: Vec<u32> = task.test.iter().map(label).collect();
+    let mut answers = vec![Answers { truth, ..Answers::default() }; classifiers.len()];
+    let own = task.first_label..task.first_label + task.classes.len();
+    learner.evaluate(images, &task.test, |_, output| {
+        let n_candidates = method.n_candidates(n_seen, output.logits.shape()[1]);
+        for (answers, classifier) in answers.iter_mut().zip(classifiers) {
+            let scores = method.scores(&output, n_seen, classifier)?;
+            let width = scores.shape()[1];
+            for row in scores.to_vec()?.chunks_exact(width) {
+                answers.among_all.push(largest(row, 0..n_candidates.min(width)));
+                answers.task_known.push(largest(row, own.start.min(width)..own.end.min(width)));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(answers)
+}
+
+/// The first place in `range` of the largest score.
+fn largest(scores: &[f32], range: Range<usize>) -> u32 {
+    let best = range.clone().fold(range.start, |best, i| if scores[i] > scores[best] { i } else { best });
+    best as u32
+}
+
+/// The fraction of answers that are true.
+fn accuracy(truth: &[u32], answers: &[u32]) -> f64 {
+    let n_correct = truth.iter().zip(answers).filter(|(y, z)| y == z).count();
+    n_correct as f64 / truth.len() as f64
+}

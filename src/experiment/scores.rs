@@ -1,0 +1,170 @@
+//! The numbers of a run: the content of `metrics.json` and `timing.json`.
+
+use super::metrics;
+use crate::continual::Held;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The content of `metrics.json`. All accuracies are fractions in 0..1.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// The method's name.
+    pub method: String,
+    /// The data set's name.
+    pub dataset: String,
+    /// The network's name.
+    pub model: String,
+    /// What changed from task to task, as in [`Scenario::name`](crate::data::Scenario::name).
+    #[serde(default = "class_incremental")]
+    pub scenario: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// Tasks of the whole stream, learnt or not.
+    pub n_tasks: usize,
+    /// The class labels of the data set, by task in order of arrival.
+    pub classes_per_task: Vec<Vec<u32>>,
+    /// What the method held after each task.
+    pub memory_bytes: Vec<MemoryBytes>,
+    /// False until the last task is done.
+    pub complete: bool,
+    /// By name: `nme`, `network`, `ncm` …
+    pub classifiers: BTreeMap<String, ClassifierResult>,
+    /// Accuracies while the stream went on, on the test images of all classes seen, by the network's outputs; where they
+    /// were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any_time: Vec<AnyTime>,
+    /// See [`metrics::average_any_time_accuracy`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average_any_time_accuracy: Option<f64>,
+}
+
+fn class_incremental() -> String {
+    "class".into()
+}
+
+/// An accuracy while the stream went on.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub struct AnyTime {
+    /// Images trained on so far.
+    pub n_images: usize,
+    /// On the test images of all classes seen.
+    pub accuracy: f64,
+}
+
+/// A term of the loss as it was logged.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LossRow {
+    /// From 0.
+    pub task: usize,
+    /// From 0.
+    pub epoch: usize,
+    /// Of this task, from 0.
+    pub step: usize,
+    /// Its name.
+    pub term: String,
+    /// What it is multiplied with in the total.
+    pub weight: f32,
+    /// Without the weight.
+    pub value: f32,
+}
+
+/// What a method keeps from one task to the next, in bytes.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryBytes {
+    /// Stored images, and their labels where a memory keeps them.
+    pub exemplars: u64,
+    /// Stored outputs of earlier networks.
+    #[serde(default)]
+    pub logits: u64,
+    /// Importances of parameters, and the values they are held at.
+    #[serde(default)]
+    pub importance: u64,
+    /// A copy of an earlier network.
+    pub old_network: u64,
+    /// Class means.
+    pub class_means: u64,
+    /// The sum of the others.
+    pub total: u64,
+}
+
+impl From<Held> for MemoryBytes {
+    fn from(held: Held) -> MemoryBytes {
+        let Held { exemplars, logits, importance, old_network, class_means } = held;
+        let total = exemplars + logits + importance + old_network + class_means;
+        MemoryBytes { exemplars, logits, importance, old_network, class_means, total }
+    }
+}
+
+/// How one classifier did. The definitions are in [`metrics`].
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct ClassifierResult {
+    /// `matrix[t][i]`: accuracy on task `i` after task `t` over all classes seen; `null` for `i > t`.
+    pub matrix: Vec<Vec<Option<f64>>>,
+    /// After each task, over all test images of the classes seen (so not the mean of the row).
+    pub seen_accuracy: Vec<f64>,
+    /// See [`metrics::average_incremental_accuracy`].
+    pub average_incremental_accuracy: Option<f64>,
+    /// See [`metrics::final_accuracy`].
+    pub final_accuracy: Option<f64>,
+    /// See [`metrics::forgetting`].
+    pub forgetting: Option<f64>,
+    /// See [`metrics::backward_transfer`].
+    pub backward_transfer: Option<f64>,
+    /// See [`metrics::average_accuracy`].
+    #[serde(default)]
+    pub average_accuracy: Option<f64>,
+    /// See [`metrics::learning_accuracy`].
+    #[serde(default)]
+    pub learning_accuracy: Option<f64>,
+    /// See [`metrics::forward_transfer`]; `null` in class-incremental learning, where it is 0 by construction.
+    #[serde(default)]
+    pub forward_transfer: Option<f64>,
+    /// R\[i−1\]\[i\] and b_i for i = 1, 2, …: accuracies on a task just before it is learnt, and of the initial network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<[f64; 2]>,
+    /// In class-incremental learning: the matrix with the task of every test image known, outputs masked to its classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_known: Vec<Vec<Option<f64>>>,
+    /// See [`metrics::average_accuracy`], of `task_known`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_known_accuracy: Option<f64>,
+    /// `confusion[y][z]`: test images of label `y` taken for label `z` after the last task done. A label is a class's
+    /// place in the order of arrival.
+    #[serde(default)]
+    pub confusion: Vec<Vec<u32>>,
+}
+
+impl ClassifierResult {
+    /// Adds the evaluation after a task and recomputes the numbers derived from all of them.
+    pub fn push(&mut self, row: Vec<Option<f64>>, seen: f64) {
+        self.matrix.push(row);
+        self.seen_accuracy.push(seen);
+        self.average_incremental_accuracy = metrics::average_incremental_accuracy(&self.seen_accuracy);
+        self.final_accuracy = metrics::final_accuracy(&self.seen_accuracy);
+        self.forgetting = metrics::forgetting(&self.matrix);
+        self.backward_transfer = metrics::backward_transfer(&self.matrix);
+        self.average_accuracy = metrics::average_accuracy(&self.matrix);
+        self.learning_accuracy = metrics::learning_accuracy(&self.matrix);
+        self.forward_transfer = metrics::forward_transfer(&self.before[..self.before.len().min(self.matrix.len() - 1)]);
+        self.task_known_accuracy = metrics::average_accuracy(&self.task_known);
+    }
+}
+
+/// The content of `timing.json`, apart from the metrics because it differs from run to run.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// Wall-clock seconds of the run so far.
+    pub seconds_total: f64,
+    /// Per task.
+    pub seconds_training: Vec<f64>,
+    /// Per task: choosing exemplars and whatever else a method does when a task ends.
+    pub seconds_end_of_task: Vec<f64>,
+    /// Per task.
+    pub seconds_evaluation: Vec<f64>,
+    /// While training.
+    pub images_per_second: f64,
+    /// The most main memory that the process ever held, where the system tells.
+    pub peak_host_bytes: Option<u64>,
+    /// Device memory allocated at the end of the run.
+    pub device_bytes: u64,
+}
