@@ -184,9 +184,13 @@ fn ops_table() -> String {
 }
 
 fn methods_table() -> String {
-    let mut text = String::from("| method | what it does | paper |\n|---|---|---|\n");
+    let mut text = String::from("| method | what it does | holds | scenarios | options of its own | paper |\n");
+    text += "|---|---|---|---|---|---|\n";
     for method in continual::ALL {
-        let _ = writeln!(text, "| `{}` | {} | {} |", method.name, cell(method.summary), cell(method.paper));
+        let [name, what] = [method.name, method.summary].map(cell);
+        let [holds, suits, paper] = [method.memory, &method.suits(), method.paper].map(cell);
+        let options = method.defaults().iter().map(|option| format!("`{option}`")).collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "| `{name}` | {what} | {holds} | {suits} | {options} | {paper} |");
     }
     text
 }

@@ -170,7 +170,7 @@ fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
                 assert_eq!(distinct.len(), chosen.len(), "an exemplar twice");
             }
             // Box 5: what is left of an old class are its first m, in their order.
-            for (old, new) in earlier.iter().zip(exemplars) {
+            for (old, new) in earlier.iter().zip(&exemplars) {
                 assert_eq!(new[..], old[..m.min(old.len())]);
             }
             // Box 4: a new class is herded by the features of the network as it is now.
@@ -216,7 +216,7 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
     };
     let everything: Vec<Vec<u32>> = stream.tasks[..2].iter().flat_map(|task| task.samples.clone()).collect();
     let samples: Vec<u32> = everything.concat();
-    for (classifier, sets) in [("nme", icarl.exemplars()), ("ncm", &everything)] {
+    for (classifier, sets) in [("nme", icarl.exemplars()), ("ncm", everything.clone())] {
         let means: Vec<Vec<f64>> = sets.iter().map(|set| mean(set)).collect();
         let mut n_checked = 0;
         let check = |first: usize, output: Output| {

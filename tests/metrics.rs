@@ -3,6 +3,7 @@
 use engram::continual::Held;
 use engram::experiment::metrics::*;
 use engram::experiment::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder};
+use engram::experiment::statistics::{paired_difference, t_95};
 use std::collections::BTreeMap;
 
 fn close(a: Option<f64>, b: f64) {
@@ -47,6 +48,43 @@ fn three_tasks_by_hand() {
     close(backward_transfer(&r), -0.375);
     close(average_incremental_accuracy(&[0.5, 0.9, 0.7]), 0.7);
     close(final_accuracy(&[0.5, 0.9, 0.7]), 0.7);
+}
+
+/// R = ½ – –; ¾ 1 –; ¼ ½ 1.
+#[test]
+fn averages_over_tasks_by_hand() {
+    let r = three_by_three();
+    // (¼ + ½ + 1)/3, the diagonal (½ + 1 + 1)/3.
+    close(average_accuracy(&r), 1.75 / 3.0);
+    close(learning_accuracy(&r), 2.5 / 3.0);
+    // BWT is LA's counterpart: ACC − LA = BWT·(T − 1)/T.
+    let difference = average_accuracy(&r).unwrap() - learning_accuracy(&r).unwrap();
+    close(Some(difference), backward_transfer(&r).unwrap() * 2.0 / 3.0);
+    // Just before tasks 1 and 2: ½ and ¼ from ¼ and ⅛.
+    close(forward_transfer(&[[0.5, 0.25], [0.25, 0.125]]), (0.25 + 0.125) / 2.0);
+    // Trained at once: 1, 1, ¾. (½ + 0 − ¼)/3.
+    close(intransigence(&r, &[1.0, 1.0, 0.75]), 0.25 / 3.0);
+    assert_eq!(intransigence(&r, &[1.0, 1.0]), None);
+    close(average_any_time_accuracy(&[0.5, 1.0, 0.75]), 0.75);
+    assert_eq!((average_accuracy(&[]), learning_accuracy(&[])), (None, None));
+    assert_eq!((forward_transfer(&[]), average_any_time_accuracy(&[])), (None, None));
+}
+
+#[test]
+fn accuracy_by_class() {
+    let counts = confusion(&[0, 0, 1, 2, 2, 2], &[0, 2, 1, 0, 0, 2], 4);
+    assert_eq!(accuracy_per_class(&counts, &[2, 1, 3, 0]), [Some(0.5), Some(1.0), Some(1.0 / 3.0), None]);
+}
+
+/// Student's t: intervals by hand, and what is too little.
+#[test]
+fn paired_differences_have_intervals() {
+    let (low, mean, high) = paired_difference(&[0.9, 0.8, 0.7, 0.8], &[0.8, 0.8, 0.6, 0.6]).unwrap();
+    // Differences 0.1, 0, 0.1, 0.2: mean 0.1, deviation √(0.02/3), standard error that over 2, t(3) = 3.182.
+    let half = 3.182 * (0.02f64 / 3.0).sqrt() / 2.0;
+    assert!((mean - 0.1).abs() < 1e-12 && (low - 0.1 + half).abs() < 1e-9 && (high - 0.1 - half).abs() < 1e-9);
+    assert_eq!(paired_difference(&[0.5], &[0.4]), None);
+    assert_eq!((t_95(2), t_95(31), t_95(500), t_95(1)), (Some(12.706), Some(2.042), Some(1.96), None));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use assert_cmd::Command;
-use engram::continual;
+use engram::continual::{self, OptionFlags};
 use engram::data::{self, Dataset, Images};
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::RunFolder;
@@ -39,9 +39,20 @@ fn config(method: &str, model: &str, optimizer: Kind) -> Config {
         lr: Some(if optimizer == Kind::Sgd { 0.1 } else { 1e-3 }),
         reset_optimizer: Some(optimizer == Kind::Adam),
         drop_last: Some(true),
+        options: few_samples(method),
         ..Overrides::default()
     };
     settings.resolve(continual::spec(method).unwrap()).unwrap()
+}
+
+/// Importances on a few images only, and few passes over a memory.
+fn few_samples(method: &str) -> OptionFlags {
+    let own = continual::spec(method).unwrap().options;
+    OptionFlags {
+        fisher_samples: own.contains(&"fisher_samples").then_some(5),
+        memory_epochs: own.contains(&"memory_epochs").then_some(3),
+        ..OptionFlags::default()
+    }
 }
 
 /// Interrupts after so many batches.
@@ -90,8 +101,21 @@ fn pieces_give_the_bits_of_the_whole() {
         (Device::cpu(), "lwf-mc", "mlp", Kind::Adam, 3),
         (Device::cpu(), "fixed-representation", "resnet20", Kind::Sgd, 4),
         (Device::cpu(), "finetune", "mlp", Kind::Adam, 7),
+        (Device::cpu(), "er", "mlp", Kind::Adam, 4),
+        (Device::cpu(), "er-ace", "resnet20", Kind::Sgd, 5),
+        (Device::cpu(), "der++", "resnet20", Kind::Sgd, 4),
+        (Device::cpu(), "gdumb", "mlp", Kind::Sgd, 4),
+        (Device::cpu(), "a-gem", "mlp", Kind::Adam, 5),
+        (Device::cpu(), "lwf", "resnet20", Kind::Sgd, 4),
+        (Device::cpu(), "ewc", "mlp", Kind::Adam, 5),
+        (Device::cpu(), "ewc-online", "mlp", Kind::Adam, 5),
+        (Device::cpu(), "si", "mlp", Kind::Adam, 4),
+        (Device::cpu(), "mas", "mlp", Kind::Adam, 4),
+        (Device::cpu(), "cumulative", "mlp", Kind::Adam, 6),
     ];
-    let runs = runs.into_iter().chain(gpu.map(|gpu| (gpu, "icarl", "resnet20", Kind::Sgd, 11)));
+    let on_gpu = [("icarl", "resnet20", 11), ("der++", "mlp", 5), ("si", "mlp", 7)];
+    let on_gpu = on_gpu.into_iter().filter_map(|(method, model, n)| Some((gpu.clone()?, method, model, Kind::Sgd, n)));
+    let runs = runs.into_iter().chain(on_gpu);
     for (i, (device, method, model, optimizer, every)) in runs.enumerate() {
         let config = config(method, model, optimizer);
         let folder = |name: &str| RunFolder::create(&dir.path().join(format!("{i}-{name}")), false).unwrap();
@@ -99,7 +123,7 @@ fn pieces_give_the_bits_of_the_whole() {
         run(&config, &GLYPHS, &device, Some(&whole), &mut Silent, &AtomicBool::new(false)).unwrap();
         let n = in_pieces(&config, &device, &pieces, every);
         assert!(n >= 2, "{method} was interrupted {n} times only");
-        for file in ["metrics.json", "model.safetensors", "accuracy.csv"] {
+        for file in ["metrics.json", "model.safetensors", "accuracy.csv", "losses.csv"] {
             let read = |folder: &RunFolder| std::fs::read(folder.path().join(file)).unwrap();
             assert!(read(&whole) == read(&pieces), "{method} on {}: {file} differs", device.describe());
         }

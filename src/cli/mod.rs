@@ -5,6 +5,7 @@ mod check;
 mod datasets;
 mod devices;
 mod distill;
+mod methods;
 mod models;
 mod picture;
 mod predict;
@@ -46,6 +47,8 @@ enum Command {
     Report(report::ReportArgs),
     /// List, fetch, check, show and export data sets
     Datasets(datasets::DatasetsArgs),
+    /// List methods, or show what one does, keeps and is good for
+    Methods(methods::MethodsArgs),
     /// List models with their sizes, or show the layers of one
     Models(models::ModelsArgs),
     /// List adapters and the CPU
@@ -148,6 +151,7 @@ fn other_command(command: Command) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Datasets(args) => datasets::run(args),
+        Command::Methods(args) => methods::run(args),
         Command::Models(args) => models::run(args),
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),

@@ -116,7 +116,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "without CutMix, which the paper uses for CIFAR",
         "a network is trained after every task, for a row of the accuracy matrix each; --epochs, --lr and the other settings \
          of training play no part: SGD with momentum 0.9, batches of 16, rates from 0.05 to 0.0005 by cosines",
-        "30 passes over the memory by default (--memory-epochs), the paper's 256 being for CIFAR",
+        "33 passes over the memory by default (--memory-epochs), where a cosine of the rates ends; the paper has 256 for CIFAR",
     ],
     uses_memory: true,
     options: &["memory_epochs"],

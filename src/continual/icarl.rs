@@ -261,6 +261,7 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
     uses_memory: true,
+    shares_per_class: true,
     build: |options| Box::new(Icarl::new(options)),
     ..MethodSpec::BASE
 };
@@ -293,6 +294,7 @@ pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
     expect: "Learning without forgetting with iCaRL's loss: better than nothing in class-incremental learning, far from \
              methods with a memory.",
     uses_memory: false,
+    shares_per_class: false,
     build: |options| Box::new(Icarl::with_parts(options, LWF_MC)),
     ..ICARL
 };

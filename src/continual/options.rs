@@ -201,7 +201,7 @@ impl Default for Options {
             memory_policy: MemoryPolicy::Reservoir,
             mse_weight: 0.5,
             replay_weight: 0.5,
-            memory_epochs: 30,
+            memory_epochs: 33,
         }
     }
 }

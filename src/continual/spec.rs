@@ -1,9 +1,10 @@
 //! The table of methods.
 
-use super::{Method, Options};
+use super::{Method, Options, fields, flag};
 use super::{agem, cumulative, der, er, ewc, finetune, fixed_representation, gdumb, icarl, lwf, mas, si};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
 use crate::error::{Error, Result};
+use serde_json::Value;
 
 /// A row of the method table.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct MethodSpec {
     pub needs_boundaries: bool,
     /// True if the method keeps exemplars: the option `--memory` is its budget.
     pub uses_memory: bool,
+    /// True if every class has a share of the budget, which may be rounded up.
+    pub shares_per_class: bool,
     /// True if the method sees all data at once, as an upper reference.
     pub sees_everything: bool,
     /// The names of its own hyper-parameters, fields of [`OptionFlags`](super::OptionFlags).
@@ -54,11 +57,37 @@ impl MethodSpec {
         scenarios: ANY,
         needs_boundaries: false,
         uses_memory: false,
+        shares_per_class: false,
         sees_everything: false,
         options: &[],
         tune: |_| (),
         build: |_| panic!("bug: a row without a method"),
     };
+}
+
+impl MethodSpec {
+    /// Its own hyper-parameters with their defaults, as `--penalty-weight 1000`; those that follow from the run are left out.
+    pub fn defaults(&self) -> Vec<String> {
+        let defaults = fields(&Options::of(self));
+        let shown = |name: &&str| match defaults.get(*name)? {
+            Value::Null => None,
+            Value::Number(number) => Some(format!("{} {}", flag(name), number.as_f64()? as f32)),
+            value => Some(format!("{} {}", flag(name), value.as_str()?)),
+        };
+        self.options.iter().filter_map(|name| shown(&name)).collect()
+    }
+
+    /// The scenarios it suits, in words.
+    pub fn suits(&self) -> String {
+        let mut names: Vec<&str> = self.scenarios.iter().map(|scenario| scenario.name()).collect();
+        if self.scenarios == ANY {
+            names = vec!["all"];
+        }
+        if !self.needs_boundaries && self.scenarios == ANY {
+            names.push("blurry");
+        }
+        names.join(", ")
+    }
 }
 
 /// Every method.

@@ -2,6 +2,7 @@
 
 use super::curve;
 use super::text::{bytes, classes, command, counted, duration, hundredfold, percent, points, thousands, wrap};
+use crate::continual::spec;
 use crate::experiment::results::{ClassifierResult, Metrics, Timing};
 use std::fmt::Write;
 use std::path::Path;
@@ -75,7 +76,9 @@ impl Summary<'_> {
     fn learned(&self, name: &str, result: &ClassifierResult) -> String {
         let m = self.metrics;
         let n_tasks = result.matrix.len();
-        let n_classes = n_classes_seen(m, result);
+        // Training at once has one row, on all tasks.
+        let n_seen = result.matrix.last().map_or(0, |row| row.iter().flatten().count());
+        let n_classes = n_labels(m, n_seen);
         let how = match n_tasks {
             1 => "learnt at once".to_string(),
             _ => format!("learnt in {} one after the other", counted(n_tasks, "task", "tasks")),
@@ -86,7 +89,7 @@ impl Summary<'_> {
             m.method,
             counted(n_classes, "class", "classes"),
             percent(result.final_accuracy.unwrap_or(f64::NAN)),
-            percent(guessing(m, n_classes)),
+            percent(guessing(m, n_seen)),
         );
         text += told(&m.scenario);
         if let (true, Some(average)) = (n_tasks > 1, result.average_incremental_accuracy) {
@@ -161,12 +164,15 @@ impl Summary<'_> {
         );
         if let Some(k) = self.memory {
             // Each class may round its share up by less than one exemplar (definitions: m·seen ≤ K + seen − 1).
+            let rounds = spec(&self.metrics.method).is_ok_and(|spec| spec.shares_per_class);
             let seen: usize = self.metrics.classes_per_task.iter().map(Vec::len).sum();
-            let most = thousands((k + seen.saturating_sub(1)) as u64);
+            let most = if rounds { k + seen.saturating_sub(1) } else { k };
+            let rounded = if rounds { ", each class rounded up" } else { "" };
             let _ = write!(
                 text,
-                " The exemplars are bounded: ≤ {most} of them (K = {}, each class rounded up), {} after the first \
-                 task and {} after the last.",
+                " The exemplars are bounded: ≤ {} of them (K = {}{rounded}), {} after the first task and {} after the \
+                 last.",
+                thousands(most as u64),
                 thousands(k as u64),
                 bytes(first.exemplars),
                 bytes(last.exemplars)
@@ -176,26 +182,23 @@ impl Summary<'_> {
     }
 }
 
-/// Labels that a classifier has been shown: where tasks share labels, those of a single task.
-fn n_classes_seen(metrics: &Metrics, result: &ClassifierResult) -> usize {
-    let row = result.matrix.last().map_or(&[][..], Vec::as_slice);
-    let seen = metrics.classes_per_task.iter().zip(row).filter(|(_, a)| a.is_some()).map(|(classes, _)| classes.len());
+/// Labels that a classifier has been shown in the first `n_tasks`: where tasks share labels, those of a single task.
+pub(super) fn n_labels(metrics: &Metrics, n_tasks: usize) -> usize {
+    let seen = metrics.classes_per_task.iter().take(n_tasks).map(Vec::len);
     match metrics.scenario.as_str() {
         "class" | "task" => seen.sum(),
         _ => seen.max().unwrap_or(0),
     }
 }
 
-/// The accuracy of guessing among `n_classes`, or where the task is known among those of a task.
-fn guessing(metrics: &Metrics, n_classes: usize) -> f64 {
-    match metrics.scenario.as_str() {
-        "task" => metrics.classes_per_task.len() as f64 / n_classes as f64,
-        _ => 1.0 / n_classes as f64,
-    }
+/// The accuracy of guessing after `n_tasks`: among all labels, or where the task is known among those of a task.
+pub(super) fn guessing(metrics: &Metrics, n_tasks: usize) -> f64 {
+    let n_choices = n_labels(metrics, n_tasks) as f64;
+    if metrics.scenario == "task" { n_tasks as f64 / n_choices } else { 1.0 / n_choices }
 }
 
 /// What is special about a scenario.
-fn told(scenario: &str) -> &'static str {
+pub(super) fn told(scenario: &str) -> &'static str {
     match scenario {
         "task" => " The task of each test image is known: outputs of other tasks are masked.",
         "domain" => " A label is the place of a class within its task.",

@@ -6,7 +6,7 @@ use super::files::{RunFiles, quoted};
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use crate::experiment::metrics::forgetting_per_task;
 use crate::experiment::results::ClassifierResult;
-use crate::report::summary::{main_classifier, ordered_classifiers};
+use crate::report::summary::{self, main_classifier, ordered_classifiers};
 use crate::report::table::explained;
 use crate::report::text::{bytes, classes, counted, duration, hundredfold, percent, points, thousands};
 use base64::Engine;
@@ -73,7 +73,8 @@ fn top(run: &RunFiles, title: &str, name: &str, main: &ClassifierResult) -> Stri
 fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
     let n_classes = run.card.classes.len();
     let accuracy = percent(main.final_accuracy.unwrap_or(f64::NAN));
-    let guess = percent(1.0 / n_classes as f64);
+    let n_seen = main.matrix.last().map_or(0, |row| row.iter().flatten().count());
+    let guess = percent(summary::guessing(&run.metrics, n_seen));
     let tested = match run.n_tested() {
         0 => "test images".to_string(),
         n => counted(n as usize, "test image", "test images"),
@@ -103,7 +104,7 @@ fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
         Some(_) => text += " While it learnt new classes, its accuracy on earlier tasks did not fall, on average.",
         None => {}
     }
-    text
+    text + summary::told(&run.metrics.scenario)
 }
 
 fn how_it_classifies(run: &RunFiles, name: &str) -> String {
@@ -118,15 +119,7 @@ fn how_it_classifies(run: &RunFiles, name: &str) -> String {
 
 /// Guessing among the classes seen after each task.
 pub(super) fn guessing(run: &RunFiles) -> Vec<f64> {
-    let mut n = 0;
-    let tasks = &run.metrics.classes_per_task[..run.n_tasks_done()];
-    tasks
-        .iter()
-        .map(|classes| {
-            n += classes.len();
-            1.0 / n as f64
-        })
-        .collect()
+    (1..=run.n_tasks_done()).map(|n_tasks| summary::guessing(&run.metrics, n_tasks)).collect()
 }
 
 /// The classes of a task in words.

@@ -1,0 +1,67 @@
+//! `engram methods`: what there is, and what each does, keeps and is good for.
+
+use crate::continual::{self, MethodSpec};
+use crate::error::Result;
+use crate::report::hang;
+use clap::{Args, Subcommand};
+
+/// Without a subcommand the methods are listed.
+#[derive(Args)]
+pub struct MethodsArgs {
+    #[command(subcommand)]
+    command: Option<MethodsCommand>,
+}
+
+#[derive(Subcommand)]
+enum MethodsCommand {
+    /// Print a method's equations, options and deviations, and what to expect of it
+    Show {
+        /// Which, for example der++
+        name: String,
+    },
+}
+
+/// Lists or shows.
+pub fn run(args: MethodsArgs) -> Result<()> {
+    match args.command {
+        Some(MethodsCommand::Show { name }) => show(continual::spec(&name)?),
+        None => list(),
+    }
+    Ok(())
+}
+
+fn list() {
+    for spec in continual::ALL {
+        print!("{}", hang(&format!("{:<22}", spec.name), spec.summary));
+        let mut facts = vec![spec.paper.to_string(), format!("scenarios: {}", spec.suits())];
+        facts.push(format!("holds {}", spec.memory));
+        facts.extend((!spec.defaults().is_empty()).then(|| spec.defaults().join(" ")));
+        facts.retain(|fact| fact != "–");
+        print!("{}", hang(&" ".repeat(22), &facts.join("; ")));
+    }
+    println!("\nMore of one: engram methods show NAME. A run: engram NAME. Side by side: engram compare NAME NAME …");
+}
+
+fn show(spec: &MethodSpec) {
+    println!("{}: {}\n", spec.name, spec.summary);
+    let line = |title: &str, text: &str| print!("{}", hang(&format!("{title:<12}"), text));
+    line("paper", spec.paper);
+    line("equations", spec.equations);
+    line("holds", spec.memory);
+    line("scenarios", &spec.suits());
+    let needs = if spec.needs_boundaries { "must be told where a task ends" } else { "needs no task boundaries" };
+    line("stream", if spec.sees_everything { "sees all data at once" } else { needs });
+    line("expect", spec.expect);
+    let mut options = spec.defaults();
+    if spec.uses_memory {
+        options.insert(0, "--memory K (by data set: engram METHOD --help)".replace("METHOD", spec.name));
+    }
+    let none = if spec.options.is_empty() && options.is_empty() { "none of its own" } else { "" };
+    line("options", &format!("{none}{}", options.join("; ")));
+    for (i, deviation) in spec.deviations.iter().enumerate() {
+        line(if i == 0 { "deviations" } else { "" }, &format!("- {deviation}"));
+    }
+    if spec.deviations.is_empty() {
+        line("deviations", "none known");
+    }
+}
