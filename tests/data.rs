@@ -38,7 +38,7 @@ fn complaint<T>(result: Result<T>, words: &[&str]) -> String {
 
 /// Two images of 3 rows and 4 columns; every pixel differs.
 fn asymmetric() -> Images {
-    Images { channels: 1, height: 3, width: 4, pixels: (1..=24).collect(), labels: vec![1, 0] }
+    Images { channels: 1, height: 3, width: 4, pixels: (1..=24).collect(), labels: vec![1, 0], views: Vec::new() }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod compare;
 mod datasets;
 mod devices;
 mod distill;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Train a student network on labels and on what a teacher says, beside one on labels alone
     Distill(Box<distill::DistillArgs>),
+    /// Run several methods on one stream, side by side, and say which to use
+    Compare(Box<compare::CompareArgs>),
     /// Repeat published experiments and write a ledger of published and measured figures
     Reproduce(Box<reproduce::ReproduceArgs>),
     /// Classify pictures with the model of a run
@@ -108,7 +111,8 @@ fn command() -> clap::Command {
         let command = foreign.fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)));
         command.about(method.summary).after_help(run::after_help()).display_order(0)
     });
-    numbers_may_be_negative(Cli::command().subcommands(methods))
+    let cli = Cli::command().mut_subcommand("compare", compare::with_list_of_memories);
+    numbers_may_be_negative(cli.subcommands(methods))
 }
 
 /// The method that the command line names and its flags, if its command is a method.
@@ -147,6 +151,7 @@ pub fn main() -> ExitCode {
 fn other_command(command: Command) -> Result<()> {
     match command {
         Command::Distill(args) => distill::run(*args),
+        Command::Compare(args) => compare::run(*args),
         Command::Reproduce(args) => reproduce::run_all(*args),
         Command::Predict(args) => predict::run(&args),
         Command::Report(args) => report::run(&args),

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folders of runs, or of several seeds
+    /// Folders of runs, or of several seeds; or folders of comparisons, which are joined into the first
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
 }
 
 /// Writes `report.html` into each folder and prints the paths.
 pub fn run(args: &ReportArgs) -> Result<()> {
+    if args.folders.iter().all(|folder| super::compare::is_comparison(folder)) {
+        return super::compare::join(&args.folders);
+    }
     for folder in &args.folders {
         let seeds = seed_folders(folder)?;
         for seed in seeds.iter().filter(|seed| seed.join("metrics.json").exists()) {

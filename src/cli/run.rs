@@ -62,6 +62,7 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
         (None, None) => Overrides::default(),
     };
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
+    let preset = Overrides { options: preset.options.only(method), ..preset };
     let mut config = args.settings.or(file).or(preset).resolve(method)?;
     let (dataset, device) = open(&config, args.checked, args.trace)?;
     if args.trace && matches!(device, Device::Cpu(_)) {

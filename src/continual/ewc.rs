@@ -131,7 +131,7 @@ pub(super) const EWC: MethodSpec = MethodSpec {
     ],
     needs_boundaries: true,
     options: &["penalty_weight", "fisher", "fisher_samples"],
-    tune: |options| options.penalty_weight = 1000.0,
+    tune: |options| options.penalty_weight = 100.0,
     build: |options| Box::new(Ewc::new(options, false)),
     ..MethodSpec::BASE
 };

@@ -230,6 +230,13 @@ impl OptionFlags {
         serde_json::from_value(Value::Object(all)).expect("bug: flags that are none")
     }
 
+    /// Those of these flags that a method has.
+    pub fn only(&self, method: &MethodSpec) -> OptionFlags {
+        let mut own = fields(self);
+        own.retain(|name, _| method.options.contains(&name.as_str()));
+        serde_json::from_value(Value::Object(own)).expect("bug: flags that are none")
+    }
+
     /// Every flag that a method has, with its default where none is given.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! and files win over it.
 
 use super::config::Overrides;
-use crate::continual::{Candidates, Herding, Rounding};
+use crate::continual::{Candidates, Herding, OptionFlags, Rounding};
 use crate::data::{Augmentation, Normalize};
 use crate::error::{Error, Result};
 use crate::models::Shortcut;
@@ -22,7 +22,46 @@ pub struct Preset {
 }
 
 /// Every preset.
-pub static ALL: &[Preset] = &[Preset {
+pub static ALL: &[Preset] = &[
+    ICARL_CIFAR100,
+    Preset {
+        name: "cil-mnist-cnn",
+        summary: "Split MNIST, two classes a task, cnn: for finetune, lwf, icarl and joint",
+        paper: "the distillation of Li & Hoiem, ECCV 2016, with Hinton et al.'s weights",
+        deviations: &["a setting of engram's own: LwF is ½·CE + ½·T²·KL with T = 2"],
+        settings: cil_mnist_cnn,
+    },
+    Preset {
+        name: "cil-cifar10-vgg11-slim",
+        summary: "Split CIFAR-10, two classes a task, vgg11-slim: for finetune, lwf, icarl and joint",
+        paper: "the network of Aljundi et al., CVPR 2019",
+        deviations: &["a setting of engram's own: LwF is ½·CE + ½·T²·KL with T = 2"],
+        settings: cil_cifar10_vgg11_slim,
+    },
+    Preset {
+        name: "der-cifar10",
+        summary: "Split CIFAR-10, two classes a task: ResNet-18, 50 epochs, SGD, buffer 200: for er, der, der++",
+        paper: "Buzzega et al., NeurIPS 2020, and the authors' best_args.py",
+        deviations: DER_DEVIATIONS,
+        settings: der_cifar10,
+    },
+    Preset {
+        name: "der-cifar10-short",
+        summary: "the same with a quarter of the channels, one epoch and a buffer of 500",
+        paper: "Buzzega et al., NeurIPS 2020, shortened",
+        deviations: DER_DEVIATIONS,
+        settings: der_cifar10_short,
+    },
+];
+
+const DER_DEVIATIONS: &[&str] = &[
+    "the rate is DER's 0.03 for all methods: the authors run ER with 0.1 (--lr 0.1), and DER with weights by buffer: \
+     der 0.3; der++ 0.1 and 0.5 for 200, 0.2 and 0.5 for 500, 0.1 and 1 for 5120",
+    "the cross-entropy runs over the classes seen so far, and samples are taken in during the first epoch only",
+    "initial values, the order of images and draws come from engram's own generator",
+];
+
+const ICARL_CIFAR100: Preset = Preset {
     name: "icarl-cifar100",
     summary: "iCIFAR-100, ten classes a task: ResNet-32, 70 epochs, SGD at 2.0, 2,000 exemplars",
     paper: "Rebuffi et al., CVPR 2017, and the authors' code",
@@ -33,7 +72,7 @@ pub static ALL: &[Preset] = &[Preset {
         "herding runs on features of the device in use, in f32, and adds them up in f64",
     ],
     settings: icarl_cifar100,
-}];
+};
 
 fn icarl_cifar100() -> Overrides {
     Overrides {
@@ -66,7 +105,73 @@ fn icarl_cifar100() -> Overrides {
     }
 }
 
-/// The settings of the preset of this name.
+/// LwF as α·CE + (1 − α)·T²·KL.
+fn halves() -> OptionFlags {
+    OptionFlags { ce_weight: Some(0.5), kd_weight: Some(0.5), temperature: Some(2.0), ..OptionFlags::default() }
+}
+
+fn cil_mnist_cnn() -> Overrides {
+    Overrides {
+        dataset: Some("mnist".into()),
+        classes_per_task: Some(2),
+        model: Some("cnn".into()),
+        memory: Some(2000),
+        epochs: Some(4),
+        batch_size: Some(64),
+        optimizer: Some(Kind::Adam),
+        lr: Some(1e-3),
+        weight_decay: Some(1e-4),
+        options: halves(),
+        ..Overrides::default()
+    }
+}
+
+fn cil_cifar10_vgg11_slim() -> Overrides {
+    Overrides {
+        dataset: Some("cifar-10".into()),
+        model: Some("vgg11-slim".into()),
+        augment: Some(Augmentation::CropFlip),
+        epochs: Some(10),
+        ..cil_mnist_cnn()
+    }
+}
+
+fn der_cifar10() -> Overrides {
+    Overrides {
+        dataset: Some("cifar-10".into()),
+        classes_per_task: Some(2),
+        augment: Some(Augmentation::CropFlip),
+        model: Some("resnet18".into()),
+        memory: Some(200),
+        epochs: Some(50),
+        batch_size: Some(32),
+        optimizer: Some(Kind::Sgd),
+        lr: Some(0.03),
+        momentum: Some(0.0),
+        weight_decay: Some(0.0),
+        options: OptionFlags {
+            mse_weight: Some(0.1),
+            replay_weight: Some(0.5),
+            replay_batch: Some(32),
+            ..OptionFlags::default()
+        },
+        ..Overrides::default()
+    }
+}
+
+fn der_cifar10_short() -> Overrides {
+    let full = der_cifar10();
+    Overrides {
+        width: Some(0.25),
+        memory: Some(500),
+        epochs: Some(1),
+        options: OptionFlags { mse_weight: Some(0.2), ..full.options },
+        ..full
+    }
+}
+
+/// The settings of the preset of this name. Options of methods are those of all that the preset is for: take
+/// [`OptionFlags::only`] a method's own.
 ///
 /// # Errors
 /// If there is none; the message lists those there are.
@@ -74,6 +179,6 @@ pub fn settings(name: &str) -> Result<Overrides> {
     let preset = ALL.iter().find(|preset| preset.name == name);
     preset.map(|preset| (preset.settings)()).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        Error::usage(format!("unknown preset '{name}': there is {}", known.join(", ")))
+        Error::usage(format!("unknown preset '{name}': there are {}", known.join(", ")))
     })
 }

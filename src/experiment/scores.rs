@@ -168,3 +168,18 @@ pub struct Timing {
     /// Device memory allocated at the end of the run.
     pub device_bytes: u64,
 }
+
+/// The order in which classifiers are shown; a method's main one is the first that it has.
+const ORDER: [&str; 3] = ["nme", "network", "ncm"];
+
+/// The classifiers of a run, the main one first.
+pub fn ordered_classifiers(metrics: &Metrics) -> impl Iterator<Item = (&str, &ClassifierResult)> {
+    let known = ORDER.into_iter().filter_map(|name| metrics.classifiers.get_key_value(name));
+    let other = metrics.classifiers.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    known.chain(other).map(|(name, result)| (name.as_str(), result))
+}
+
+/// The classifier that a method is judged by: `nme` where there is one, else `network`.
+pub fn main_classifier(metrics: &Metrics) -> Option<(&str, &ClassifierResult)> {
+    ordered_classifiers(metrics).next()
+}

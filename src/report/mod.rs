@@ -5,12 +5,14 @@
 //!   that grows by a row per task, then the closing summary.
 //! - [`Summary`] is that summary; [`seeds_table`] puts several runs together as mean ± standard deviation.
 //! - [`curve`] plots accuracies over tasks.
+//! - [`comparison_text`] puts several methods side by side and ends with an answer; [`write_comparison`] is its page.
 //! - [`write_run`] and [`write_seeds`] make `report.html` from the files of run folders; [`ReportPage`] does so while a
 //!   run goes on.
 //!
 //! Nothing here computes a result: the numbers come from `experiment::results`, and all but [`Console`] are functions
 //! from values to text.
 
+mod comparison;
 mod console;
 mod curve;
 mod distillation;
@@ -20,10 +22,11 @@ mod summary;
 mod table;
 mod text;
 
+pub use comparison::comparison_text;
 pub use console::Console;
 pub use curve::curve;
 pub use distillation::{DistillConsole, distill_tables, gain_text, percent_sd};
-pub use page::{FILE as REPORT_FILE, ReportPage, write_run, write_seeds};
+pub use page::{FILE as REPORT_FILE, ReportPage, write_comparison, write_run, write_seeds};
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};
 pub use text::{hang, message, thousands};

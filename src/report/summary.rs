@@ -4,11 +4,10 @@ use super::curve;
 use super::text::{bytes, classes, command, counted, duration, hundredfold, percent, points, thousands, wrap};
 use crate::continual::spec;
 use crate::experiment::results::{ClassifierResult, Metrics, Timing};
+pub use crate::experiment::results::{main_classifier, ordered_classifiers};
 use std::fmt::Write;
 use std::path::Path;
 
-/// The order in which classifiers are shown; a method's main one is the first that it has.
-const ORDER: [&str; 3] = ["nme", "network", "ncm"];
 const BAR: usize = 20;
 
 /// Everything the closing summary tells of.
@@ -24,18 +23,6 @@ pub struct Summary<'a> {
     pub compare_with: Option<&'a str>,
     /// Where the results lie, if they were written.
     pub folder: Option<&'a Path>,
-}
-
-/// The classifiers of a run, the main one first.
-pub fn ordered_classifiers(metrics: &Metrics) -> impl Iterator<Item = (&str, &ClassifierResult)> {
-    let known = ORDER.into_iter().filter_map(|name| metrics.classifiers.get_key_value(name));
-    let other = metrics.classifiers.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
-    known.chain(other).map(|(name, result)| (name.as_str(), result))
-}
-
-/// The classifier that a method is judged by: `nme` where there is one, else `network`.
-pub fn main_classifier(metrics: &Metrics) -> Option<(&str, &ClassifierResult)> {
-    ordered_classifiers(metrics).next()
 }
 
 impl Summary<'_> {

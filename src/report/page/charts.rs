@@ -120,6 +120,73 @@ fn themed(svg: &str) -> String {
     svg.replacen(&size, "", 1).replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1)
 }
 
+/// A named point of a scatter plot.
+pub(super) struct Point {
+    pub name: String,
+    pub x: f64,
+    /// A fraction.
+    pub y: f64,
+    /// The standard deviation of y.
+    pub spread: f64,
+}
+
+/// Fractions in 0..1 over a cost; points are numbered, and named in a list below.
+pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
+    let (left, top, width, height) = (62.0, 14.0, 560.0, 240.0);
+    let most = points.iter().map(|point| point.x).fold(0.0, f64::max);
+    // A round number of at most two digits above the largest.
+    let unit = 10f64.powf(most.max(1e-9).log10().floor());
+    let end = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0].map(|n| n * unit).into_iter().find(|end| *end >= most * 1.02);
+    let end = end.unwrap_or(10.0 * unit);
+    let at = |x: f64, y: f64| (left + width * x / end, top + height * (1.0 - y.clamp(0.0, 1.0)));
+    let mut svg = format!(
+        "<svg class=\"chart\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 640 304\" font-family=\"sans-serif\" \
+         font-size=\"13\" fill=\"currentColor\">\n",
+        escape(label)
+    );
+    for i in 0..=5 {
+        let share = f64::from(i) / 5.0;
+        let ((x0, y), (x1, _)) = (at(0.0, share), at(end, share));
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{x0:.1} {y:.1}H{x1:.1}\" stroke=\"var(--rule)\"/><text x=\"{:.1}\" y=\"{:.1}\" \
+             text-anchor=\"end\">{:.0} %</text>",
+            x0 - 8.0,
+            y + 4.0,
+            100.0 * share
+        );
+        let (x, y) = at(end * share, 0.0);
+        let value = (end * share * 1e6).round() / 1e6;
+        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{value}</text>", y + 20.0);
+    }
+    let (x, y) = at(end / 2.0, 0.0);
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", y + 42.0, escape(x_title));
+    let mut legend = String::new();
+    for (i, point) in points.iter().enumerate() {
+        let (x, y) = at(point.x, point.y);
+        let ((_, high), (_, low)) = (at(point.x, point.y + point.spread), at(point.x, point.y - point.spread));
+        let color = i % N_COLORS + 1;
+        // Points on one spot: each number a little further to the right.
+        let near = points[..i].iter().filter(|p| at(p.x, p.y).0 - x < 40.0 && (at(p.x, p.y).1 - y).abs() < 12.0);
+        let shift = 8.0 + 18.0 * near.filter(|p| x - at(p.x, p.y).0 < 40.0).count() as f64;
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{x:.1} {high:.1}V{low:.1}\" stroke=\"var(--line-{color})\"/><circle cx=\"{x:.1}\" cy=\"{y:.1}\" \
+             r=\"5\" fill=\"var(--line-{color})\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            x + shift,
+            y + 4.0,
+            i + 1
+        );
+        let _ = writeln!(
+            legend,
+            "<li><span style=\"color:var(--line-{color})\" aria-hidden=\"true\">●</span> {} {}</li>",
+            i + 1,
+            escape(&point.name)
+        );
+    }
+    format!("<ul class=\"legend\">\n{legend}</ul>\n{svg}</svg>\n")
+}
+
 /// A matrix of shares in 0..=1 as a picture of cells, with lines at the `edges` between groups of rows and columns.
 pub(super) fn cells(label: &str, shares: &[Vec<f64>], edges: &[usize]) -> String {
     const LEVELS: usize = 20;

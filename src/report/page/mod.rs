@@ -2,6 +2,7 @@
 //! folder and nothing else, so it can be made again at any time; it needs no network, no script and no other file.
 
 mod charts;
+mod compare;
 mod confusion;
 mod distillation;
 mod files;
@@ -11,6 +12,7 @@ mod run;
 mod seeds;
 
 use crate::error::{Error, Result};
+use crate::experiment::comparison::Entry;
 use crate::experiment::results::write_atomically;
 use crate::experiment::sink::{Sink, TaskFinished};
 use files::RunFiles;
@@ -56,6 +58,21 @@ pub fn write_seeds(root: &Path, folders: &[PathBuf]) -> Result<PathBuf> {
     }
     let path = root.join(FILE);
     write_atomically(&path, seeds::page(root, &complete, folders.len()).as_bytes())?;
+    Ok(path)
+}
+
+/// Makes the page of a comparison, and returns its path: `folders` are those of the first run of each entry, in the order of
+/// the entries; `n_missing` runs are not complete.
+///
+/// # Errors
+/// If there is no entry, or a file is damaged.
+pub fn write_comparison(root: &Path, entries: &[Entry], folders: &[PathBuf], n_missing: usize) -> Result<PathBuf> {
+    if entries.is_empty() {
+        return Err(Error::usage(format!("{}: none of its runs is complete", root.display())));
+    }
+    let runs = folders.iter().map(|folder| RunFiles::read(folder)).collect::<Result<Vec<_>>>()?;
+    let path = root.join(FILE);
+    write_atomically(&path, compare::page(root, entries, &runs, n_missing).as_bytes())?;
     Ok(path)
 }
 

@@ -158,9 +158,9 @@ fn accuracy(run: &RunFiles) -> String {
     )
 }
 
-fn matrices(run: &RunFiles) -> String {
+pub(super) fn matrices(run: &RunFiles) -> String {
     let m = &run.metrics;
-    let n = m.n_tasks;
+    let n = ordered_classifiers(m).flat_map(|(_, result)| &result.matrix).map(Vec::len).max().unwrap_or(0);
     let wide = if n > 6 { " wide" } else { "" };
     let mut maps = String::new();
     for (name, result) in ordered_classifiers(m) {
@@ -183,15 +183,19 @@ fn matrices(run: &RunFiles) -> String {
             escape(name)
         );
     }
+    let chosen = match m.scenario.as_str() {
+        "task" => "Every answer is chosen among the classes of the image's task.",
+        _ => "Every answer is chosen among all classes seen at that time.",
+    };
     format!(
         "<p>A row per task learnt, a column per task tested. The diagonal shows a task when it was new; reading a \
-         column downwards shows what became of it. Every answer is chosen among all classes seen at that time.</p>\n\
+         column downwards shows what became of it. {chosen}</p>\n\
          <div class=\"maps{wide}\">\n{maps}</div>\n\
          <p class=\"scale\">0 % <i aria-hidden=\"true\"></i> 100 %</p>\n"
     )
 }
 
-fn forgetting(run: &RunFiles) -> String {
+pub(super) fn forgetting(run: &RunFiles) -> String {
     let m = &run.metrics;
     let (name, main) = main_classifier(m).expect("bug: a run without results");
     let lost = forgetting_per_task(&main.matrix);
@@ -233,7 +237,7 @@ fn forgetting(run: &RunFiles) -> String {
     out
 }
 
-fn confusions(run: &RunFiles) -> String {
+pub(super) fn confusions(run: &RunFiles) -> String {
     let mut all = ordered_classifiers(&run.metrics);
     let (name, main) = all.next().expect("bug: a run without results");
     let mut out = format!(
@@ -248,12 +252,19 @@ fn confusions(run: &RunFiles) -> String {
     out
 }
 
-fn exemplars(run: &RunFiles) -> String {
+pub(super) fn exemplars(run: &RunFiles) -> String {
     let n_kept: usize = run.exemplars.iter().map(|(class, _)| class.n_kept).sum();
+    let by_herding = crate::continual::spec(&run.metrics.method).is_ok_and(|spec| spec.shares_per_class);
+    let how = match by_herding {
+        true => {
+            "Herding chose them one by one, each so that the mean of those chosen comes closest to the mean of the class; \
+             when room is needed for new classes the last of a row go first."
+        }
+        false => "They are replayed at random; the first of each class are shown.",
+    };
     let mut out = format!(
-        "<p>The {} training images that the method keeps to remember its classes by. Herding chose them one by one, each \
-         so that the mean of those chosen comes closest to the mean of the class; when room is needed for new classes \
-         the last of a row go first.</p>\n<dl class=\"exemplars\">\n",
+        "<p>The {} training images that the method keeps to remember its classes by. {how}</p>\n<dl \
+         class=\"exemplars\">\n",
         thousands(n_kept as u64)
     );
     for (class, pictures) in &run.exemplars {
@@ -323,7 +334,7 @@ fn cost(run: &RunFiles) -> String {
     facts(&list) + &table(caption, 1, &head.map(String::from), &rows)
 }
 
-fn settings(run: &RunFiles) -> String {
+pub(super) fn settings(run: &RunFiles) -> String {
     let mut body = String::new();
     for setting in run.settings().iter().filter(|setting| setting.flag != "seeds") {
         let value = if setting.value.is_empty() { "–" } else { &setting.value };

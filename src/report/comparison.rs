@@ -1,0 +1,152 @@
+//! A comparison of methods as text: one table, and at its end an answer.
+
+use super::WIDTH;
+use super::text::{bytes, duration, fit, hundredfold, points, wrap};
+use crate::experiment::comparison::{Cost, Entry, Outcome, Place, budgets, ranking};
+use crate::experiment::metrics::mean_sd;
+use std::fmt::Write;
+
+/// The table, the rankings at equal bytes and at equal seconds, and the answer.
+pub fn comparison_text(entries: &[Entry]) -> String {
+    table(entries) + &rankings(entries) + &answer(entries)
+}
+
+/// `93.1 ± 0.4` in percent; a dash for nothing.
+pub(super) fn mean_text(entry: &Entry, of: fn(&Outcome) -> Option<f64>) -> String {
+    let values = entry.values(of);
+    let (mean, sd) = mean_sd(&values);
+    match values.len() {
+        0 => "–".into(),
+        1 => format!("{:.1}", hundredfold(mean)),
+        _ => format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd)),
+    }
+}
+
+/// As [`bytes`] or [`duration`].
+pub(super) fn cost_text(cost: Cost, value: f64) -> String {
+    match cost {
+        Cost::Bytes => bytes(value.round() as u64),
+        Cost::Seconds => duration(value),
+    }
+}
+
+fn table(entries: &[Entry]) -> String {
+    let Some(first) = entries.first().and_then(|entry| entry.outcomes.first()) else { return String::new() };
+    let n_seeds = entries.iter().map(|entry| entry.outcomes.len()).max().unwrap_or(0);
+    let m = &first.metrics;
+    let scenario = match m.scenario.as_str() {
+        name @ ("class" | "task" | "domain") => format!("{name}-incremental"),
+        name => name.to_string(),
+    };
+    let title = format!(
+        "{}, {scenario}, {}, {n_seeds} seeds: mean ± standard deviation in percent. Held: after the last task. Seconds: \
+         training and, apart, the ends of tasks.",
+        m.dataset, m.model
+    );
+    let mut out = String::from("\n") + &wrap(&title, 2);
+    let head = ["final", "average inc.", "forgetting", "held", "seconds", "end", "images/s"];
+    let _ = write!(out, "{:<22}", "method");
+    for (i, title) in head.iter().enumerate() {
+        let _ = write!(out, " {title:>width$}", width = widths()[i]);
+    }
+    let _ = writeln!(out, "\n{}", "─".repeat(WIDTH - 1));
+    for entry in entries {
+        let seconds = |of: fn(&Outcome) -> f64| format!("{:.1}", mean_sd(&entry.values(|run| Some(of(run)))).0);
+        let cells = [
+            mean_text(entry, |run| run.main().final_accuracy),
+            mean_text(entry, |run| run.main().average_incremental_accuracy),
+            mean_text(entry, |run| run.main().forgetting),
+            cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
+            seconds(|run| run.timing.seconds_training.iter().sum()),
+            seconds(|run| run.timing.seconds_end_of_task.iter().sum()),
+            seconds(|run| run.timing.images_per_second),
+        ];
+        let _ = write!(out, "{:<22}", fit(&entry.name(), 22));
+        for (cell, width) in cells.iter().zip(widths()) {
+            let _ = write!(out, " {cell:>width$}");
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn widths() -> [usize; 7] {
+    [11, 12, 11, 10, 8, 7, 9]
+}
+
+/// What is said of a place that is not the first.
+pub(super) fn distance(place: &Place, first: &Entry) -> String {
+    match place.below_first {
+        None => format!("no interval: {} and {} need two seeds in common", place.entry.name(), first.name()),
+        Some((low, mean, high)) => {
+            let interval = format!("[{:.1}, {:.1}]", hundredfold(low), hundredfold(high));
+            let verdict = if place.is_indistinguishable() { ": indistinguishable" } else { "" };
+            format!("{} below {} {interval}{verdict}", points(mean), first.name())
+        }
+    }
+}
+
+fn rankings(entries: &[Entry]) -> String {
+    let mut out = String::new();
+    for (cost, what) in [(Cost::Bytes, "held after the last task"), (Cost::Seconds, "of training and ends of tasks")] {
+        for budget in budgets(entries, cost) {
+            let _ = writeln!(out, "\nWith at most {} {what}:", cost_text(cost, budget));
+            let places = ranking(entries, cost, budget);
+            for (i, place) in places.iter().enumerate() {
+                let accuracy = mean_text(place.entry, |run| run.main().final_accuracy);
+                let line = format!("{:>4}. {:<22} {accuracy:>11}", i + 1, fit(&place.entry.name(), 22));
+                let distance = if i == 0 { String::new() } else { distance(place, places[0].entry) };
+                let _ = writeln!(out, "{}", format!("{line}   {distance}").trim_end());
+            }
+        }
+    }
+    out + "(Differences are paired by seed, with 95 % intervals by Student's t.)\n"
+}
+
+/// One sentence per kind of budget, for the largest budget and the smallest.
+pub(super) fn answer_sentences(entries: &[Entry]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for cost in [Cost::Bytes, Cost::Seconds] {
+        let all = budgets(entries, cost);
+        let mut ends: Vec<f64> = all.first().into_iter().chain(all.last()).copied().collect();
+        ends.dedup();
+        for budget in ends {
+            let places = ranking(entries, cost, budget);
+            let Some(first) = places.first() else { continue };
+            let ties: Vec<String> =
+                places.iter().filter(|place| place.is_indistinguishable()).map(|place| place.entry.name()).collect();
+            let unknown = places.iter().skip(1).any(|place| place.below_first.is_none());
+            let mut sentence = format!(
+                "With at most {} take {} ({} %)",
+                cost_text(cost, budget),
+                first.entry.name(),
+                mean_text(first.entry, |run| run.main().final_accuracy)
+            );
+            if !ties.is_empty() {
+                let verb = if ties.len() == 1 { "is" } else { "are" };
+                let _ = write!(sentence, "; {} {verb} indistinguishable from it", ties.join(", "));
+            } else if unknown {
+                sentence += "; with a single seed nothing says whether the others differ";
+            }
+            sentences.push(sentence + ".");
+        }
+    }
+    sentences
+}
+
+fn answer(entries: &[Entry]) -> String {
+    let sentences = answer_sentences(entries);
+    if sentences.is_empty() {
+        return "\nAnswer: none; there is no method to rank.\n".into();
+    }
+    let mut out = String::from("\n") + &wrap(&format!("Answer: {}", sentences.join(" ")), 2);
+    if let Some(reference) = entries.iter().find(|entry| !entry.ranked) {
+        let text = format!(
+            "Upper reference: {} reaches {} %.",
+            reference.name(),
+            mean_text(reference, |run| run.main().final_accuracy)
+        );
+        out += &wrap(&text, 2);
+    }
+    out
+}
