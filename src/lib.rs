@@ -7,7 +7,8 @@
 //! What is deliberately absent:
 //! - `device` knows nothing of gradients, `tensor` of no particular op, `ops` of no layer, `data` of no model; a method
 //!   never sees a future task.
-//! - There is one training loop (`experiment`) and one place that adds gradients (`tensor`): kernels assign.
+//! - Training loops are in `experiment` alone (one over streams of tasks, one for teachers and students), and one place adds
+//!   gradients (`tensor`): kernels assign.
 //! - Randomness enters only through `rng`, keyed by (seed, purpose, counter): an unused draw shifts nothing. The same seed
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
 //! - There are no stride views, no types but f32 and u32, no graph rewriting, no float atomics.

@@ -6,7 +6,7 @@ use crate::device::{Device, Options, Selection};
 use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::experiment::distillation::{
-    DistillConfig, DistillOverrides, Trainer, ask_teacher, distill as run_distillation, presets,
+    DistillConfig, DistillOverrides, Trainer, ask_teacher, check, distill as run_distillation, presets,
 };
 use crate::experiment::results::RunFolder;
 use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
@@ -109,6 +109,8 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
     let mut config = args.settings.or(file).or(preset).resolve()?;
     let (dataset, device) = open(&config, args.checked)?;
     config.adapter = device.describe();
+    // Wrong use is found before `--force` replaces anything.
+    check(&config, &dataset, &device)?;
     let path = args
         .out
         .unwrap_or_else(|| run::folder_of_now(&format!("distill-{}", config.scheme), &config.source().file_name()));

@@ -1,4 +1,4 @@
-//! Floor 7: experiments. A configuration, the only training loop, metrics, the files a run leaves, and what can be done
+//! Floor 7: experiments. A configuration, the training loops, metrics, the files a run leaves, and what can be done
 //! with them afterwards.
 
 pub mod checkpoint;

@@ -22,12 +22,12 @@ pub static ALL: &[DistillPreset] = &[
     },
     DistillPreset {
         name: "kd-mnist-narrow-40",
-        summary: "the same with 32 hidden units, 40 epochs: distillation needs longer, and loses",
+        summary: "the same with 32 hidden units, 40 epochs: a small student gains less at first",
         settings: || DistillOverrides { student_width: Some(0.125), ..kd_mnist() },
     },
     DistillPreset {
         name: "kd-mnist-narrow-200",
-        summary: "the same with 32 hidden units, 200 epochs: distillation wins",
+        summary: "the same with 32 hidden units, 200 epochs: what a longer training makes of it",
         settings: || DistillOverrides { student_width: Some(0.125), epochs: Some(200), ..kd_mnist() },
     },
     DistillPreset {

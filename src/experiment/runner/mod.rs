@@ -1,4 +1,4 @@
-//! The only training loop: one seed of one configuration, from an initialised network to written results.
+//! The training loop over tasks: one seed of one configuration, from an initialised network to written results.
 
 mod evaluation;
 

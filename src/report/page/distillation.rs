@@ -89,7 +89,9 @@ fn accuracy(student: &StudentResult) -> f64 {
     student.accuracy
 }
 
-const NUMBERS: [(&str, fn(&StudentResult) -> f64); 3] = [
+type Number = fn(&StudentResult) -> f64;
+
+const NUMBERS: [(&str, Number); 3] = [
     ("accuracy", accuracy),
     ("answers as the teacher", |student| student.agreement),
     ("calibration error", |student| student.calibration_error),
