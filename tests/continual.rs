@@ -4,14 +4,14 @@ mod common;
 
 use engram::continual::{self, Batch, FisherKind, Learner, Measured, MemoryPolicy, Method, OptionFlags, Options};
 use engram::continual::{ReplayMemory, Stored, TaskData, fisher, output_sensitivity};
-use engram::data::{self, Dataset};
+use engram::data::{self, Dataset, Images};
 use engram::models::Network;
 use engram::ops::{Mode, project};
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::{Device, Tensor};
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap());
 
@@ -450,4 +450,67 @@ fn heads_mask_the_loss() {
     assert!((f64::from(loss.item().unwrap()) - expected).abs() < 1e-6);
     let gradient = loss.backward().unwrap().get(&logits).unwrap().to_vec().unwrap();
     assert!(gradient[4..10].iter().chain(&gradient[10..14]).all(|g| *g == 0.0), "{gradient:?}");
+}
+
+/// The loss and the gradient of one step of DER++ against a transcription in PyTorch (`tests/golden/make_der.py`): a memory of
+/// six images, all of which both draws return.
+#[test]
+fn dark_experience_replay_is_its_transcription() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/der_pp.json");
+    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let pixels: Vec<u8> = (0..16u64 * 12).map(|i| ((i * 29 + i * i * 7) % 256) as u8).collect();
+    let labels = (0..12).map(|i| i % 4).collect();
+    let images = Arc::new(Images { channels: 1, height: 4, width: 4, pixels, labels, views: Vec::new() });
+    let dataset = Dataset {
+        name: "formula".into(),
+        class_names: (0..4).map(|i: u32| i.to_string()).collect(),
+        train: images.clone(),
+        test: images,
+        mean: vec![0.5],
+        std: vec![0.25],
+        ..GLYPHS.clone()
+    };
+    for device in [Some(Device::cpu()), common::gpu(false)].into_iter().flatten() {
+        let options = engram::models::Options { width: 8.0 / 256.0, ..Default::default() };
+        let network = Network::with_options("mlp", &options, [1, 4, 4], 4, &device, 1).unwrap();
+        let learner = Learner::new(network, &device, &dataset).unwrap();
+        let set_weights = |salt: usize| {
+            for (k, (name, outputs, inputs)) in [("fc1", 8, 16), ("fc2", 8, 8), ("fc3", 4, 8)].into_iter().enumerate() {
+                let numbers = |n: usize, salt: usize| -> Vec<f32> {
+                    (0..n).map(|i| (((i * 37 + salt * 101 + i * i * 13) % 1009) as f64 / 1009.0 - 0.5) as f32).collect()
+                };
+                let parameters = &learner.network.parameters;
+                let weight = numbers(outputs * inputs, salt + 2 * k);
+                parameters.set(&format!("{name}.weight"), &[outputs, inputs], &weight).unwrap();
+                parameters.set(&format!("{name}.bias"), &[outputs], &numbers(outputs, salt + 2 * k + 1)).unwrap();
+            }
+        };
+        let batch = |samples: std::ops::Range<u32>, key| Batch {
+            n_seen: 4,
+            ..batch(&learner, &samples.collect::<Vec<_>>(), key, 0)
+        };
+        let spec = continual::spec("der++").unwrap();
+        let flags = OptionFlags { mse_weight: Some(0.3), replay_weight: Some(0.7), ..OptionFlags::default() };
+        let mut der = (spec.build)(Options { memory: 6, ..Options::of(spec).with(&flags) });
+        set_weights(3);
+        let first = batch(0..6, 0);
+        der.observe(&learner, &first).unwrap();
+        der.after_step(&learner, &first).unwrap();
+        set_weights(50);
+        let loss = der.observe(&learner, &batch(6..12, 1)).unwrap();
+        for term in &loss.0 {
+            let (own, theirs) = (f64::from(term.value.item().unwrap()), golden[term.name].as_f64().unwrap());
+            assert!((own - theirs).abs() < 1e-5 * theirs.abs(), "{}: {own} is not {theirs}", term.name);
+        }
+        assert_eq!(loss.0.iter().map(|term| term.weight).collect::<Vec<_>>(), [1.0, 0.3, 0.7]);
+        learner.network.parameters.backward(&loss.total().unwrap()).unwrap();
+        let names: Vec<String> =
+            learner.network.parameters.to_host().unwrap().iter().map(|p| p.0.to_string()).collect();
+        let gradients = learner.network.parameters.gradients_to_host().unwrap();
+        for (name, gradient) in names.iter().zip(gradients) {
+            let expected: Vec<f64> = serde_json::from_value(golden["gradients"][name].clone()).unwrap();
+            assert_eq!(gradient.len(), expected.len(), "{name}");
+            close(&gradient, &expected, 1e-5);
+        }
+    }
 }

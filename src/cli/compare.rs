@@ -2,8 +2,8 @@
 
 use super::run::{open, parse_time, stop_after};
 use super::{INTERRUPTED, warn};
-use crate::continual::{self, MethodSpec, fields, flag};
-use crate::data::Dataset;
+use crate::continual::{self, MethodSpec, OptionFlags, fields, flag};
+use crate::data::{Dataset, Scenario};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::CHECKPOINT_FILE;
@@ -133,7 +133,7 @@ fn grid(args: &CompareArgs) -> Result<Vec<Cell>> {
         for memory in memories {
             let settings = Overrides { memory: memory.or(settings.memory), ..settings.clone() };
             let first = settings.seed.unwrap_or(1);
-            let base = settings.resolve(spec)?;
+            let base = limited_alike(settings.clone().resolve(spec)?, settings)?;
             let n_seeds = args.settings.seeds.unwrap_or(3) as u64;
             let name = if spec.uses_memory { format!("{}-k{}", spec.name, base.memory) } else { spec.name.to_string() };
             for seed in first..first + n_seeds {
@@ -143,6 +143,16 @@ fn grid(args: &CompareArgs) -> Result<Vec<Cell>> {
         }
     }
     Ok(cells)
+}
+
+/// A method that sees all classes as one task gets as many images as the tasks of the others have together.
+fn limited_alike(base: Config, settings: Overrides) -> Result<Config> {
+    if !base.method.sees_everything || base.scenario != Scenario::Class {
+        return Ok(base);
+    }
+    let usual = Overrides { options: OptionFlags::default(), ..settings }.resolve(continual::spec("finetune")?)?;
+    let n_tasks = base.classes_per_task.div_ceil(usual.classes_per_task);
+    Ok(Config { limit_per_task: base.limit_per_task.map(|limit| limit * n_tasks), ..base })
 }
 
 /// `der++:mse-weight=0.2`.
@@ -253,18 +263,9 @@ fn check_same_stream(
     config: &serde_json::Value,
     first: &mut Option<(PathBuf, serde_json::Value)>,
 ) -> Result<()> {
-    const SAME: [&str; 10] = [
-        "dataset",
-        "labels",
-        "scenario",
-        "tasks",
-        "first_task",
-        "blurry",
-        "class_order",
-        "limit_per_task",
-        "model",
-        "width",
-    ];
+    // Not the limit of images: joint training has that of all tasks.
+    const SAME: [&str; 9] =
+        ["dataset", "labels", "scenario", "tasks", "first_task", "blurry", "class_order", "model", "width"];
     let Some((other, theirs)) = &*first else {
         *first = Some((path.to_path_buf(), config.clone()));
         return Ok(());

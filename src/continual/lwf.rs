@@ -19,10 +19,11 @@ struct Lwf {
 impl Lwf {
     /// Old outputs, in task-incremental learning a group for each task.
     fn old_heads(&self, learner: &Learner, batch: &Batch) -> Vec<Range<usize>> {
-        if learner.heads.is_empty() {
-            return vec![0..batch.n_old];
+        let all = 0..batch.n_old;
+        match learner.heads.is_empty() {
+            true => Vec::from([all]),
+            false => learner.heads.iter().filter(|head| head.end <= batch.n_old).cloned().collect(),
         }
-        learner.heads.iter().filter(|head| head.end <= batch.n_old).cloned().collect()
     }
 
     fn new_labels_loss(&self, learner: &Learner, batch: &Batch, logits: &Tensor) -> Result<Tensor> {

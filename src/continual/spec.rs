@@ -69,12 +69,12 @@ impl MethodSpec {
     /// Its own hyper-parameters with their defaults, as `--penalty-weight 1000`; those that follow from the run are left out.
     pub fn defaults(&self) -> Vec<String> {
         let defaults = fields(&Options::of(self));
-        let shown = |name: &&str| match defaults.get(*name)? {
+        let shown = |name: &&'static str| match defaults.get(*name)? {
             Value::Null => None,
             Value::Number(number) => Some(format!("{} {}", flag(name), number.as_f64()? as f32)),
             value => Some(format!("{} {}", flag(name), value.as_str()?)),
         };
-        self.options.iter().filter_map(|name| shown(&name)).collect()
+        self.options.iter().filter_map(shown).collect()
     }
 
     /// The scenarios it suits, in words.

@@ -165,8 +165,11 @@ pub fn ranking(entries: &[Entry], cost: Cost, budget: f64) -> Vec<Place<'_>> {
     best.into_iter().enumerate().map(|(i, entry)| Place { entry, below_first: below(i, entry) }).collect()
 }
 
-/// The columns of the table and of the files: name and value.
-pub const COLUMNS: [(&str, fn(&Outcome) -> Option<f64>); 10] = [
+/// A number of a run, if it has it.
+pub type Number = fn(&Outcome) -> Option<f64>;
+
+/// The columns of the files: name and value.
+pub const COLUMNS: [(&str, Number); 10] = [
     ("final_accuracy", |run| run.main().final_accuracy),
     ("average_incremental_accuracy", |run| run.main().average_incremental_accuracy),
     ("average_accuracy", |run| run.main().average_accuracy),
@@ -214,7 +217,7 @@ pub fn json(entries: &[Entry]) -> serde_json::Value {
     let rows: Vec<Row> = entries
         .iter()
         .map(|entry| {
-            let number = |of: fn(&Outcome) -> Option<f64>, second: bool| {
+            let number = |of: Number, second: bool| {
                 let values = entry.values(of);
                 let (mean, sd) = mean_sd(&values);
                 if values.is_empty() { None } else { Some(if second { sd } else { mean }) }

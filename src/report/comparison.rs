@@ -75,13 +75,13 @@ fn widths() -> [usize; 7] {
 }
 
 /// What is said of a place that is not the first.
-pub(super) fn distance(place: &Place, first: &Entry) -> String {
+pub(super) fn distance(place: &Place) -> String {
     match place.below_first {
-        None => format!("no interval: {} and {} need two seeds in common", place.entry.name(), first.name()),
+        None => "no interval: it takes two seeds in common with the first".into(),
         Some((low, mean, high)) => {
             let interval = format!("[{:.1}, {:.1}]", hundredfold(low), hundredfold(high));
             let verdict = if place.is_indistinguishable() { ": indistinguishable" } else { "" };
-            format!("{} below {} {interval}{verdict}", points(mean), first.name())
+            format!("{} below the first {interval}{verdict}", points(mean))
         }
     }
 }
@@ -95,7 +95,7 @@ fn rankings(entries: &[Entry]) -> String {
             for (i, place) in places.iter().enumerate() {
                 let accuracy = mean_text(place.entry, |run| run.main().final_accuracy);
                 let line = format!("{:>4}. {:<22} {accuracy:>11}", i + 1, fit(&place.entry.name(), 22));
-                let distance = if i == 0 { String::new() } else { distance(place, places[0].entry) };
+                let distance = if i == 0 { String::new() } else { distance(place) };
                 let _ = writeln!(out, "{}", format!("{line}   {distance}").trim_end());
             }
         }

@@ -8,7 +8,8 @@ use super::run;
 use crate::experiment::comparison::{Cost, Entry, Outcome, budgets, ranking};
 use crate::experiment::metrics::mean_sd;
 use crate::report::comparison::{answer_sentences, cost_text, distance, mean_text};
-use crate::report::text::{hundredfold, points};
+use crate::report::text::{counted, hundredfold, points};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -18,7 +19,8 @@ const PER_CHART: usize = 6;
 /// The page of these entries; `runs` are the files of one run of each, in the same order.
 pub(super) fn page(root: &Path, entries: &[Entry], runs: &[RunFiles], missing: usize) -> String {
     let first = &entries[0].outcomes[0].metrics;
-    let title = format!("{} methods on {}", entries.len(), first.dataset);
+    let names: BTreeSet<&str> = entries.iter().map(|entry| entry.method.as_str()).collect();
+    let title = format!("{} on {}", counted(names.len(), "method", "methods"), first.dataset);
     let several = entries.iter().any(|entry| entry.outcomes[0].main().matrix.len() > 1);
     let mut sections = vec![Section { id: "ranking", title: "Ranking", body: rankings(entries) }];
     sections.push(Section { id: "numbers", title: "Numbers", body: numbers(entries) });
@@ -66,7 +68,7 @@ fn rankings(entries: &[Entry]) -> String {
                 .iter()
                 .enumerate()
                 .map(|(i, place)| {
-                    let distance = if i == 0 { "first".into() } else { distance(place, places[0].entry) };
+                    let distance = if i == 0 { "first".into() } else { distance(place) };
                     vec![place.entry.name(), distance, final_text(place.entry)]
                 })
                 .collect();
