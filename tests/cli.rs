@@ -131,6 +131,7 @@ fn a_run_prints_a_table_and_leaves_its_files() {
         "method",
         "dataset",
         "model",
+        "scenario",
         "seed",
         "n_tasks",
         "classes_per_task",
@@ -144,19 +145,25 @@ fn a_run_prints_a_table_and_leaves_its_files() {
     assert_eq!(metrics["n_tasks"], 5);
     assert_eq!(metrics["classes_per_task"], serde_json::json!([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]));
     for memory in metrics["memory_bytes"].as_array().unwrap() {
-        assert_eq!(keys(memory), ["class_means", "exemplars", "old_network", "total"].into());
+        assert_eq!(keys(memory), ["class_means", "exemplars", "importance", "logits", "old_network", "total"].into());
     }
     assert_eq!(keys(&metrics["classifiers"]), ["ncm", "network", "nme"].into());
     for (name, result) in metrics["classifiers"].as_object().unwrap() {
         let expected = [
+            "average_accuracy",
             "average_incremental_accuracy",
             "backward_transfer",
             "confusion",
             "final_accuracy",
             "forgetting",
+            "forward_transfer",
+            "learning_accuracy",
             "matrix",
             "seen_accuracy",
+            "task_known",
+            "task_known_accuracy",
         ];
+        assert!(result["forward_transfer"].is_null(), "it is 0 by construction where classes are new");
         assert_eq!(keys(result), expected.into(), "{name}");
         for (t, row) in result["matrix"].as_array().unwrap().iter().enumerate() {
             for (i, accuracy) in row.as_array().unwrap().iter().enumerate() {

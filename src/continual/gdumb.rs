@@ -11,7 +11,8 @@ use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
 
 const BATCH_SIZE: usize = 16;
-const LR: (f64, f64) = (0.0005, 0.05);
+/// The smallest rate, as a part of the largest.
+const SMALLEST: f64 = 0.01;
 
 struct Gdumb {
     options: Options,
@@ -21,8 +22,9 @@ struct Gdumb {
 
 /// The learning rate of an epoch: a tenth of the largest in the first, the largest in the second, then cosines from the
 /// largest to the smallest over 1, 2, 4, … epochs (Loshchilov & Hutter, ICLR 2017).
-fn rate(epoch: usize) -> f32 {
-    let (low, high) = LR;
+fn rate(epoch: usize, high: f32) -> f32 {
+    let high = f64::from(high);
+    let low = SMALLEST * high;
     let rate = match epoch {
         0 => 0.1 * high,
         1 => high,
@@ -58,7 +60,7 @@ impl Gdumb {
                 let logits = own.forward(&x, Mode::Train)?.logits;
                 let loss = learner.cross_entropy(&logits, &labels, task.n_seen)?;
                 own.parameters.backward(&loss)?;
-                optimizer.step(&own.parameters, rate(epoch))?;
+                optimizer.step(&own.parameters, rate(epoch, self.options.memory_lr))?;
                 learner.device.flush()?;
             }
         }
@@ -115,11 +117,13 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     deviations: &[
         "without CutMix, which the paper uses for CIFAR",
         "a network is trained after every task, for a row of the accuracy matrix each; --epochs, --lr and the other settings \
-         of training play no part: SGD with momentum 0.9, batches of 16, rates from 0.05 to 0.0005 by cosines",
+         of training play no part: SGD with momentum 0.9, batches of 16, rates by cosines from --memory-lr to a hundredth of \
+         it",
+        "the largest rate is 0.01: the paper's 0.05 is for networks with batch norms",
         "33 passes over the memory by default (--memory-epochs), where a cosine of the rates ends; the paper has 256 for CIFAR",
     ],
     uses_memory: true,
-    options: &["memory_epochs"],
+    options: &["memory_epochs", "memory_lr"],
     build: |options| {
         let memory = ReplayMemory::new(options.memory, MemoryPolicy::Greedy);
         Box::new(Gdumb { options, memory, image_bytes: 0 })
@@ -134,7 +138,7 @@ mod tests {
     #[test]
     fn rates_by_hand() {
         // Warm-up, the largest; then cycles of 1, 2 and 4 epochs that begin at the largest.
-        let rates = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(rate);
+        let rates = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|epoch| rate(epoch, 0.05));
         let (low, high) = (0.0005f32, 0.05f32);
         let middle = (low + high) / 2.0;
         let quarter = low + 0.5 * (high - low) * (1.0 + 0.5f32.sqrt());

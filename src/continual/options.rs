@@ -145,6 +145,10 @@ pub struct OptionFlags {
     #[arg(long, value_name = "N", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_epochs: Option<usize>,
+    /// The largest learning rate of GDumb's passes
+    #[arg(long, value_name = "RATE", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_lr: Option<f32>,
 }
 
 /// What a method is built from: every hyper-parameter that any method has. Those named as a field of [`OptionFlags`] are
@@ -177,6 +181,7 @@ pub struct Options {
     pub mse_weight: f32,
     pub replay_weight: f32,
     pub memory_epochs: usize,
+    pub memory_lr: f32,
 }
 
 impl Default for Options {
@@ -202,6 +207,7 @@ impl Default for Options {
             mse_weight: 0.5,
             replay_weight: 0.5,
             memory_epochs: 33,
+            memory_lr: 0.01,
         }
     }
 }
@@ -249,7 +255,7 @@ impl OptionFlags {
             return Err(Error::usage(format!("{} has no {}: it has {own}", method.name, flag(name))));
         }
         for (name, value) in &given {
-            let positive = ["temperature", "damping", "fisher_samples", "replay_batch", "memory_epochs"];
+            let positive = ["temperature", "damping", "fisher_samples", "replay_batch", "memory_epochs", "memory_lr"];
             let positive = positive.contains(&name.as_str());
             let Some(number) = value.as_f64() else { continue };
             if !number.is_finite() || number < 0.0 || (positive && number == 0.0) {

@@ -103,7 +103,7 @@ impl Split {
         }
         let n = self.order.classes(dataset.n_classes())?.len();
         let first = self.first_task.unwrap_or(self.classes_per_task);
-        if first == 0 || first > n {
+        if self.first_task.is_some() && !(1..=n).contains(&first) {
             return Err(Error::usage(format!("a first task of {first} classes is not possible: choose 1 to {n}")));
         }
         let mut stream =

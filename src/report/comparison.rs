@@ -81,7 +81,7 @@ pub(super) fn distance(place: &Place) -> String {
         Some((low, mean, high)) => {
             let interval = format!("[{:.1}, {:.1}]", hundredfold(low), hundredfold(high));
             let verdict = if place.is_indistinguishable() { ": indistinguishable" } else { "" };
-            format!("{} below the first {interval}{verdict}", points(mean))
+            format!("{} below first {interval}{verdict}", points(mean))
         }
     }
 }

@@ -421,6 +421,51 @@ def adam(draw):
     yield case("plain")
 
 
+@op
+def penalty(draw):
+    def value(w, anchor, importance):
+        return (importance * (w - anchor) ** 2).sum().reshape(1)
+
+    def gradient(w, anchor, importance, g):
+        return g + 0.7 * importance * (w - anchor)
+
+    yield "value", [draw.normal(13) for _ in range(3)], value, ()
+    yield "gradient", [draw.normal(13) for _ in range(4)], gradient, ()
+
+
+@op
+def importance(draw):
+    yield "squares", [draw.normal(13) for _ in range(2)], lambda total, g: total + 0.3 * g**2, ()
+    yield "magnitudes", [draw.normal(13) for _ in range(2)], lambda total, g: total + 0.3 * g.abs(), ()
+    yield "path", [draw.normal(13) for _ in range(4)], lambda total, g, w, before: total - g * (w - before), ()
+
+
+@op
+def project(draw):
+    def case(sign):
+        def run(x, r):
+            g = 0.1 * x + sign * r
+            dot = g @ r
+            return g - dot / (r @ r) * r if dot < 0 else g
+
+        return run
+
+    yield "against", [draw.normal(13) for _ in range(2)], case(-1), ()
+    yield "along", [draw.normal(13) for _ in range(2)], case(1), ()
+
+
+@op
+def scatter_rows(draw):
+    def run(x, slots, table):
+        table = table.clone()
+        for row, slot in zip(x, slots):
+            if slot < len(table):
+                table[slot] = row
+        return table
+
+    yield "rows", [draw.normal(5, 3), torch.tensor([2, 0, 7, 9, 4]), draw.normal(7, 3)], run, ()
+
+
 # ---- running and writing -------------------------------------------------------------------------------
 
 
