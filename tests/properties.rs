@@ -96,9 +96,9 @@ const RUN_CONV: [Run; 9] = [
 
 fn run_folded<const I: usize>(x: &[Tensor]) -> Result<Tensor> {
     let (weight, bias, running, residual) = (&x[2], &x[3], x[4].array(), x.get(5));
-    let (mode, momentum, epsilon, relu) = (Mode::Eval, 0.1, 1e-3, I % 2 == 0);
+    let (mode, momentum, epsilon, relu) = (Mode::Eval, 0.1, 1e-3, I.is_multiple_of(2));
     let norm = BatchNorm { weight, bias, running, mode, momentum, epsilon, residual, relu };
-    x[0].conv2d_batch_norm(&x[1], (I % 3 == 0).then_some(bias), CONVS[I], &norm)
+    x[0].conv2d_batch_norm(&x[1], (I.is_multiple_of(3)).then_some(bias), CONVS[I], &norm)
 }
 const RUN_FOLDED: [Run; 9] = [
     run_folded::<0>,

@@ -3,7 +3,9 @@
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::gemm::{Matrix, gemm_rows};
-use super::tiles::{GEMM_8X8, GEMM_SHARED, PACK, Packing, TILE, register, register_grid, shared, shared_tile};
+use super::tiles::{
+    GEMM_8X8, GEMM_SHARED, PACK, Packing, TILE, register, register_grid, shared, shared_names, shared_tile,
+};
 use crate::device::{Array, DType, Device, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -13,7 +15,7 @@ use rayon::prelude::*;
 static FORWARD: Kernel =
     register("matmul", &[GEMM_8X8, include_str!("../../shaders/matmul.wgsl")], "rrw", &[("DEPTH", 4.0)]);
 static FORWARD_SHARED: [Kernel; 4] =
-    shared("matmul", &[GEMM_SHARED, include_str!("../../shaders/matmul_shared.wgsl")], "rrw");
+    shared(shared_names!("matmul"), &[GEMM_SHARED, include_str!("../../shaders/matmul_shared.wgsl")], "rrw");
 
 /// A matrix as it is stored, and whether it takes part transposed.
 #[derive(Clone, Copy)]

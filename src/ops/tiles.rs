@@ -16,8 +16,16 @@ const SHARED_TILES: [[usize; 2]; 4] = [[16, 256], [32, 128], [64, 64], [128, 128
 /// Workgroups that keep a large GPU busy: with fewer, the largest tile gives way to smaller ones.
 const ENOUGH_GROUPS: usize = 256;
 
+/// The names of the kernels of [`shared`].
+macro_rules! shared_names {
+    ($name:literal) => {
+        [concat!($name, "_16x256"), concat!($name, "_32x128"), concat!($name, "_64x64"), concat!($name, "_128x128")]
+    };
+}
+pub(super) use shared_names;
+
 /// One kernel per tile of the skeleton in shared memory, in the order of [`SHARED_TILES`].
-pub const fn shared(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> [Kernel; 4] {
+pub const fn shared(names: [&'static str; 4], source: &'static [&'static str], bindings: &'static str) -> [Kernel; 4] {
     const fn tile(
         name: &'static str,
         source: &'static [&'static str],
@@ -27,10 +35,10 @@ pub const fn shared(name: &'static str, source: &'static [&'static str], binding
         Kernel { name, source, entry: "multiply", bindings, workgroup: Workgroup::Own, constants }
     }
     [
-        tile(name, source, bindings, &[("WG_X", 32.0), ("WG_Y", 2.0)]),
-        tile(name, source, bindings, &[("WG_X", 16.0), ("WG_Y", 4.0)]),
-        tile(name, source, bindings, &[("WG_X", 8.0), ("WG_Y", 8.0)]),
-        tile(name, source, bindings, &[("WG_X", 16.0), ("WG_Y", 16.0)]),
+        tile(names[0], source, bindings, &[("WG_X", 32.0), ("WG_Y", 2.0)]),
+        tile(names[1], source, bindings, &[("WG_X", 16.0), ("WG_Y", 4.0)]),
+        tile(names[2], source, bindings, &[("WG_X", 8.0), ("WG_Y", 8.0)]),
+        tile(names[3], source, bindings, &[("WG_X", 16.0), ("WG_Y", 16.0)]),
     ]
 }
 

@@ -6,7 +6,9 @@ use super::folded::Finish;
 use crate::device::{Array, DType, Gpu, Kernel};
 use crate::error::Result;
 use crate::ops::channel_sum::channel_sum_into;
-use crate::ops::tiles::{GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_tile};
+use crate::ops::tiles::{
+    GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_names, shared_tile,
+};
 use crate::tensor::Tensor;
 
 const SIZES: &str = include_str!("../../../shaders/conv2d.wgsl");
@@ -18,32 +20,47 @@ const SHARED_FORWARD: &str = include_str!("../../../shaders/conv2d_forward_share
 const INPUT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
 const WEIGHT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
 
+/// The names of the kernels of [`by_row`].
+macro_rules! row_names {
+    ($name:literal) => {
+        [
+            concat!($name, "_strided"),
+            concat!($name, "_sliding"),
+            concat!($name, "_by_1"),
+            concat!($name, "_by_3"),
+            concat!($name, "_by_5"),
+        ]
+    };
+}
+
 /// A kernel for each way of going along a row of the kernel: element by element, or, where the window slides, as a loop or
 /// written out for 1, 3 and 5 columns.
-const fn by_row(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> [Kernel; 5] {
+const fn by_row(names: [&'static str; 5], source: &'static [&'static str], bindings: &'static str) -> [Kernel; 5] {
     [
-        register(name, source, bindings, &[("SLIDING", 0.0)]),
-        register(name, source, bindings, &[("SLIDING", 1.0)]),
-        register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 1.0)]),
-        register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 3.0)]),
-        register(name, source, bindings, &[("SLIDING", 1.0), ("DEPTH", 5.0)]),
+        register(names[0], source, bindings, &[("SLIDING", 0.0)]),
+        register(names[1], source, bindings, &[("SLIDING", 1.0)]),
+        register(names[2], source, bindings, &[("SLIDING", 1.0), ("DEPTH", 1.0)]),
+        register(names[3], source, bindings, &[("SLIDING", 1.0), ("DEPTH", 3.0)]),
+        register(names[4], source, bindings, &[("SLIDING", 1.0), ("DEPTH", 5.0)]),
     ]
 }
-static FORWARD_BY_ROW: [Kernel; 5] = by_row("conv2d.forward", &[GEMM_8X8, SIZES, BIAS, FORWARD], "rrrw");
-static INPUT_BY_ROW: [Kernel; 5] = by_row("conv2d.backward_input", INPUT, "rrw");
+static FORWARD_BY_ROW: [Kernel; 5] = by_row(row_names!("conv2d.forward"), &[GEMM_8X8, SIZES, BIAS, FORWARD], "rrrw");
+static INPUT_BY_ROW: [Kernel; 5] = by_row(row_names!("conv2d.backward_input"), INPUT, "rrw");
 static WEIGHT_BY_PIXEL: Kernel = register("conv2d.backward_weight", WEIGHT, "rrw", &[]);
 
-static FORWARD_SHARED: [Kernel; 4] = shared("conv2d.forward", &[GEMM_SHARED, SIZES, BIAS, SHARED_FORWARD], "rrrw");
-static FOLDED_BY_ROW: [Kernel; 5] = by_row("conv2d.forward_folded", &[GEMM_8X8, SIZES, FOLDED, FORWARD], "rrrrrrrw");
+static FORWARD_SHARED: [Kernel; 4] =
+    shared(shared_names!("conv2d.forward"), &[GEMM_SHARED, SIZES, BIAS, SHARED_FORWARD], "rrrw");
+static FOLDED_BY_ROW: [Kernel; 5] =
+    by_row(row_names!("conv2d.forward_folded"), &[GEMM_8X8, SIZES, FOLDED, FORWARD], "rrrrrrrw");
 static FOLDED_SHARED: [Kernel; 4] =
-    shared("conv2d.forward_folded", &[GEMM_SHARED, SIZES, FOLDED, SHARED_FORWARD], "rrrrrrrw");
+    shared(shared_names!("conv2d.forward_folded"), &[GEMM_SHARED, SIZES, FOLDED, SHARED_FORWARD], "rrrrrrrw");
 static INPUT_SHARED: [Kernel; 4] = shared(
-    "conv2d.backward_input",
+    shared_names!("conv2d.backward_input"),
     &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_input_shared.wgsl")],
     "rrw",
 );
 static WEIGHT_SHARED: [Kernel; 4] = shared(
-    "conv2d.backward_weight",
+    shared_names!("conv2d.backward_weight"),
     &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_weight_shared.wgsl")],
     "rrw",
 );
