@@ -336,6 +336,50 @@ fn case(op: &Op, s: Sizes) -> Case {
             inputs.push(moments);
             (inputs, adam, usual)
         }
+        "penalty" => {
+            let runs: [Run; 2] = [
+                |x| ops::penalty(x[0].array(), x[1].array(), x[2].array()),
+                |x| {
+                    let g = copy(&x[0])?;
+                    ops::add_penalty_gradient(&g, x[0].array(), x[1].array(), x[2].array(), 0.7)?;
+                    Ok(Tensor::constant(g))
+                },
+            ];
+            ((0..3).map(|_| Input { gradient: false, ..any() }).collect(), s.pick(&runs), sum(n * c * h * w))
+        }
+        "importance" => {
+            let runs: [Run; 3] = [
+                |x| copy(&x[0]).and_then(|t| ops::add_squares(&t, x[1].array(), 0.3).map(|()| Tensor::constant(t))),
+                |x| copy(&x[0]).and_then(|t| ops::add_magnitudes(&t, x[1].array(), 0.3).map(|()| Tensor::constant(t))),
+                |x| {
+                    let total = copy(&x[0])?;
+                    ops::add_path(&total, x[1].array(), x[0].array(), x[1].array())?;
+                    Ok(Tensor::constant(total))
+                },
+            ];
+            ((0..2).map(|_| Input { gradient: false, ..any() }).collect(), s.pick(&runs), usual)
+        }
+        "project" => {
+            fn project(x: &[Tensor]) -> Result<Tensor> {
+                let (gradient, memory) = (copy(&x[0])?, copy(&x[1])?);
+                ops::project(&gradient, &memory)?;
+                Ok(Tensor::constant(gradient))
+            }
+            let inputs = (0..2).map(|_| Input { gradient: false, ..any() }).collect();
+            (inputs, project, sum(4 * n * c * h * w))
+        }
+        "scatter_rows" => {
+            fn scatter(x: &[Tensor]) -> Result<Tensor> {
+                let table = copy(&x[1])?;
+                // Different places, the last of which may lie behind the table's end.
+                let slots: Vec<u32> = (1..=x[0].shape().rows_cols().0 as u32).collect();
+                let slots = Tensor::from_u32(&x[0].device(), [slots.len()], &slots)?;
+                ops::scatter_rows(&x[0], &slots, &table)?;
+                Ok(Tensor::constant(table))
+            }
+            let random = |rows| Input { gradient: false, ..Input::random([rows, c]) };
+            (vec![random(n), random(k)], scatter, exact)
+        }
         name => panic!("{name} has no generator of random shapes: add one here"),
     };
     Case::new("random", inputs, run).tolerance(tolerance)

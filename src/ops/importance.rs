@@ -58,6 +58,9 @@ fn accumulate(
     if inputs.iter().any(|array| array.n_elements() != n) {
         return Err(Error::op("importance", format!("{n} importances, but vectors of another length")));
     }
+    if inputs.iter().copied().chain([total]).any(|array| array.dtype() != DType::F32) {
+        return Err(Error::op("importance", "gradients, parameters and importances must hold numbers"));
+    }
     match total.device() {
         Device::Cpu(_) => {
             let g = inputs[0].cpu();

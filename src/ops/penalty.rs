@@ -54,6 +54,9 @@ fn apply(
     if [anchor, importance, result].iter().any(|array| array.n_elements() != n) {
         return Err(Error::op("penalty", format!("{n} parameters, but vectors of another length")));
     }
+    if [w, anchor, importance, result].iter().any(|array| array.dtype() != DType::F32) {
+        return Err(Error::op("penalty", "parameters, anchors and importances must hold numbers"));
+    }
     match w.device() {
         Device::Cpu(_) => {
             let (w, anchor, importance) = (w.cpu(), anchor.cpu(), importance.cpu());

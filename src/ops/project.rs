@@ -28,6 +28,9 @@ pub fn project(gradient: &Array, memory: &Array) -> Result<()> {
     if memory.n_elements() != n {
         return Err(Error::op("project", format!("gradients of {n} and {} numbers", memory.n_elements())));
     }
+    if [gradient, memory].iter().any(|array| array.dtype() != DType::F32) {
+        return Err(Error::op("project", "gradients must hold numbers"));
+    }
     match gradient.device() {
         Device::Cpu(_) => {
             let memory = memory.cpu();

@@ -23,7 +23,7 @@ pub fn scatter_rows(x: &Tensor, slots: &Tensor, table: &Array) -> Result<()> {
     x.expect_f32("scatter_rows")?;
     slots.expect_u32("scatter_rows")?;
     let ((k, d), (m, width)) = (x.shape().rows_cols(), table.shape().rows_cols());
-    if width != d || slots.n_elements() != k {
+    if width != d || slots.n_elements() != k || table.dtype() != DType::F32 {
         let (x, slots, table) = (x.shape(), slots.shape(), table.shape());
         return Err(Error::op("scatter_rows", format!("rows {x}, slots {slots} and a table {table} do not fit")));
     }
