@@ -301,7 +301,7 @@ fn ops_are_checked_and_timed() {
     assert!(check.contains("relu") && check.contains("agree with the CPU"), "{check}");
     fails(dir.path(), "check nothing --device cpu", 2, &["nothing"]);
 
-    let expected = ["allocated_bytes", "dispatches", "gflops", "ms", "name"];
+    let expected = ["allocated_bytes", "dispatches", "gflops", "held_bytes", "ms", "name"];
     let bench = "bench op matmul 64 --repeat 2 --json --device cpu";
     for command in [bench, "bench step --model mlp --batch-size 4 --repeat 2 --json --device cpu"] {
         let rows: Value = serde_json::from_str(&succeeds(dir.path(), command).out).unwrap();

@@ -84,6 +84,8 @@ struct Row {
     dispatches: u64,
     /// Bytes of newly created buffers per repetition.
     allocated_bytes: u64,
+    /// Bytes of all buffers, in use or kept for use: the most that was needed at once.
+    held_bytes: u64,
 }
 
 /// Times and prints.
@@ -133,9 +135,10 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         return Ok(());
     }
     println!("{}, median of {}", device.describe(), common.repeat);
-    println!("{:<44} {:>10} {:>9} {:>11} {:>12}", "", "ms", "GFLOP/s", "dispatches", "new bytes");
-    for Row { name, ms, gflops, dispatches, allocated_bytes } in rows {
-        println!("{name:<44} {ms:>10.3} {gflops:>9.1} {dispatches:>11} {allocated_bytes:>12}");
+    println!("{:<44} {:>10} {:>9} {:>11} {:>10} {:>9}", "", "ms", "GFLOP/s", "dispatches", "new bytes", "MiB held");
+    for Row { name, ms, gflops, dispatches, allocated_bytes, held_bytes } in rows {
+        let held = held_bytes as f64 / (1 << 20) as f64;
+        println!("{name:<44} {ms:>10.3} {gflops:>9.1} {dispatches:>11} {allocated_bytes:>10} {held:>9.1}");
     }
     Ok(())
 }
@@ -154,7 +157,7 @@ fn time(device: &Device, name: String, flop: f64, repeat: usize, mut f: impl FnM
         device.synchronize()?;
         seconds.push(started.elapsed().as_secs_f64());
     }
-    let Counters { dispatches, allocated_bytes, .. } = device.counters();
+    let Counters { dispatches, allocated_bytes, held_bytes, .. } = device.counters();
     seconds.sort_by(f64::total_cmp);
     let median = seconds[repeat / 2];
     Ok(Row {
@@ -163,6 +166,7 @@ fn time(device: &Device, name: String, flop: f64, repeat: usize, mut f: impl FnM
         gflops: flop / median / 1e9,
         dispatches: (dispatches - before.dispatches) / repeat as u64,
         allocated_bytes: (allocated_bytes - before.allocated_bytes) / repeat as u64,
+        held_bytes,
     })
 }
 
