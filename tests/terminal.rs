@@ -127,3 +127,19 @@ fn the_version_names_that_of_wgpu() {
     let expected = format!("engram {} (wgpu {wgpu})\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(out(&["--version"], &[]), expected);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for command in ["models", "methods", "distill list"] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_engram"))
+            .args(command.split(' '))
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{command}: {output:?}");
+    }
+}

@@ -125,6 +125,7 @@ fn method_run(matches: &ArgMatches) -> Option<Result<()>> {
 
 /// Parses the command line, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
+    leave_quietly_when_nobody_reads();
     let matches = command().try_get_matches().unwrap_or_else(|e| refuse(&e));
     // The first Ctrl-C ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {
@@ -146,6 +147,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// `engram models | head`: a reader that has seen enough is no failure, but `println!` panics.
+fn leave_quietly_when_nobody_reads() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let what = panic.payload().downcast_ref::<String>().map_or("", |what| what);
+        if what.starts_with("failed printing to stdout") && what.contains("pipe") {
+            std::process::exit(0);
+        }
+        others(panic);
+    }));
 }
 
 fn other_command(command: Command) -> Result<()> {
