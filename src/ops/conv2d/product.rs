@@ -73,9 +73,10 @@ impl Product<'_> {
         assert!(reads_inside && whole_runs && fits, "bug: the parts of a product do not fit together");
     }
 
-    /// Tiles of R rows by C registers: blocks of depth outside, so that b stays in the cache; then tiles of rows.
+    /// Tiles of RUNS runs of RUN rows by C registers: blocks of depth outside, so that b stays in the cache; then tiles of
+    /// rows.
     #[inline(always)]
-    fn tiles<S: Simd, const R: usize, const RUN: usize, const C: usize>(self, simd: S) {
+    fn tiles<S: Simd, const RUNS: usize, const RUN: usize, const C: usize>(self, simd: S) {
         let Product { a, rows, depth, b, width, y, accumulate, .. } = self;
         if depth.is_empty() && !accumulate {
             y[..rows.len() * width].fill(0.0);
@@ -83,12 +84,12 @@ impl Product<'_> {
         for column in (0..width).step_by(C * S::F32_LANES) {
             for (block, depth) in depth.chunks(DEPTH).enumerate() {
                 let b = &b[block * DEPTH * width + column..];
-                for (tile, rows) in rows.chunks(R).enumerate() {
-                    let y = &mut y[tile * R * width + column..];
+                for (tile, rows) in rows.chunks(RUNS * RUN).enumerate() {
+                    let y = &mut y[tile * RUNS * RUN * width + column..];
                     // SAFETY: `check` has found that the largest offsets stay inside a, and that b and y hold whole rows of
                     // `width` for every d and every row; column + C · lanes ≤ width because all widths are whole units. Where RUN
-                    // is more than 1, it is the length of the runs, which R and the number of rows are multiples of.
-                    unsafe { tile_of::<S, R, RUN, C>(simd, a, rows, depth, b, width, y, accumulate || block > 0) }
+                    // is more than 1, it is the length of the runs, which the number of rows is a multiple of.
+                    unsafe { tile_of::<S, RUNS, RUN, C>(simd, a, rows, depth, b, width, y, accumulate || block > 0) }
                 }
             }
         }
@@ -106,8 +107,8 @@ impl WithSimd for Product<'_> {
             (16, 4, _) => self.tiles::<S, 6, 1, 4>(simd),
             (16, 3, _) => self.tiles::<S, 8, 1, 3>(simd),
             (16, 2, _) => self.tiles::<S, 8, 1, 2>(simd),
-            (16, _, 4) => self.tiles::<S, 24, 4, 1>(simd),
-            (16, _, 3) => self.tiles::<S, 24, 3, 1>(simd),
+            (16, _, 4) => self.tiles::<S, 6, 4, 1>(simd),
+            (16, _, 3) => self.tiles::<S, 8, 3, 1>(simd),
             (16, ..) => self.tiles::<S, 8, 1, 1>(simd),
             (8, ..) => self.tiles::<S, 6, 1, 2>(simd),
             (4, ..) => self.tiles::<S, 6, 1, 4>(simd),
@@ -124,11 +125,11 @@ pub fn run_along(n: usize) -> usize {
 /// A tile of y: the sum over d of a column of a times C registers of b. Runs that are missing repeat the last one.
 ///
 /// # Safety
-/// R and the number of rows must be multiples of RUN, and rows must come in runs of that length; rows[r] + depth[d] must
-/// lie inside a; b must hold C registers at each d · width, and y at each r · width.
+/// The number of rows must be a multiple of RUN, and rows must come in runs of that length; rows[r] + depth[d] must lie
+/// inside a; b must hold C registers at each d · width, and y at each r · width.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tile_of<S: Simd, const R: usize, const RUN: usize, const C: usize>(
+unsafe fn tile_of<S: Simd, const RUNS: usize, const RUN: usize, const C: usize>(
     simd: S,
     a: &[f32],
     rows: &[u32],
@@ -140,16 +141,20 @@ unsafe fn tile_of<S: Simd, const R: usize, const RUN: usize, const C: usize>(
 ) {
     // SAFETY: as the caller promises.
     unsafe {
-        let mut a_rows = [a.as_ptr(); R];
-        for (r, row) in a_rows.iter_mut().enumerate() {
-            // Of a run, only the first address is used.
-            *row = a.as_ptr().add(rows[(r - r % RUN).min(rows.len() - RUN)] as usize);
+        let n_runs = rows.len() / RUN;
+        // Of a run, only the first address is kept.
+        let mut starts = [a.as_ptr(); RUNS];
+        for (run, start) in starts.iter_mut().enumerate() {
+            *start = a.as_ptr().add(rows[run.min(n_runs - 1) * RUN] as usize);
         }
-        let mut sums = [[simd.splat_f32s(0.0); C]; R];
+        // Runs within runs: one loop over all rows is not written out by the compiler, and its sums then lie in memory.
+        let mut sums = [[[simd.splat_f32s(0.0); C]; RUN]; RUNS];
         if accumulate {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (c, sum) in sums.iter_mut().enumerate() {
-                    *sum = load(y.as_ptr().add(r.min(rows.len() - 1) * width + c * S::F32_LANES));
+            for (run, sums) in sums.iter_mut().enumerate() {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    for (c, sum) in sums.iter_mut().enumerate() {
+                        *sum = load(y.as_ptr().add((run.min(n_runs - 1) * RUN + i) * width + c * S::F32_LANES));
+                    }
                 }
             }
         }
@@ -159,18 +164,21 @@ unsafe fn tile_of<S: Simd, const R: usize, const RUN: usize, const C: usize>(
             for (c, register) in registers.iter_mut().enumerate() {
                 *register = load(b.add(c * S::F32_LANES));
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let a = simd.splat_f32s(*a_rows[r - r % RUN].add(offset as usize + r % RUN));
-                for (sum, &b) in sums.iter_mut().zip(&registers) {
-                    *sum = simd.mul_add_e_f32s(a, b, *sum);
+            for (start, sums) in starts.iter().zip(&mut sums) {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let a = simd.splat_f32s(*start.add(offset as usize + i));
+                    for (sum, &b) in sums.iter_mut().zip(&registers) {
+                        *sum = simd.mul_add_e_f32s(a, b, *sum);
+                    }
                 }
             }
             b = b.add(width);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            if r < rows.len() {
+        for (run, sums) in sums.iter().enumerate().take(n_runs) {
+            for (i, sums) in sums.iter().enumerate() {
                 for (c, &sum) in sums.iter().enumerate() {
-                    y.as_mut_ptr().add(r * width + c * S::F32_LANES).cast::<S::f32s>().write_unaligned(sum);
+                    let to = y.as_mut_ptr().add((run * RUN + i) * width + c * S::F32_LANES);
+                    to.cast::<S::f32s>().write_unaligned(sum);
                 }
             }
         }
