@@ -288,6 +288,20 @@ fn a_launch_of_more_than_65535_workgroups_reaches_every_element() {
     }
 }
 
+/// A single row: tiles of 256 columns.
+#[test]
+fn a_product_of_more_than_65535_tiles_reaches_every_column() {
+    if let Some(device) = common::gpu_as_hardware(false) {
+        let n = 65_536 * 256 + 77;
+        let value = |i: usize| (i % 1021) as f32;
+        let b: Vec<f32> = (0..n).map(value).collect();
+        let two = Tensor::from_f32(&device, [1, 1], &[2.0]).unwrap();
+        let product = two.matmul(&Tensor::from_f32(&device, [1, n], &b).unwrap()).unwrap().to_vec().unwrap();
+        let wrong = (0..n).find(|&i| product[i] != 2.0 * value(i));
+        assert_eq!(wrong, None, "columns from there on");
+    }
+}
+
 #[test]
 fn a_tensor_beyond_the_adapters_limit_is_refused_with_advice() {
     if let Some(device) = common::gpu(false) {

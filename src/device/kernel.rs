@@ -34,7 +34,7 @@ pub enum Workgroup {
     Tile,
     /// A single invocation.
     One,
-    /// As the kernel's own constants say, on every adapter; for launches by [`Grid::Groups`].
+    /// As the kernel's own constants say, on every adapter; for launches by [`Grid::Groups`] and [`Grid::Tiles`].
     Own,
 }
 
@@ -74,6 +74,16 @@ pub enum Grid {
         /// Workgroups.
         z: usize,
     },
+    /// Workgroups for the tiles of a product in shared memory (`gemm_shared.wgsl`): more than 65,535 columns of them go on
+    /// below the rows.
+    Tiles {
+        /// Columns of tiles.
+        x: usize,
+        /// Rows of tiles.
+        y: usize,
+        /// Slices of the grid.
+        z: usize,
+    },
     /// Exactly these workgroups.
     Groups {
         /// Columns of the grid.
@@ -89,18 +99,7 @@ pub enum Grid {
 const MAX_GROUPS: usize = 65_535;
 
 impl Grid {
-    /// Workgroups of a launch by [`Grid::Groups`].
-    ///
-    /// # Panics
-    /// If it is counted in invocations.
-    pub(crate) fn n_groups(&self) -> usize {
-        let Grid::Groups { x, y, z } = *self else {
-            panic!("bug: a grid of invocations has no fixed number of groups")
-        };
-        x * y * z
-    }
-
-    /// Workgroups in x, y, z; more than 65,535 in x are folded into y.
+    /// Workgroups in x, y, z; where the kernel knows of it, more than 65,535 in x are folded into y.
     pub(super) fn workgroups(self, kernel: &Kernel, software: bool) -> Result<[u32; 3]> {
         let width = kernel.workgroup.constants(software).1;
         let groups = match self {
@@ -108,6 +107,10 @@ impl Grid {
                 let n = n.div_ceil(width).max(1);
                 let rows = n.div_ceil(MAX_GROUPS);
                 [n.div_ceil(rows), rows, 1]
+            }
+            Grid::Tiles { x, y, z } => {
+                let folds = x.div_ceil(MAX_GROUPS).max(1);
+                [x.div_ceil(folds), y * folds, z]
             }
             Grid::Groups { x, y, z } => [x, y, z],
             Grid::Invocations3 { x, y, z } => [x.div_ceil(width), y.div_ceil(kernel.workgroup.height(software)), z],

@@ -55,20 +55,27 @@ pub const fn register(
 /// The tile in shared memory for a product of so many rows and columns (slices apart), and its grid: no more rows than there
 /// are, and a large tile only where there are enough of them.
 pub fn shared_tile(rows: usize, columns: usize, slices: usize) -> (usize, Grid) {
-    let grid = |tile: usize| {
-        let [tile_rows, tile_columns] = SHARED_TILES[tile];
-        (columns.div_ceil(tile_columns), rows.div_ceil(tile_rows))
-    };
-    let largest = grid(3);
     let tile = match rows {
         0..=16 => 0,
         17..=32 => 1,
         33..=64 => 2,
-        _ if largest.0 * largest.1 * slices < ENOUGH_GROUPS => 2,
+        _ if n_tiles(3, rows, columns).iter().product::<usize>() * slices < ENOUGH_GROUPS => 2,
         _ => 3,
     };
-    let (x, y) = grid(tile);
-    (tile, Grid::Groups { x, y, z: slices })
+    let [x, y] = n_tiles(tile, rows, columns);
+    (tile, Grid::Tiles { x, y, z: slices })
+}
+
+/// The slices that a product over a long depth is cut into, so that a large GPU has work.
+pub fn shared_slices(rows: usize, columns: usize) -> usize {
+    let (tile, _) = shared_tile(rows, columns, 1);
+    (4 * ENOUGH_GROUPS / n_tiles(tile, rows, columns).iter().product::<usize>()).clamp(1, 128)
+}
+
+/// Columns and rows of tiles.
+fn n_tiles(tile: usize, rows: usize, columns: usize) -> [usize; 2] {
+    let [tile_rows, tile_columns] = SHARED_TILES[tile];
+    [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)]
 }
 
 /// The grid of the skeleton in registers.

@@ -7,7 +7,7 @@ use crate::device::{Array, DType, Gpu, Kernel};
 use crate::error::Result;
 use crate::ops::channel_sum::channel_sum_into;
 use crate::ops::tiles::{
-    GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_names, shared_tile,
+    GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_names, shared_slices, shared_tile,
 };
 use crate::tensor::Tensor;
 
@@ -181,10 +181,8 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
     let &Sizes { n, o, p, q, .. } = sizes;
     let (pixels, patch) = (p * q, sizes.patch());
     if !gpu.is_software() {
-        let (_, grid) = shared_tile(o, patch, 1);
-        let n_slices = (1024 / grid.n_groups()).clamp(1, 128);
         // Whole slabs of eight.
-        let per_slice = (n * pixels).div_ceil(n_slices).next_multiple_of(8);
+        let per_slice = (n * pixels).div_ceil(shared_slices(o, patch)).next_multiple_of(8);
         let n_slices = (n * pixels).div_ceil(per_slice);
         let (tile, grid) = shared_tile(o, patch, n_slices);
         let kernel = &WEIGHT_SHARED[tile];
