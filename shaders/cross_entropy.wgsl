@@ -6,8 +6,8 @@
 struct Params {
     n_rows: u32,
     n_columns: u32,
-    n_active: u32,
     factor: f32,
+    n_active: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -6,8 +6,8 @@
 struct Params {
     n_rows: u32,
     n_columns: u32,
-    temperature: f32,
     factor: f32,
+    temperature: f32,
 }
 
 @group(0) @binding(0) var<storage, read> student: array<f32>;

@@ -1,47 +1,11 @@
 // y = (1/n)·Σ (x − t)²          dx = dy·2·(x − t)/n
 //
-// Shapes: x, targets (n_rows, n_columns). forward writes one loss per row, which sum.wgsl adds up.
-// One invocation owns one row. CPU twin: src/ops/mse.rs
+// The holes of pair_loss.wgsl. CPU twin: src/ops/mse.rs
 
-struct Params {
-    n_rows: u32,
-    n_columns: u32,
-    unused: f32,
-    factor: f32,
+fn f(x: f32, t: f32) -> f32 {
+    return (x - t) * (x - t);
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> targets: array<f32>;
-@group(0) @binding(2) var<storage, read_write> row_loss: array<f32>;
-
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read> x_in: array<f32>;
-@group(0) @binding(2) var<storage, read> t: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
-
-@group(1) @binding(0) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
-    let row = flat_index(wid, nwg, lid.x);
-    if row < params.n_rows {
-        let first = row * params.n_columns;
-        var loss = 0.0;
-        for (var i = first; i < first + params.n_columns; i++) {
-            let d = x[i] - targets[i];
-            loss += d * d;
-        }
-        row_loss[row] = loss;
-    }
-}
-
-@compute @workgroup_size(WG)
-fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
-    let row = flat_index(wid, nwg, lid.x);
-    if row < params.n_rows {
-        let first = row * params.n_columns;
-        for (var i = first; i < first + params.n_columns; i++) {
-            dx[i] = dy[0] * params.factor * 2.0 * (x_in[i] - t[i]);
-        }
-    }
+fn df(x: f32, t: f32) -> f32 {
+    return 2.0 * (x - t);
 }

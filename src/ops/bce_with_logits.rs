@@ -1,44 +1,25 @@
-//! Binary cross-entropy of independent outputs against soft targets: iCaRL's loss. Twin: `shaders/bce_with_logits.wgsl`.
+//! Binary cross-entropy of independent outputs against soft targets: iCaRL's loss. Twin: `shaders/bce_with_logits.wgsl` on `pair_loss.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
-use super::row_loss::RowLoss;
+use super::pair_loss::{PAIR_LOSS, each_gradient, mean_of_pairs, sum_of_pairs};
+use super::row_loss::{RowLoss, backward, forward};
 use super::unary::sigmoid;
-use crate::device::{Kernel, PRELUDE, Workgroup};
-use crate::error::{Error, Result};
+use crate::device::{Kernel, PRELUDE};
+use crate::error::Result;
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/bce_with_logits.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "bce_with_logits.forward",
-    source: SOURCE,
-    entry: "forward",
-    bindings: "rrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "bce_with_logits.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rrrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
+const SOURCE: &[&str] = &[PRELUDE, PAIR_LOSS, include_str!("../../shaders/bce_with_logits.wgsl")];
+static FORWARD: Kernel = forward("bce_with_logits.forward", SOURCE);
+static BACKWARD: Kernel = backward("bce_with_logits.backward", SOURCE);
 
 static LOSS: RowLoss = RowLoss {
     name: "bce_with_logits",
     forward: &FORWARD,
     backward: &BACKWARD,
     // −t·ln σ(x) − (1 − t)·ln(1 − σ(x)) = max(x, 0) − t·x + ln(1 + e^−|x|)
-    row: |x, t, _| {
-        x.iter().zip(t).map(|(&x, &t)| f64::from(x.max(0.0) - t * x) + f64::from((-x.abs()).exp().ln_1p())).sum()
-    },
+    row: |x, t, _| sum_of_pairs(x, t, |x, t| f64::from(x.max(0.0) - t * x) + f64::from((-x.abs()).exp().ln_1p())),
     // σ(x) − t
-    row_gradient: |x, t, _, dx| {
-        for ((dx, &x), &t) in dx.iter_mut().zip(x).zip(t) {
-            *dx = sigmoid(x) - t;
-        }
-    },
+    row_gradient: |x, t, _, dx| each_gradient(x, t, dx, |x, t| sigmoid(x) - t),
 };
 
 impl Tensor {
@@ -48,19 +29,14 @@ impl Tensor {
     /// # Errors
     /// If the shapes differ.
     pub fn bce_with_logits(&self, targets: &Tensor) -> Result<Tensor> {
-        targets.expect_f32("bce_with_logits")?;
-        if self.shape() != targets.shape() {
-            let (x, t) = (self.shape(), targets.shape());
-            return Err(Error::op("bce_with_logits", format!("logits {x} and targets {t} differ")));
-        }
-        LOSS.apply(self, targets, 0.0, 1.0 / self.n_elements() as f32)
+        mean_of_pairs(&LOSS, self, targets)
     }
 }
 
 pub static OP: Op = Op {
     name: "bce_with_logits",
     formula: "y = −mean t·ln σ(x) + (1−t)·ln(1−σ(x))",
-    shaders: &["bce_with_logits", "sum"],
+    shaders: &["bce_with_logits", "pair_loss", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

@@ -1,29 +1,15 @@
 //! Softmax cross-entropy against labels. Twin: `shaders/cross_entropy.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
-use super::row_loss::RowLoss;
+use super::row_loss::{RowLoss, backward, forward};
 use super::softmax::{log_sum_exp, softmax_row};
-use crate::device::{Kernel, PRELUDE, Workgroup};
+use crate::device::{Kernel, PRELUDE};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/cross_entropy.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "cross_entropy.forward",
-    source: SOURCE,
-    entry: "forward",
-    bindings: "rrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "cross_entropy.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rrrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
+static FORWARD: Kernel = forward("cross_entropy.forward", SOURCE);
+static BACKWARD: Kernel = backward("cross_entropy.backward", SOURCE);
 
 static LOSS: RowLoss = RowLoss {
     name: "cross_entropy",

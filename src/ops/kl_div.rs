@@ -1,29 +1,15 @@
 //! Kullback–Leibler divergence of softened outputs. Twin: `shaders/kl_div.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
-use super::row_loss::RowLoss;
+use super::row_loss::{RowLoss, backward, forward};
 use super::softmax::{check_temperature, log_sum_exp, softmax_row};
-use crate::device::{Kernel, PRELUDE, Workgroup};
+use crate::device::{Kernel, PRELUDE};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/kl_div.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "kl_div.forward",
-    source: SOURCE,
-    entry: "forward",
-    bindings: "rrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "kl_div.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rrrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
+static FORWARD: Kernel = forward("kl_div.forward", SOURCE);
+static BACKWARD: Kernel = backward("kl_div.backward", SOURCE);
 
 static LOSS: RowLoss = RowLoss {
     name: "kl_div",

@@ -33,6 +33,7 @@ mod mse;
 mod optimizer_steps;
 mod over_positive_mean;
 mod pair_differences;
+mod pair_loss;
 mod penalty;
 mod project;
 mod reshape;

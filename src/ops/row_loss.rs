@@ -3,7 +3,7 @@
 
 use super::sum::sum_into;
 use super::threads::for_rows;
-use crate::device::{Array, DType, Device, Grid, Kernel};
+use crate::device::{Array, DType, Device, Grid, Kernel, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 
@@ -19,8 +19,18 @@ pub struct RowLoss {
     pub row_gradient: fn(&[f32], &[f32], f32, &mut [f32]),
 }
 
+/// The kernel from (logits, other) to one number per row.
+pub const fn forward(name: &'static str, source: &'static [&'static str]) -> Kernel {
+    Kernel { name, source, entry: "forward", bindings: "rrw", workgroup: Workgroup::Rows, constants: &[] }
+}
+
+/// The kernel from (dy, logits, other) to the gradient of the logits.
+pub const fn backward(name: &'static str, source: &'static [&'static str]) -> Kernel {
+    Kernel { name, source, entry: "backward", bindings: "rrrw", workgroup: Workgroup::Rows, constants: &[] }
+}
+
 impl RowLoss {
-    /// Applies the loss; `other` has N or N×C elements. `number` goes to the kernels as its bits.
+    /// Applies the loss; `other` has N or N×C elements. `number` goes to the kernels as its bits, behind what all of them need.
     pub fn apply(&'static self, logits: &Tensor, other: &Tensor, number: f32, factor: f32) -> Result<Tensor> {
         logits.expect_f32(self.name)?;
         logits.expect_same_device(self.name, other)?;
@@ -37,7 +47,7 @@ impl RowLoss {
                 }
             }
             Device::Gpu(gpu) => {
-                let params = [n as u32, classes as u32, number.to_bits(), factor.to_bits()];
+                let params = [n as u32, classes as u32, factor.to_bits(), number.to_bits()];
                 gpu.launch(self.forward, &[logits.array(), other.array(), &rows], &params, Grid::Invocations(n))?;
             }
         }
@@ -76,7 +86,7 @@ impl Backward for RowLossBackward {
                 Ok(())
             }
             Device::Gpu(gpu) => {
-                let params = [n as u32, classes as u32, self.number.to_bits(), self.factor.to_bits()];
+                let params = [n as u32, classes as u32, self.factor.to_bits(), self.number.to_bits()];
                 let bindings = [dy, &self.x, &self.t, &dx];
                 gpu.launch(self.loss.backward, &bindings, &params, Grid::Invocations(n))
             }

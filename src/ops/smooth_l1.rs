@@ -1,29 +1,15 @@
-//! Huber's loss with δ = 1: the square near zero, the distance far away. Twin: `shaders/smooth_l1.wgsl`.
+//! Huber's loss with δ = 1: the square near zero, the distance far away. Twin: `shaders/smooth_l1.wgsl` on `pair_loss.wgsl`.
 
 use super::case::Op;
-use super::mse::{cases, mean_of_pairs};
-use super::row_loss::RowLoss;
-use crate::device::{Kernel, PRELUDE, Workgroup};
+use super::pair_loss::{PAIR_LOSS, cases, each_gradient, mean_of_pairs, sum_of_pairs};
+use super::row_loss::{RowLoss, backward, forward};
+use crate::device::{Kernel, PRELUDE};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/smooth_l1.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "smooth_l1.forward",
-    source: SOURCE,
-    entry: "forward",
-    bindings: "rrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "smooth_l1.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rrrw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
+const SOURCE: &[&str] = &[PRELUDE, PAIR_LOSS, include_str!("../../shaders/smooth_l1.wgsl")];
+static FORWARD: Kernel = forward("smooth_l1.forward", SOURCE);
+static BACKWARD: Kernel = backward("smooth_l1.backward", SOURCE);
 
 static LOSS: RowLoss = RowLoss {
     name: "smooth_l1",
@@ -31,13 +17,9 @@ static LOSS: RowLoss = RowLoss {
     backward: &BACKWARD,
     row: |x, t, _| {
         let huber = |d: f64| if d.abs() < 1.0 { 0.5 * d * d } else { d.abs() - 0.5 };
-        x.iter().zip(t).map(|(&x, &t)| huber(f64::from(x - t))).sum()
+        sum_of_pairs(x, t, |x, t| huber(f64::from(x - t)))
     },
-    row_gradient: |x, t, _, dx| {
-        for ((dx, &x), &t) in dx.iter_mut().zip(x).zip(t) {
-            *dx = (x - t).clamp(-1.0, 1.0);
-        }
-    },
+    row_gradient: |x, t, _, dx| each_gradient(x, t, dx, |x, t| (x - t).clamp(-1.0, 1.0)),
 };
 
 impl Tensor {
@@ -54,7 +36,7 @@ impl Tensor {
 pub static OP: Op = Op {
     name: "smooth_l1",
     formula: "y = mean of d²/2 if |d| < 1 else |d| − ½, d = x − t",
-    shaders: &["smooth_l1", "sum"],
+    shaders: &["smooth_l1", "pair_loss", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || cases(|x| x[0].smooth_l1(&x[1])),
