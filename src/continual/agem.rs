@@ -2,8 +2,8 @@
 //! raise the mean loss on a batch of earlier tasks' samples; a gradient that would is projected onto the nearest one that
 //! does not. Two dot products and an axpy on the flat gradient vector, on the device.
 
-use super::replay::{ReplayMemory, Stored, replayed_loss};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use super::replay::{ReplayMemory, replayed_loss};
+use super::{Batch, Learner, Loss, Method, MethodSpec, Options, TaskData};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::ops::{Mode, project};
@@ -14,7 +14,6 @@ struct Agem {
     memory: ReplayMemory,
     /// Room for the gradient of the new images.
     gradient: Option<Array>,
-    image_bytes: u64,
 }
 
 impl Method for Agem {
@@ -42,34 +41,16 @@ impl Method for Agem {
 
     /// Only now: the memory speaks for earlier tasks.
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
-        let mut rng = Rng::keyed(learner.seed, Purpose::Memory, task.index as u64);
-        let labelled = task.labels.clone().zip(&task.samples);
-        let mut all: Vec<Stored> = labelled
-            .flat_map(|(label, samples)| samples.iter().map(move |&sample| Stored { sample, label: label as u32 }))
-            .collect();
-        rng.shuffle(&mut all);
-        all.into_iter().for_each(|item| {
-            self.memory.offer(item, &mut rng);
-        });
+        self.memory.take_in_task(learner, task);
         Ok(())
     }
 
-    fn state(&self) -> Result<MethodState> {
-        Ok(MethodState { json: self.memory.to_json(), tensors: Vec::new() })
+    fn memory(&self) -> Option<&ReplayMemory> {
+        Some(&self.memory)
     }
 
-    fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
-        self.memory.restore(state.json)
-    }
-
-    fn held(&self) -> Held {
-        self.memory.held(self.image_bytes)
-    }
-
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.memory.by_label()
+    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
+        Some(&mut self.memory)
     }
 }
 
@@ -90,7 +71,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     options: &["replay_batch", "memory_policy"],
     build: |options| {
         let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        Box::new(Agem { options, memory, gradient: None, image_bytes: 0 })
+        Box::new(Agem { options, memory, gradient: None })
     },
     ..MethodSpec::BASE
 };

@@ -22,13 +22,12 @@ struct Der {
     logits: Option<Array>,
     /// Of the running step.
     said: Option<Tensor>,
-    image_bytes: u64,
 }
 
 impl Der {
     fn new(options: Options, plus_plus: bool) -> Der {
         let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        Der { options, plus_plus, memory, logits: None, said: None, image_bytes: 0 }
+        Der { options, plus_plus, memory, logits: None, said: None }
     }
 
     fn table(&mut self, learner: &Learner) -> Result<&Array> {
@@ -65,7 +64,6 @@ impl Method for Der {
     }
 
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
         let slots = self.memory.take_in(learner, batch);
         let said = self.said.take().ok_or_else(|| Error::op("der", "bug: a step without a forward pass"))?;
         if slots.iter().all(|&slot| slot == u32::MAX) {
@@ -81,7 +79,6 @@ impl Method for Der {
     }
 
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
         if let Some(values) = state.take("logits") {
             self.table(learner)?.write(&values)?;
         }
@@ -91,11 +88,15 @@ impl Method for Der {
     fn held(&self) -> Held {
         let n_outputs = self.logits.as_ref().map_or(0, |table| table.shape()[1]);
         let logits = 4 * (self.memory.items().len() * n_outputs) as u64;
-        Held { logits, ..self.memory.held(self.image_bytes) }
+        Held { logits, ..self.memory.held() }
     }
 
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.memory.by_label()
+    fn memory(&self) -> Option<&ReplayMemory> {
+        Some(&self.memory)
+    }
+
+    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
+        Some(&mut self.memory)
     }
 }
 

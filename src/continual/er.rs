@@ -6,7 +6,7 @@
 //! classes are not pushed away; the memory's cross-entropy runs over all.
 
 use super::replay::{ReplayMemory, joined, replayed_loss};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, ReplayForward};
+use super::{Batch, Learner, Loss, Method, MethodSpec, MethodState, Options, ReplayForward};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
@@ -19,7 +19,6 @@ struct Er {
     memory: ReplayMemory,
     /// Labels that have come so far.
     seen: BTreeSet<u32>,
-    image_bytes: u64,
 }
 
 /// What a checkpoint keeps.
@@ -32,7 +31,7 @@ struct Kept {
 impl Er {
     fn new(options: Options, asymmetric: bool) -> Er {
         let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        Er { options, asymmetric, memory, seen: BTreeSet::new(), image_bytes: 0 }
+        Er { options, asymmetric, memory, seen: BTreeSet::new() }
     }
 
     fn er(&self, learner: &Learner, batch: &Batch) -> Result<Loss> {
@@ -80,7 +79,6 @@ impl Method for Er {
     }
 
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
         self.seen.extend(&batch.images.labels);
         self.memory.take_in(learner, batch);
         Ok(())
@@ -92,19 +90,18 @@ impl Method for Er {
         Ok(MethodState { json, tensors: Vec::new() })
     }
 
-    fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
+    fn restore(&mut self, _learner: &Learner, state: MethodState) -> Result<()> {
         let kept: Kept = state.json()?;
-        self.image_bytes = learner.image_bytes();
         self.seen = kept.seen;
         self.memory.restore(kept.memory)
     }
 
-    fn held(&self) -> Held {
-        self.memory.held(self.image_bytes)
+    fn memory(&self) -> Option<&ReplayMemory> {
+        Some(&self.memory)
     }
 
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.memory.by_label()
+    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
+        Some(&mut self.memory)
     }
 }
 

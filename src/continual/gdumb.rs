@@ -2,7 +2,7 @@
 //! nothing is learnt from the stream but what to keep. After every task a fresh network is trained on the memory alone.
 
 use super::replay::ReplayMemory;
-use super::{Batch, Held, Learner, Loss, MemoryPolicy, Method, MethodSpec, MethodState, Options, TaskData};
+use super::{Batch, Learner, Loss, MemoryPolicy, Method, MethodSpec, Options, TaskData};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::models::Network;
@@ -17,7 +17,6 @@ const SMALLEST: f64 = 0.01;
 struct Gdumb {
     options: Options,
     memory: ReplayMemory,
-    image_bytes: u64,
 }
 
 /// The learning rate of an epoch: a tenth of the largest in the first, the largest in the second, then cosines from the
@@ -75,7 +74,6 @@ impl Method for Gdumb {
     }
 
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
         self.memory.take_in(learner, batch);
         Ok(())
     }
@@ -87,21 +85,12 @@ impl Method for Gdumb {
         self.train(learner, task)
     }
 
-    fn state(&self) -> Result<MethodState> {
-        Ok(MethodState { json: self.memory.to_json(), tensors: Vec::new() })
+    fn memory(&self) -> Option<&ReplayMemory> {
+        Some(&self.memory)
     }
 
-    fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
-        self.memory.restore(state.json)
-    }
-
-    fn held(&self) -> Held {
-        self.memory.held(self.image_bytes)
-    }
-
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.memory.by_label()
+    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
+        Some(&mut self.memory)
     }
 }
 
@@ -126,7 +115,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     options: &["memory_epochs", "memory_lr"],
     build: |options| {
         let memory = ReplayMemory::new(options.memory, MemoryPolicy::Greedy);
-        Box::new(Gdumb { options, memory, image_bytes: 0 })
+        Box::new(Gdumb { options, memory })
     },
     ..MethodSpec::BASE
 };

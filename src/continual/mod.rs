@@ -261,30 +261,42 @@ pub trait Method {
         Activation::Softmax
     }
 
+    /// The replay memory of a method that has one: what [`state`](Method::state), [`restore`](Method::restore),
+    /// [`held`](Method::held) and [`exemplars`](Method::exemplars) go by unless the method has more to say.
+    fn memory(&self) -> Option<&ReplayMemory> {
+        None
+    }
+
+    /// The same, to be filled again by `restore`.
+    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
+        None
+    }
+
     /// What a checkpoint must hold so that a run can go on; everything that a method keeps between batches and cannot work
     /// out again. Means that the end of a task computes are not needed.
     ///
     /// # Errors
     /// If the device was lost.
     fn state(&self) -> Result<MethodState> {
-        Ok(MethodState::default())
+        let json = self.memory().map_or(serde_json::Value::Null, ReplayMemory::to_json);
+        Ok(MethodState { json, tensors: Vec::new() })
     }
 
     /// Puts back what [`Method::state`] said.
     ///
     /// # Errors
     /// If the state is not this method's.
-    fn restore(&mut self, _learner: &Learner, _state: MethodState) -> Result<()> {
-        Ok(())
+    fn restore(&mut self, _learner: &Learner, state: MethodState) -> Result<()> {
+        self.memory_mut().map_or(Ok(()), |memory| memory.restore(state.json))
     }
 
     /// What is kept from task to task.
     fn held(&self) -> Held {
-        Held::default()
+        self.memory().map_or_else(Held::default, ReplayMemory::held)
     }
 
     /// Exemplars kept, by label.
     fn exemplars(&self) -> Vec<Vec<u32>> {
-        Vec::new()
+        self.memory().map_or_else(Vec::new, ReplayMemory::by_label)
     }
 }

@@ -1,6 +1,6 @@
 //! A bounded memory of single samples, filled while they stream by and replayed a few at a time.
 
-use super::{Batch, Held, Learner, MemoryPolicy, Options};
+use super::{Batch, Held, Learner, MemoryPolicy, Options, TaskData};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
@@ -38,6 +38,9 @@ pub struct ReplayMemory {
     offered: BTreeMap<u32, u32>,
     /// Labels that have once had the most samples in a full memory ([`MemoryPolicy::Balanced`]).
     full: BTreeSet<u32>,
+    /// Of one image; known from the first samples on.
+    #[serde(default)]
+    image_bytes: u64,
 }
 
 /// What is replayed in a step.
@@ -52,7 +55,7 @@ impl ReplayMemory {
     /// An empty memory for `capacity` samples.
     pub fn new(capacity: usize, policy: MemoryPolicy) -> ReplayMemory {
         let (offered, full) = (BTreeMap::new(), BTreeSet::new());
-        ReplayMemory { capacity, policy, items: Vec::new(), offered, full }
+        ReplayMemory { capacity, policy, items: Vec::new(), offered, full, image_bytes: 0 }
     }
 
     /// What is kept.
@@ -151,6 +154,7 @@ impl ReplayMemory {
     /// Offers the batch's samples in order, in the first pass over a task's data only. For each the place it has at the end,
     /// `u32::MAX` for none.
     pub fn take_in(&mut self, learner: &Learner, batch: &Batch) -> Vec<u32> {
+        self.image_bytes = learner.image_bytes();
         let images = &batch.images;
         let mut slots = vec![u32::MAX; images.len()];
         if !batch.first_pass {
@@ -167,9 +171,23 @@ impl ReplayMemory {
         slots
     }
 
+    /// Offers all samples of a task in random order.
+    pub fn take_in_task(&mut self, learner: &Learner, task: &TaskData) {
+        self.image_bytes = learner.image_bytes();
+        let mut rng = Rng::keyed(learner.seed, Purpose::Memory, task.index as u64);
+        let labelled = task.labels.clone().zip(&task.samples);
+        let mut all: Vec<Stored> = labelled
+            .flat_map(|(label, samples)| samples.iter().map(move |&sample| Stored { sample, label: label as u32 }))
+            .collect();
+        rng.shuffle(&mut all);
+        all.into_iter().for_each(|item| {
+            self.offer(item, &mut rng);
+        });
+    }
+
     /// Bytes of the images and of four-byte labels.
-    pub fn held(&self, image_bytes: u64) -> Held {
-        Held { exemplars: self.items.len() as u64 * (image_bytes + 4), ..Held::default() }
+    pub fn held(&self) -> Held {
+        Held { exemplars: self.items.len() as u64 * (self.image_bytes + 4), ..Held::default() }
     }
 
     /// The samples kept, by label.
