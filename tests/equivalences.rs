@@ -1,29 +1,16 @@
 //! Methods that must be equal to fine-tuning, bit by bit, and those that must not: whole runs on the CPU.
 
+mod common;
+
+use common::runs::{Weights, glyphs, trained};
 use engram::continual::{self, MethodSpec, OptionFlags, Options};
-use engram::data::{Dataset, Images, Scenario, spec};
-use engram::experiment::results::{Metrics, RunFolder};
-use engram::experiment::sink::Silent;
-use engram::experiment::{Overrides, run};
-use engram::{Device, optim::Kind};
-use safetensors::SafeTensors;
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock};
+use engram::data::{Dataset, Scenario};
+use engram::experiment::Overrides;
+use engram::experiment::results::Metrics;
+use engram::optim::Kind;
+use std::sync::LazyLock;
 
-static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| {
-    let glyphs = spec("glyphs").unwrap().load(Path::new("unused")).unwrap();
-    let cut = |images: &Images, n: usize| {
-        let mut images = images.clone();
-        images.pixels.truncate(n * images.image_bytes());
-        images.labels.truncate(n);
-        Arc::new(images)
-    };
-    Dataset { train: cut(&glyphs.train, 240), test: cut(&glyphs.test, 100), ..glyphs }
-});
-
-type Weights = BTreeMap<String, Vec<u8>>;
+static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(240, 100));
 
 fn short(method: &'static MethodSpec, change: impl FnOnce(Overrides) -> Overrides) -> (Metrics, Weights) {
     let own = method.options;
@@ -46,12 +33,7 @@ fn short(method: &'static MethodSpec, change: impl FnOnce(Overrides) -> Override
         ..Overrides::default()
     };
     let config = change(settings).resolve(method).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let folder = RunFolder::create(&dir.path().join("run"), false).unwrap();
-    let metrics = run(&config, &GLYPHS, &Device::cpu(), Some(&folder), &mut Silent, &AtomicBool::new(false)).unwrap();
-    let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    (metrics, file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect())
+    trained(&config, &GLYPHS)
 }
 
 fn method(name: &str) -> &'static MethodSpec {

@@ -1,29 +1,18 @@
 //! Methods against their papers: iCaRL's boxes one by one, on streams small enough to follow.
 
+mod common;
+
+use common::runs::glyphs;
 use engram::continual::exemplars_per_class;
 use engram::continual::{Batch, Candidates, Herding, Icarl, Learner, Method, Options, Rounding, TaskData};
-use engram::data::{self, Augment, ClassOrder, Dataset, Images, Plan, TaskStream};
+use engram::data::{self, Augment, ClassOrder, Dataset, Plan, TaskStream};
 use engram::models::Network;
 use engram::nn::Output;
 use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::tensor::no_grad;
 use engram::{Device, Tensor};
-use std::path::Path;
-use std::sync::{Arc, LazyLock};
-
-static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap());
-
-/// The built-in set, cut to its first images: every tenth is of a class.
-fn glyphs(n_train: usize) -> Dataset {
-    let cut = |images: &Images, n: usize| {
-        let mut images = images.clone();
-        images.pixels.truncate(n * images.image_bytes());
-        images.labels.truncate(n);
-        Arc::new(images)
-    };
-    Dataset { train: cut(&GLYPHS.train, n_train), test: cut(&GLYPHS.test, 10), ..GLYPHS.clone() }
-}
+use std::sync::Arc;
 
 /// A stream of two classes per task, and what the runner does with it: the only training loop outside of `experiment`,
 /// because these tests look between its steps.
@@ -40,7 +29,7 @@ const BATCH_SIZE: usize = 15;
 
 impl Stream {
     fn new(model: &str, n_train: usize) -> Stream {
-        let (dataset, device) = (glyphs(n_train), Device::cpu());
+        let (dataset, device) = (glyphs(n_train, 10), Device::cpu());
         let stream = TaskStream::split(&dataset, 2, &ClassOrder::Explicit(vec![3, 1, 4, 0, 5, 9]), None).unwrap();
         let network = Network::new(model, [1, 28, 28], stream.n_classes, &device, 1).unwrap();
         let optimizer = Optimizer::new(Kind::Adam, 0.9, 0.0, &network.parameters).unwrap();

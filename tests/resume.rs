@@ -3,8 +3,9 @@
 mod common;
 
 use assert_cmd::Command;
+use common::runs::glyphs;
 use engram::continual::{self, OptionFlags};
-use engram::data::{self, Dataset, Images};
+use engram::data::Dataset;
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::RunFolder;
 use engram::experiment::sink::{Progress, Silent, Sink};
@@ -12,20 +13,11 @@ use engram::experiment::{Config, Overrides, resume, run};
 use engram::optim::Kind;
 use engram::{Device, Error};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
 
 /// The built-in set, cut to its first images.
-static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| {
-    let glyphs = data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap();
-    let cut = |images: &Images, n: usize| {
-        let mut images = images.clone();
-        images.pixels.truncate(n * images.image_bytes());
-        images.labels.truncate(n);
-        Arc::new(images)
-    };
-    Dataset { train: cut(&glyphs.train, 200), test: cut(&glyphs.test, 60), ..glyphs }
-});
+static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(200, 60));
 
 fn config(method: &str, model: &str, optimizer: Kind) -> Config {
     let settings = Overrides {

@@ -3,8 +3,9 @@
 
 mod common;
 
+use common::runs::glyphs;
 use engram::continual;
-use engram::data::{self, Augment, Dataset, Images, Plan};
+use engram::data::{Augment, Plan};
 use engram::experiment::results::{Metrics, RunFolder};
 use engram::experiment::{Config, Overrides, run, sink::Silent};
 use engram::models::Network;
@@ -12,22 +13,8 @@ use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::tensor::no_grad;
 use engram::{Device, Tensor};
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock};
-
-static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap());
-
-/// The built-in set, cut to its first images: every tenth is of a class.
-fn glyphs(n_train: usize, n_test: usize) -> Dataset {
-    let cut = |images: &Images, n: usize| {
-        let mut images = images.clone();
-        images.pixels.truncate(n * images.image_bytes());
-        images.labels.truncate(n);
-        Arc::new(images)
-    };
-    Dataset { train: cut(&GLYPHS.train, n_train), test: cut(&GLYPHS.test, n_test), ..GLYPHS.clone() }
-}
 
 /// The losses of some steps of iCaRL's second task: targets of three old classes come from a frozen network, those of the
 /// others from the labels.

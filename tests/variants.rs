@@ -1,29 +1,16 @@
 //! The parts of iCaRL as methods of their own: what must be equal, and what must differ.
 
+mod common;
+
+use common::runs::{Weights, glyphs, trained};
 use engram::continual::{self, Candidates};
-use engram::data::{Dataset, Images, spec};
-use engram::experiment::results::{Metrics, RunFolder};
-use engram::experiment::sink::Silent;
-use engram::experiment::{Overrides, presets, run};
-use engram::{Device, optim::Decay, optim::Kind};
-use safetensors::SafeTensors;
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock};
+use engram::data::Dataset;
+use engram::experiment::results::Metrics;
+use engram::experiment::{Overrides, presets};
+use engram::optim::{Decay, Kind};
+use std::sync::LazyLock;
 
-static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| {
-    let glyphs = spec("glyphs").unwrap().load(Path::new("unused")).unwrap();
-    let cut = |images: &Images, n: usize| {
-        let mut images = images.clone();
-        images.pixels.truncate(n * images.image_bytes());
-        images.labels.truncate(n);
-        Arc::new(images)
-    };
-    Dataset { train: cut(&glyphs.train, 300), test: cut(&glyphs.test, 200), ..glyphs }
-});
-
-type Weights = BTreeMap<String, Vec<u8>>;
+static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(300, 200));
 
 /// A short run on the CPU: its metrics, and its weights as bytes.
 fn short(method: &str, change: impl FnOnce(Overrides) -> Overrides) -> (Metrics, Weights) {
@@ -39,12 +26,7 @@ fn short(method: &str, change: impl FnOnce(Overrides) -> Overrides) -> (Metrics,
         ..Overrides::default()
     };
     let config = change(settings).resolve(continual::spec(method).unwrap()).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let folder = RunFolder::create(&dir.path().join("run"), false).unwrap();
-    let metrics = run(&config, &GLYPHS, &Device::cpu(), Some(&folder), &mut Silent, &AtomicBool::new(false)).unwrap();
-    let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    (metrics, file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect())
+    trained(&config, &GLYPHS)
 }
 
 fn tasks(n: usize) -> impl FnOnce(Overrides) -> Overrides {

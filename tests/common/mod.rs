@@ -1,7 +1,8 @@
 //! What several test files share.
+#![allow(dead_code, reason = "no test file uses all of it")]
 
-#[allow(dead_code, reason = "only some test files compare with golden numbers")]
 pub mod golden;
+pub mod runs;
 
 use engram::Device;
 use engram::device::{Options, Selection};
@@ -14,7 +15,6 @@ pub fn gpu(checked: bool) -> Option<Device> {
 }
 
 /// As [`gpu`], with the kernels that hardware gets, even where there is none.
-#[allow(dead_code)] // not every test file asks for them
 pub fn gpu_as_hardware(checked: bool) -> Option<Device> {
     open(Options { checked, as_hardware: true, ..Default::default() })
 }
