@@ -8,6 +8,7 @@ pub mod distillation;
 pub mod exemplars;
 pub mod ledger;
 pub mod metrics;
+mod overrides;
 pub mod presets;
 mod recipes;
 pub mod results;
@@ -17,6 +18,7 @@ mod scores;
 pub mod sink;
 pub mod statistics;
 
-pub use config::{Config, Overrides};
+pub use config::Config;
+pub use overrides::Overrides;
 pub use recipes::recipes_text;
 pub use runner::{resume, run};

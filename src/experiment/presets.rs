@@ -1,7 +1,7 @@
 //! Recipes of the literature by name. A preset is a set of settings between the configuration file and the defaults: flags
 //! and files win over it.
 
-use super::config::Overrides;
+use super::Overrides;
 use crate::continual::{Candidates, Herding, OptionFlags, Rounding};
 use crate::data::{Augmentation, Normalize};
 use crate::error::{Error, Result};
