@@ -5,14 +5,19 @@ mod common;
 
 use common::golden;
 use engram::distill::{self, Distiller, Settings, TeacherMean, TeacherMode, combined, losses};
-use engram::experiment::distillation::{Arm, DistillOverrides, DistillResults, paired_gain, presets};
+use engram::experiment::distillation::{
+    Arm, ArmStarted, DistillOverrides, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets,
+    resume,
+};
+use engram::experiment::results::RunFolder;
 use engram::models::{self, Network};
 use engram::ops::{Conv2d, Mode};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
 use engram::tensor::{check_gradients, no_grad};
-use engram::{Device, Result, Tensor};
+use engram::{Device, Error, Result, Tensor};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tempfile::TempDir;
 
 fn devices() -> impl Iterator<Item = Device> {
@@ -453,6 +458,71 @@ fn settings_come_back_from_their_record() {
     assert_eq!(named(DistillOverrides { lambda_on_ce: Some(0.25), ..Default::default() }), [("ce", 0.25), ("kd", 1.0)]);
 }
 
+/// Counts trainings, and interrupts one of them, counted from 1, after some steps.
+struct Interrupt<'a> {
+    flag: &'a AtomicBool,
+    n_trainings: usize,
+    training: usize,
+}
+
+impl Watch for Interrupt<'_> {
+    fn training(&mut self, _started: &ArmStarted) {
+        self.n_trainings += 1;
+    }
+
+    fn step(&mut self, done: usize, _loss: Option<f32>) {
+        if self.n_trainings == self.training && done == 4 {
+            self.flag.store(true, Relaxed);
+        }
+    }
+}
+
+/// What was finished is kept, and the end is that of an uninterrupted distillation, bit by bit.
+#[test]
+fn an_interrupted_distillation_goes_on() {
+    let (dir, dataset, cpu) = (TempDir::new().unwrap(), common::runs::glyphs(400, 200), Device::cpu());
+    let config = |name: &str| {
+        let settings = DistillOverrides {
+            teacher: Some(vec!["mlp".into()]),
+            student_width: Some(0.1),
+            limit: Some(60),
+            teacher_epochs: Some(1),
+            epochs: Some(3),
+            seeds: Some(2),
+            teacher_cache: Some(dir.path().join(name).join("teachers")),
+            ..DistillOverrides::default()
+        };
+        settings.resolve().unwrap()
+    };
+    let folder = |name: &str| RunFolder::create(&dir.path().join(name).join("run"), false).unwrap();
+    let model = |folder: &RunFolder| std::fs::read(folder.path().join("model.safetensors")).unwrap();
+    let numbers = |student: &StudentResult| StudentResult { seconds_training: 0.0, ..student.clone() };
+    let students = |results: &DistillResults| results.students.iter().map(numbers).collect::<Vec<_>>();
+
+    let never = AtomicBool::new(false);
+    let count = || Interrupt { flag: &never, n_trainings: 0, training: 0 };
+    let (whole, mut all) = (folder("whole"), count());
+    let expected = run(&config("whole"), &dataset, &cpu, Some(&whole), &mut all, &never).unwrap();
+    assert_eq!((all.n_trainings, expected.students.len(), expected.complete), (5, 4, true));
+    // In the teacher's training, in that of the first distilled student, in that of the second seed's scratch student.
+    for (training, n_kept, n_left) in [(1, 0, 5), (3, 1, 3), (4, 2, 2)] {
+        let name = format!("interrupted in {training}");
+        let (config, folder, flag) = (config(&name), folder(&name), AtomicBool::new(false));
+        let mut interrupt = Interrupt { flag: &flag, n_trainings: 0, training };
+        let first = run(&config, &dataset, &cpu, Some(&folder), &mut interrupt, &flag);
+        assert!(matches!(first, Err(Error::Interrupted)), "{name}");
+        let kept = DistillResults::read(&folder).unwrap().map_or(0, |results| results.students.len());
+        assert_eq!((kept, interrupt.n_trainings), (n_kept, training), "{name}");
+        let mut rest = count();
+        let again = resume(&config, &dataset, &cpu, &folder, &mut rest, &never).unwrap();
+        assert_eq!(rest.n_trainings, n_left, "{name}: trainings after it");
+        assert_eq!((students(&again), &again.terms, again.complete), (students(&expected), &expected.terms, true));
+        assert!(model(&folder) == model(&whole), "{name}: another model");
+        let error = resume(&config, &dataset, &cpu, &folder, &mut count(), &never).unwrap_err();
+        assert!(error.to_string().contains("complete"), "{error}");
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------ the command line
 
 struct Outcome {
@@ -510,6 +580,26 @@ fn a_distillation_from_the_command_line() {
     assert!(b.teachers[0].origin.contains("trained before"), "{}", b.teachers[0].origin);
     let accuracies = |results: &DistillResults| results.students.iter().map(|s| s.accuracy).collect::<Vec<_>>();
     assert_eq!(accuracies(&a), accuracies(&b));
+
+    // Teacher and students are asked about the class that the students never saw.
+    let asked = |found: Option<engram::experiment::distillation::Omitted>| found.map(|one| (one.class, one.n_images));
+    assert_eq!(asked(a.teacher_omitted), asked(a.students[0].omitted));
+    assert!(asked(a.teacher_omitted).is_some_and(|(class, n)| class == 3 && n > 50), "{:?}", a.teacher_omitted);
+    for network in ["  teacher ", "  scratch ", "  distilled "] {
+        assert!(
+            first.out.lines().any(|line| line.starts_with(network) && line.contains(" right; with ")),
+            "{}",
+            first.out
+        );
+    }
+
+    // There is nothing to go on with, and no other setting to go on with.
+    for (flags, wanted) in
+        [("a", "complete"), ("a --epochs 9 --lr 1", "leave out --epochs, --lr"), ("runs", "no distillation")]
+    {
+        let refused = engram(dir.path(), &format!("distill --resume {flags}"));
+        assert!(refused.code == 2 && refused.err.contains(wanted), "{flags}: {}", refused.err);
+    }
 
     // The page can be made again; a folder with results is not overwritten.
     let page = dir.path().join("a/report.html");

@@ -7,12 +7,14 @@ use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::experiment::distillation::{
     DistillConfig, DistillOverrides, Trainer, ask_teacher, check, distill as run_distillation, presets,
+    resume as resume_distillation,
 };
 use crate::experiment::results::RunFolder;
 use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
 use crate::tensor::Tensor;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Flags of a distillation.
 #[derive(Args)]
@@ -28,6 +30,13 @@ pub struct DistillArgs {
     /// Settings from a JSON file; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Go on with the interrupted distillation in this folder, with its settings: finished students are kept, the one that was
+    /// in training begins again
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "config", "out", "force"])]
+    resume: Option<PathBuf>,
+    /// Stop after this time (such as 90s, 9m, 2h), ready to be resumed
+    #[arg(long, value_name = "TIME", value_parser = run::parse_time)]
+    stop_after: Option<Duration>,
     /// Folder for the results [default: runs/distill-SCHEME-DATASET-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -106,19 +115,39 @@ pub fn run(args: DistillArgs) -> Result<()> {
 fn distill_pairs(args: DistillArgs) -> Result<()> {
     let file = args.config.as_deref().map(DistillOverrides::from_file).transpose()?.unwrap_or_default();
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
-    let mut config = args.settings.or(file).or(preset).resolve()?;
+    let settings = match &args.resume {
+        Some(folder) => args.settings.over_interrupted(RunFolder::open(folder)?.path())?,
+        None => args.settings.or(file).or(preset),
+    };
+    let mut config = settings.resolve()?;
     let (dataset, device) = open(&config, args.checked)?;
     config.adapter = device.describe();
     // Wrong use is found before `--force` replaces anything.
     check(&config, &dataset, &device)?;
-    let path = args
-        .out
-        .unwrap_or_else(|| run::folder_of_now(&format!("distill-{}", config.scheme), &config.source().file_name()));
-    let folder = RunFolder::create(&path, args.force)?;
-    folder.write_json("config.json", &config.record())?;
+    let folder = match (&args.resume, args.out) {
+        (Some(path), _) => RunFolder::open(path)?,
+        (None, Some(path)) => RunFolder::create(&path, args.force)?,
+        (None, None) => {
+            let what = format!("distill-{}", config.scheme);
+            RunFolder::create(&run::folder_of_now(&what, &config.source().file_name()), args.force)?
+        }
+    };
+    if let Some(time) = args.stop_after {
+        run::stop_after(time);
+    }
     let mut console = DistillConsole::new(args.quiet);
-    let results = run_distillation(&config, &dataset, &device, Some(&folder), &mut console, &INTERRUPTED);
+    let results = match args.resume {
+        Some(_) => resume_distillation(&config, &dataset, &device, &folder, &mut console, &INTERRUPTED),
+        None => {
+            folder.write_json("config.json", &config.record())?;
+            run_distillation(&config, &dataset, &device, Some(&folder), &mut console, &INTERRUPTED)
+        }
+    };
     drop(console);
+    if matches!(results, Err(Error::Interrupted)) {
+        let path = folder.path().display();
+        eprintln!("Finished teachers and students are kept. To go on: engram distill --resume {path}");
+    }
     // What was finished before an interruption is worth a page too.
     let page = write_run(folder.path());
     let results = results?;

@@ -2,7 +2,7 @@
 
 use super::text::{counted, duration, hundredfold, percent, thousands, wrap};
 use crate::experiment::distillation::{
-    Arm, ArmStarted, Comparison, DistillResults, NetworkReport, StudentResult, Watch,
+    Arm, ArmStarted, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, Watch,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
@@ -63,20 +63,22 @@ impl Watch for DistillConsole {
             let text = format!("teacher {}: {}, {}", teacher.network.name, percent(teacher.accuracy), teacher.origin);
             self.print(&wrap(&text, 2));
         }
+        for student in &results.students {
+            self.print(&student_line(student, "kept"));
+        }
     }
 
     fn student_finished(&mut self, results: &DistillResults) {
         self.clear();
         let Some(last) = results.students.last().filter(|_| !self.quiet) else { return };
-        let arm = if last.arm == Arm::Scratch { "scratch" } else { "distilled" };
-        self.print(&format!(
-            "seed {}, {}: {arm:<9} {:>7}  {}\n",
-            last.seed,
-            counted(last.n_images, "image", "images"),
-            percent(last.accuracy),
-            duration(last.seconds_training)
-        ));
+        self.print(&student_line(last, &duration(last.seconds_training)));
     }
+}
+
+fn student_line(student: &StudentResult, note: &str) -> String {
+    let arm = if student.arm == Arm::Scratch { "scratch" } else { "distilled" };
+    let (images, accuracy) = (counted(student.n_images, "image", "images"), percent(student.accuracy));
+    format!("seed {}, {images}: {arm:<9} {accuracy:>7}  {note}\n", student.seed)
 }
 
 impl Drop for DistillConsole {
@@ -183,29 +185,34 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
     if results.teachers.len() > 1 {
         let _ = writeln!(out, "the teachers together: {}", percent(results.teacher_accuracy));
     }
-    out + &omitted(comparison)
+    out + &omitted(results, comparison)
 }
 
-/// Hinton's missing class.
-fn omitted(comparison: &Comparison) -> String {
-    let mut out = String::new();
-    for (name, students) in [("scratch", &comparison.scratch), ("distilled", &comparison.distilled)] {
-        let found: Vec<_> = students.iter().filter_map(|student| student.omitted).collect();
-        let Some(first) = found.first() else { continue };
-        let mean = |f: fn(&crate::experiment::distillation::Omitted) -> f64| {
-            percent(found.iter().map(f).sum::<f64>() / found.len() as f64)
-        };
-        let bias = found.iter().map(|one| one.bias).sum::<f32>() / found.len() as f32;
-        out += &wrap(
-            &format!(
-                "{name}, never shown class {}: {} of its test images are right; with {bias:+.1} on its logit, which is best \
-                 for the test images, {} of its own and {} of all",
-                first.class,
-                mean(|one| one.accuracy_of_class),
-                mean(|one| one.corrected_accuracy_of_class),
-                mean(|one| one.corrected_accuracy)
-            ),
-            2,
+/// Hinton's missing class: a mean over seeds for each network.
+fn omitted(results: &DistillResults, comparison: &Comparison) -> String {
+    let of = |students: &[&StudentResult]| students.iter().filter_map(|student| student.omitted).collect::<Vec<_>>();
+    let networks = [
+        ("teacher", results.teacher_omitted.into_iter().collect()),
+        ("scratch", of(&comparison.scratch)),
+        ("distilled", of(&comparison.distilled)),
+    ];
+    let Some(first) = networks[2].1.first() else { return String::new() };
+    let caption = format!(
+        "The students were never shown class {}. Right of its {}, and what changes with the bias on its output that is best \
+         for all test images:",
+        first.class,
+        counted(first.n_images, "test image", "test images")
+    );
+    let mut out = format!("\n{}", wrap(&caption, 0));
+    for (name, found) in networks.iter().filter(|(_, found)| !found.is_empty()) {
+        let mean = |f: fn(&Omitted) -> f64| found.iter().map(f).sum::<f64>() / found.len() as f64;
+        let right = mean(|one| one.accuracy_of_class) * first.n_images as f64;
+        let corrected = mean(|one| one.corrected_accuracy_of_class) * first.n_images as f64;
+        let _ = writeln!(
+            out,
+            "  {name:<9} {right:>7.1} right; with {:+.1} on its logit {corrected:>7.1}, and {} of all test images",
+            mean(|one| f64::from(one.bias)),
+            percent(mean(|one| one.corrected_accuracy))
         );
     }
     out

@@ -246,6 +246,37 @@ impl DistillOverrides {
         serde_json::from_value(merged).expect("bug: settings do not come back from JSON")
     }
 
+    /// The settings of an interrupted distillation in this folder, and over them these, of which only those may be set that
+    /// leave its results as they are: `device`, `threads`, `data_dir`, `teacher_cache`.
+    ///
+    /// # Errors
+    /// If there is no such distillation, another version of engram began it, or something else is set.
+    pub fn over_interrupted(self, folder: &Path) -> Result<DistillOverrides> {
+        let path = folder.join("config.json");
+        if !path.exists() {
+            return Err(Error::usage(format!("{}: there is no distillation to go on with", folder.display())));
+        }
+        let theirs = DistillOverrides::from_file(&path)?;
+        let (version, ours) = (theirs.version.clone().unwrap_or_default(), env!("CARGO_PKG_VERSION"));
+        if version != ours {
+            let folder = folder.display();
+            return Err(Error::usage(format!(
+                "{folder}: engram {version} began it, and this is {ours}: go on with that one"
+            )));
+        }
+        let free = ["device", "threads", "data_dir", "teacher_cache"];
+        let set = serde_json::to_value(&self).expect("bug: settings are no JSON");
+        let set = set.as_object().expect("bug: settings are no object").iter();
+        let other = set.filter(|(name, value)| !value.is_null() && !free.contains(&name.as_str()));
+        let other: Vec<String> = other.map(|(name, _)| format!("--{}", name.replace('_', "-"))).collect();
+        if !other.is_empty() {
+            let message =
+                format!("--resume goes on with the settings of {}: leave out {}", folder.display(), other.join(", "));
+            return Err(Error::usage(message));
+        }
+        Ok(self.or(theirs))
+    }
+
     /// Fills in what is not set and checks what is.
     ///
     /// # Errors

@@ -61,10 +61,11 @@ pub fn omitted(logits: &[f32], n_classes: usize, labels: &[u32], class: u32) -> 
         let of_class = own.iter().filter(|(y, z)| y == z).count() as f64 / own.len().max(1) as f64;
         (agreement(labels, &answers), of_class)
     };
+    let n_images = labels.iter().filter(|label| **label == class).count();
     let best = (0..200).map(|i| STEP * i as f32).map(|bias| (bias, at(bias)));
     let best = best.reduce(|best, next| if next.1.0 > best.1.0 { next } else { best });
     let (bias, (corrected_accuracy, corrected_accuracy_of_class)) = best.expect("bug: no bias was tried");
-    Omitted { class, accuracy_of_class: at(0.0).1, bias, corrected_accuracy, corrected_accuracy_of_class }
+    Omitted { class, n_images, accuracy_of_class: at(0.0).1, bias, corrected_accuracy, corrected_accuracy_of_class }
 }
 
 /// Milliseconds per image of a forward pass in evaluation, the median of some passes.
@@ -111,8 +112,8 @@ mod tests {
         let logits = [1.0, -0.05, 1.0, -0.5, 0.0, -3.0, 0.0, -4.0];
         let found = omitted(&logits, 2, &[1, 1, 0, 0], 1);
         assert_eq!(
-            (found.accuracy_of_class, found.corrected_accuracy, found.corrected_accuracy_of_class),
-            (0.0, 1.0, 1.0)
+            (found.n_images, found.accuracy_of_class, found.corrected_accuracy, found.corrected_accuracy_of_class),
+            (2, 0.0, 1.0, 1.0)
         );
         assert!((found.bias - 1.6).abs() < 1e-6, "{found:?}");
     }

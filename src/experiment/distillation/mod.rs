@@ -12,5 +12,5 @@ pub use config::{DistillConfig, DistillOverrides, Recipe};
 pub use results::{
     Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, TeacherReport, TermRecord, paired_gain,
 };
-pub use run::{ArmStarted, Quiet, Trainer, Watch, check, distill};
+pub use run::{ArmStarted, Quiet, Trainer, Watch, check, distill, resume};
 pub use teacher::{Asked, ask_teacher};

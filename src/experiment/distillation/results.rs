@@ -1,6 +1,8 @@
 //! What a distillation leaves, and the numbers that compare its arms.
 
+use crate::error::{Error, Result};
 use crate::experiment::metrics::mean_sd;
+use crate::experiment::results::RunFolder;
 use serde::{Deserialize, Serialize};
 
 /// From what a student learned.
@@ -43,12 +45,15 @@ pub struct TeacherReport {
     pub origin: String,
 }
 
-/// A class that the students were not shown.
+/// How a network does on the class that the students were not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Omitted {
     /// Which.
     pub class: u32,
-    /// Accuracy on its test images.
+    /// Its test images.
+    #[serde(default)]
+    pub n_images: usize,
+    /// The part of them that is right.
     pub accuracy_of_class: f64,
     /// What is added to its logit so that the accuracy on all test images is best.
     pub bias: f32,
@@ -115,6 +120,9 @@ pub struct DistillResults {
     pub teachers: Vec<TeacherReport>,
     /// Accuracy of the teachers together.
     pub teacher_accuracy: f64,
+    /// How they do on the class that the students are not shown.
+    #[serde(default)]
+    pub teacher_omitted: Option<Omitted>,
     /// What both arms train.
     pub student: NetworkReport,
     /// In order of training: by fraction, by seed, scratch first.
@@ -139,14 +147,30 @@ pub struct Comparison<'a> {
 }
 
 impl DistillResults {
+    /// What a distillation has left in its folder; `None` if no student is finished.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn read(folder: &RunFolder) -> Result<Option<DistillResults>> {
+        let path = folder.path().join("metrics.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+        let damaged = |e| Error::file(&path, format!("these are no results of a distillation: {e}"));
+        serde_json::from_str(&text).map(Some).map_err(damaged)
+    }
+
+    /// The student of this arm, if it is finished.
+    pub fn student(&self, arm: Arm, seed: u64, fraction: f64) -> Option<&StudentResult> {
+        self.students.iter().find(|s| (s.arm, s.seed, s.fraction) == (arm, seed, fraction))
+    }
+
     /// One row per fraction that has at least one pair.
     pub fn comparisons(&self) -> Vec<Comparison<'_>> {
         let mut rows: Vec<Comparison> = Vec::new();
         for scratch in self.students.iter().filter(|student| student.arm == Arm::Scratch) {
-            let twin = |other: &&StudentResult| {
-                other.arm == Arm::Distilled && other.seed == scratch.seed && other.fraction == scratch.fraction
-            };
-            let Some(distilled) = self.students.iter().find(twin) else { continue };
+            let Some(distilled) = self.student(Arm::Distilled, scratch.seed, scratch.fraction) else { continue };
             let at = rows.iter().position(|row| row.fraction == scratch.fraction).unwrap_or_else(|| {
                 let (fraction, n_images) = (scratch.fraction, scratch.n_images);
                 rows.push(Comparison { fraction, n_images, scratch: Vec::new(), distilled: Vec::new() });

@@ -40,7 +40,7 @@ pub trait Watch {
     fn training(&mut self, _started: &ArmStarted) {}
     /// Steps that are done; the loss where it was read.
     fn step(&mut self, _done: usize, _loss: Option<f32>) {}
-    /// The teachers are there.
+    /// The teachers are there, and the students of an earlier attempt.
     fn teachers_ready(&mut self, _results: &DistillResults) {}
     /// A student is trained and measured, and written if there is a folder.
     fn student_finished(&mut self, _results: &DistillResults) {}
@@ -219,6 +219,40 @@ pub fn distill(
     watch: &mut dyn Watch,
     interrupted: &AtomicBool,
 ) -> Result<DistillResults> {
+    go_on(config, dataset, device, folder, None, watch, interrupted)
+}
+
+/// Goes on with a distillation that was interrupted, with the same configuration: finished students are kept, the one that
+/// was in training begins again. Ends where an uninterrupted one does, but for times. Teachers come from the cache, or are
+/// trained again.
+///
+/// # Errors
+/// As [`distill`]; if all students are finished, or had another teacher.
+pub fn resume(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    device: &Device,
+    folder: &RunFolder,
+    watch: &mut dyn Watch,
+    interrupted: &AtomicBool,
+) -> Result<DistillResults> {
+    let earlier = DistillResults::read(folder)?;
+    if earlier.as_ref().is_some_and(|earlier| earlier.complete) {
+        let path = folder.path().display();
+        return Err(Error::usage(format!("{path}: this distillation is complete, there is nothing to go on with")));
+    }
+    go_on(config, dataset, device, Some(folder), earlier, watch, interrupted)
+}
+
+fn go_on(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    device: &Device,
+    folder: Option<&RunFolder>,
+    earlier: Option<DistillResults>,
+    watch: &mut dyn Watch,
+    interrupted: &AtomicBool,
+) -> Result<DistillResults> {
     let n_classes = dataset.n_classes();
     let student = |seed| network(&config.student, config.student_width, dataset, device, seed);
     let all = samples(dataset, config.limit)?;
@@ -253,11 +287,17 @@ pub fn distill(
         layers: Vec::new(),
         teachers: reports,
         teacher_accuracy: agreement(labels, &teacher_answers),
+        teacher_omitted: config.omit_class.map(|class| omitted(&together, n_classes, labels, class)),
         student: describe(&first, device)?,
         students: Vec::new(),
         terms: Vec::new(),
         complete: false,
     };
+    if let Some(earlier) = earlier {
+        same_teachers(&earlier, &results)?;
+        let DistillResults { layers, students, terms, .. } = earlier;
+        results = DistillResults { layers, students, terms, ..results };
+    }
     trainer.watch.teachers_ready(&results);
 
     let copies = |networks: &[Network]| networks.iter().map(Network::snapshot).collect::<Result<Vec<_>>>();
@@ -268,6 +308,9 @@ pub fn distill(
         let kept = Arc::new(kept);
         for seed in config.seed..config.seed + config.seeds as u64 {
             for arm in [Arm::Scratch, Arm::Distilled] {
+                if results.student(arm, seed, fraction).is_some() {
+                    continue;
+                }
                 let learner = Learner::new(student(seed)?, device, dataset)?;
                 let distiller = match arm {
                     Arm::Scratch => None,
@@ -295,7 +338,9 @@ pub fn distill(
                     omitted: config.omit_class.map(|class| omitted(&z, n_classes, labels, class)),
                 });
                 results.terms.append(&mut trainer.terms);
-                results.layers = distiller.map_or_else(Vec::new, |distiller| distiller.layers().to_vec());
+                if let Some(distiller) = distiller {
+                    results.layers = distiller.layers().to_vec();
+                }
                 let n_planned = 2 * config.seeds * config.train_fraction.len();
                 results.complete = results.students.len() == n_planned;
                 if let Some(folder) = folder {
@@ -329,6 +374,20 @@ pub fn check(config: &DistillConfig, dataset: &Dataset, device: &Device) -> Resu
         samples(dataset, limit)?;
     }
     Distiller::new(config.spec(), config.settings(), teachers, &student, device, config.seed).map(drop)
+}
+
+/// Rounding differs from device to device, but not by so much.
+const SAME_TEACHER: f64 = 0.005;
+
+fn same_teachers(earlier: &DistillResults, now: &DistillResults) -> Result<()> {
+    if (earlier.teacher_accuracy - now.teacher_accuracy).abs() <= SAME_TEACHER {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the finished students had a teacher of {:.1} % accuracy, and this one has {:.1} %: begin a new distillation",
+        100.0 * earlier.teacher_accuracy,
+        100.0 * now.teacher_accuracy
+    )))
 }
 
 fn describe(network: &Network, device: &Device) -> Result<NetworkReport> {

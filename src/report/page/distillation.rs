@@ -40,7 +40,7 @@ pub(super) fn page(folder: &Path) -> Result<String> {
         });
     }
     if first.distilled.iter().any(|student| student.omitted.is_some()) {
-        sections.push(Section { id: "omitted", title: "A class that was never shown", body: omitted(first) });
+        sections.push(Section { id: "omitted", title: "A class that was never shown", body: omitted(&results, first) });
     }
     sections.push(Section { id: "cost", title: "What the networks cost", body: cost(&results, first) });
     sections.push(Section { id: "terms", title: "Terms of the loss", body: terms(&results) });
@@ -200,26 +200,37 @@ fn over_data(results: &DistillResults, comparisons: &[Comparison]) -> String {
     plot.draw(&lines) + &table("Percent of the test images, mean ± standard deviation", 0, &head, &rows)
 }
 
-fn omitted(comparison: &Comparison) -> String {
-    let head = ["student", "seed", "class", "of the class", "added to its logit", "of the class then", "of all then"];
-    let mut rows = Vec::new();
-    for (name, students) in [("scratch", &comparison.scratch), ("distilled", &comparison.distilled)] {
-        for (student, found) in students.iter().filter_map(|student| Some((student, student.omitted?))) {
-            rows.push(vec![
+fn omitted(results: &DistillResults, comparison: &Comparison) -> String {
+    let of = |name: &'static str, students: &[&StudentResult]| -> Vec<_> {
+        students.iter().filter_map(|student| Some((name, student.seed.to_string(), student.omitted?))).collect()
+    };
+    let teacher = results.teacher_omitted.map(|found| ("teacher", "–".to_string(), found));
+    let networks =
+        [teacher.into_iter().collect(), of("scratch", &comparison.scratch), of("distilled", &comparison.distilled)]
+            .concat();
+    let Some((_, _, first)) = networks.last() else { return String::new() };
+    let (class, n) = (first.class, first.n_images as f64);
+    let head = ["network", "seed", "right", "added to its logit", "right then", "of all images then"];
+    let rows: Vec<Vec<String>> = networks
+        .iter()
+        .map(|(name, seed, found)| {
+            vec![
                 name.to_string(),
-                student.seed.to_string(),
-                found.class.to_string(),
-                percent(found.accuracy_of_class),
+                seed.clone(),
+                thousands((n * found.accuracy_of_class).round() as u64),
                 format!("{:+.1}", found.bias),
-                percent(found.corrected_accuracy_of_class),
+                thousands((n * found.corrected_accuracy_of_class).round() as u64),
                 percent(found.corrected_accuracy),
-            ]);
-        }
-    }
-    let text = "<p>Neither student saw an image of this class. What the teacher says about other images still tells the \
-                distilled one about it: mostly the bias of its output is too low (Hinton et al. 2015, section 3). The bias \
-                here is the one that is best for the test images, as in the paper.</p>\n";
-    text.to_string() + &table("Right answers on the test images", 1, &head.map(String::from), &rows)
+            ]
+        })
+        .collect();
+    let text = format!(
+        "<p>No student saw an image of class {class}. What the teacher says about other images still tells the distilled ones \
+         about it; what they get wrong then is mostly for a bias of its output that is too low (Hinton et al. 2015, section \
+         3). The bias here is the one that is best for all test images, as in the paper.</p>\n"
+    );
+    let images = counted(first.n_images, "test image", "test images");
+    text + &table(&format!("Of the {images} of class {class}"), 2, &head.map(String::from), &rows)
 }
 
 fn cost(results: &DistillResults, first: &Comparison) -> String {
