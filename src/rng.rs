@@ -34,6 +34,8 @@ pub enum Purpose {
     Blur = 11,
     /// Labels drawn for the Fisher information; the counter is the task.
     Fisher = 12,
+    /// Which training images are held out to validate on; the counter is the class.
+    Validation = 13,
 }
 
 /// A stream of random numbers.

@@ -13,6 +13,7 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
+mod tune;
 
 use crate::continual;
 use crate::device::{Device, Options, Selection};
@@ -42,6 +43,8 @@ enum Command {
     Distill(Box<distill::DistillArgs>),
     /// Run several methods on one stream, side by side, and say which to use
     Compare(Box<compare::CompareArgs>),
+    /// Choose learning rate and trade-off of a method on a validation split, task by task
+    Tune(Box<tune::TuneArgs>),
     /// Repeat published experiments and write a ledger of published and measured figures
     Reproduce(Box<reproduce::ReproduceArgs>),
     /// Classify pictures with the model of a run
@@ -165,6 +168,7 @@ fn other_command(command: Command) -> Result<()> {
     match command {
         Command::Distill(args) => distill::run(*args),
         Command::Compare(args) => compare::run(*args),
+        Command::Tune(args) => tune::run(*args),
         Command::Reproduce(args) => reproduce::run_all(*args),
         Command::Predict(args) => predict::run(&args),
         Command::Report(args) => report::run(&args),

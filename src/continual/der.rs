@@ -116,6 +116,7 @@ pub(super) const DER: MethodSpec = MethodSpec {
     deviations: DEVIATIONS,
     uses_memory: true,
     options: &["mse_weight", "replay_batch", "memory_policy"],
+    trade_off: &[("mse_weight", 4.0)],
     tune: |options| options.mse_weight = 0.3,
     build: |options| Box::new(Der::new(options, false)),
     ..MethodSpec::BASE
@@ -131,6 +132,7 @@ pub(super) const DER_PP: MethodSpec = MethodSpec {
     deviations: DEVIATIONS,
     uses_memory: true,
     options: &["mse_weight", "replay_weight", "replay_batch", "memory_policy"],
+    trade_off: &[("mse_weight", 4.0), ("replay_weight", 4.0)],
     tune: |options| (options.mse_weight, options.replay_weight) = (0.5, 1.0),
     build: |options| Box::new(Der::new(options, true)),
     ..MethodSpec::BASE

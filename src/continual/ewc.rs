@@ -131,6 +131,7 @@ pub(super) const EWC: MethodSpec = MethodSpec {
     ],
     needs_boundaries: true,
     options: &["penalty_weight", "fisher", "fisher_samples"],
+    trade_off: &[("penalty_weight", 1e4)],
     tune: |options| options.penalty_weight = 100.0,
     build: |options| Box::new(Ewc::new(options, false)),
     ..MethodSpec::BASE

@@ -113,6 +113,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     ],
     uses_memory: true,
     options: &["memory_epochs", "memory_lr"],
+    uses_lr: false,
     build: |options| {
         let memory = ReplayMemory::new(options.memory, MemoryPolicy::Greedy);
         Box::new(Gdumb { options, memory })

@@ -95,6 +95,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     ],
     needs_boundaries: true,
     options: &["kd_weight", "ce_weight", "temperature", "ce"],
+    trade_off: &[("kd_weight", 16.0)],
     build: |options| Box::new(Lwf { options, old: None, new: 0..0 }),
     ..MethodSpec::BASE
 };

@@ -131,6 +131,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     ],
     needs_boundaries: true,
     options: &["penalty_weight", "damping", "negative"],
+    trade_off: &[("penalty_weight", 100.0)],
     tune: |options| (options.penalty_weight, options.damping) = (1.0, 0.1),
     build: |options| Box::new(Si { options, quadratic: None, running: None }),
     ..MethodSpec::BASE

@@ -35,6 +35,11 @@ pub struct MethodSpec {
     pub sees_everything: bool,
     /// The names of its own hyper-parameters, fields of [`OptionFlags`](super::OptionFlags).
     pub options: &'static [&'static str],
+    /// Those of its options that trade plasticity for stability, the larger the less is forgotten, with the high values that
+    /// `engram tune` begins at.
+    pub trade_off: &'static [(&'static str, f32)],
+    /// True if training goes by the run's learning rate.
+    pub uses_lr: bool,
     /// Sets its own defaults.
     pub tune: fn(&mut Options),
     /// A learner that has seen nothing.
@@ -60,6 +65,8 @@ impl MethodSpec {
         shares_per_class: false,
         sees_everything: false,
         options: &[],
+        trade_off: &[],
+        uses_lr: true,
         tune: |_| (),
         build: |_| panic!("bug: a row without a method"),
     };

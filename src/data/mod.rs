@@ -3,7 +3,7 @@
 //! Pixels stay the bytes of the file (u8, N×C×H×W) until the op `image_batch` converts a batch on the device. Reading
 //! order: this file, the table in [`known`] with the readers [`idx`] and [`cifar`] and the drawn [`glyphs`] and
 //! [`shapes`] with their [`strokes`], the [`folder`] of [`pictures`], the choice among them in [`source`], then [`stream`],
-//! the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
+//! the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. [`Dataset::held_out`] makes a validation split. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
 //! and contact sheets ([`sheet`], [`lettering`]).
 
 pub mod cifar;
@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod files;
 pub mod folder;
 pub mod glyphs;
+mod held_out;
 pub mod idx;
 pub mod known;
 pub mod lettering;

@@ -51,7 +51,7 @@ pub struct RunState {
 }
 
 /// The part of a checkpoint that is not tensors.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Clone)]
 struct Header {
     version: String,
     run: RunState,
@@ -61,6 +61,7 @@ struct Header {
 }
 
 /// A run, interrupted.
+#[derive(Clone)]
 pub struct Checkpoint {
     header: Header,
     tensors: BTreeMap<String, Vec<f32>>,

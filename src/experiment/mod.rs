@@ -17,8 +17,9 @@ pub mod saved;
 mod scores;
 pub mod sink;
 pub mod statistics;
+pub mod tune;
 
 pub use config::Config;
 pub use overrides::Overrides;
 pub use recipes::recipes_text;
-pub use runner::{resume, run};
+pub use runner::{Standing, learn_task, resume, run};

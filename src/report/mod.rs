@@ -6,6 +6,7 @@
 //! - [`Summary`] is that summary; [`seeds_table`] puts several runs together as mean ± standard deviation.
 //! - [`curve`] plots accuracies over tasks.
 //! - [`comparison_text`] puts several methods side by side and ends with an answer; [`write_comparison`] is its page.
+//! - [`tuned_task_text`] and [`tuned_text`] tell what a search for hyper-parameters tried and found.
 //! - [`write_run`] and [`write_seeds`] make `report.html` from the files of run folders; [`ReportPage`] does so while a
 //!   run goes on.
 //!
@@ -21,6 +22,7 @@ mod seeds;
 mod summary;
 mod table;
 mod text;
+mod tuning;
 
 pub use comparison::comparison_text;
 pub use console::Console;
@@ -30,6 +32,7 @@ pub use page::{FILE as REPORT_FILE, ReportPage, write_comparison, write_run, wri
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};
 pub use text::{hang, message, thousands};
+pub use tuning::{tuned_task_text, tuned_text};
 
 /// No line is wider, apart from paths, which are never broken.
 pub const WIDTH: usize = 100;

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 impl Run<'_> {
     /// The tasks that are asked about after phase `index`.
-    fn tasks_seen(&self, index: usize) -> &[Task] {
+    pub(super) fn tasks_seen(&self, index: usize) -> &[Task] {
         let n = if self.config.method.sees_everything { self.stream.tasks.len() } else { index + 1 };
         &self.stream.tasks[..n]
     }
@@ -68,6 +68,19 @@ impl Run<'_> {
         }
         let answers = &self.answers(&["network"], task, self.stream.n_classes)?[0];
         Ok(Some(accuracy(&answers.truth, self.counted(answers))))
+    }
+
+    /// The accuracy of the method's first classifier on what phase `index` brought.
+    pub(super) fn accuracy_on_new(&self, index: usize, n_seen: usize) -> Result<f64> {
+        let seen = self.tasks_seen(index);
+        let new = if self.config.method.sees_everything { seen } else { &seen[index..] };
+        let (mut truth, mut answered) = (Vec::new(), Vec::new());
+        for task in new {
+            let answers = &self.answers(&self.method.classifiers()[..1], task, n_seen)?[0];
+            truth.extend_from_slice(&answers.truth);
+            answered.extend_from_slice(self.counted(answers));
+        }
+        Ok(accuracy(&truth, &answered))
     }
 
     /// b_i of forward transfer: the initial network on every task but the first.

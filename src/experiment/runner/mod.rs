@@ -1,6 +1,7 @@
 //! The training loop over tasks: one seed of one configuration, from an initialised network to written results.
 
 mod evaluation;
+mod single;
 
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunState};
 use super::config::Config;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::optim::{Kind, Optimizer};
 use crate::tensor::Tensor;
+pub use single::{Standing, learn_task};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -216,11 +218,7 @@ impl<'a> Run<'a> {
     fn task(&mut self, index: usize, position: Position) -> Result<Option<f32>> {
         let task = self.phases[index].clone();
         let data = self.task_data(&task);
-        if self.config.scenario == Scenario::Task {
-            let n_seen = if self.config.method.sees_everything { self.stream.tasks.len() } else { index + 1 };
-            let labels = |task: &Task| task.first_label..task.first_label + task.classes.len();
-            self.learner.heads = self.stream.tasks[..n_seen].iter().map(labels).collect();
-        }
+        self.know_heads(index);
         if index == 0 && position.is_start_of_task() {
             self.measure_initial()?;
         }
@@ -242,6 +240,14 @@ impl<'a> Run<'a> {
         self.evaluate(index, data.n_seen)?;
         self.timing.seconds_evaluation.push(started.elapsed().as_secs_f64());
         Ok(loss)
+    }
+
+    /// In task-incremental learning, the outputs of each task seen.
+    fn know_heads(&mut self, index: usize) {
+        if self.config.scenario == Scenario::Task {
+            let labels = |task: &Task| task.first_label..task.first_label + task.classes.len();
+            self.learner.heads = self.tasks_seen(index).iter().map(labels).collect();
+        }
     }
 
     /// Saves what [`resume`] needs. `seconds_of_task` were spent on training the task of `position`.

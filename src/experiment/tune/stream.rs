@@ -1,0 +1,156 @@
+//! The framework on a stream of tasks: every trial is one task of a run, on a validation split.
+
+use super::{Framework, Trials, Tuned};
+use crate::continual::{self, MethodSpec, OptionFlags, fields};
+use crate::data::Dataset;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::experiment::config::Config;
+use crate::experiment::runner::{Standing, learn_task};
+use crate::experiment::sink::Sink;
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::atomic::AtomicBool;
+
+/// What is validated on: a part of each class's training images, which ones keyed by a seed of its own; see
+/// [`Dataset::held_out`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Validation {
+    /// Between 0 and 1.
+    pub fraction: f64,
+    /// Not that of the run.
+    pub seed: u64,
+}
+
+/// A run whose settings are searched.
+pub struct Search<'a> {
+    config: Config,
+    /// The rest of the training images, and the held-out ones in place of the test images.
+    dataset: Dataset,
+    device: &'a Device,
+    sink: &'a dyn Fn() -> Box<dyn Sink>,
+    interrupted: &'a AtomicBool,
+}
+
+impl<'a> Search<'a> {
+    /// A search for the run of `config`, whose options are where the trade-off begins, and whose rate plays no part. Of the
+    /// data set the training images are taken and nothing else. `sink` makes a listener for each trial; `interrupted` ends the
+    /// search between two steps.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is nothing to tune, or the data set cannot be split so.
+    pub fn new(
+        config: &Config,
+        dataset: &Dataset,
+        validation: Validation,
+        device: &'a Device,
+        sink: &'a dyn Fn() -> Box<dyn Sink>,
+        interrupted: &'a AtomicBool,
+    ) -> Result<Search<'a>> {
+        let method = config.method;
+        if !method.uses_lr {
+            let name = method.name;
+            return Err(Error::usage(format!(
+                "{name} has nothing to tune: it neither goes by --lr nor has a trade-off"
+            )));
+        }
+        if trade_off(method, &config.options, 1.0).iter().any(|(_, value)| *value == 0.0) {
+            return Err(Error::usage("a trade-off that begins at 0 cannot be decayed: give a high value"));
+        }
+        let dataset = dataset.held_out(validation.fraction, validation.seed)?;
+        // Accuracies while the stream goes on are not asked for here.
+        let search =
+            Search { config: Config { eval_every: None, ..config.clone() }, dataset, device, sink, interrupted };
+        search.tasks().map(|_| search)
+    }
+
+    /// The classes of each task that is searched.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the data set cannot be split so.
+    pub fn tasks(&self) -> Result<Vec<Vec<u32>>> {
+        let stream = self.config.split().tasks(&self.dataset)?.1;
+        let mut tasks: Vec<Vec<u32>> = stream.tasks.into_iter().map(|task| task.classes).collect();
+        tasks.truncate(self.config.max_tasks.unwrap_or(usize::MAX));
+        if self.config.method.sees_everything {
+            let mut all = tasks.concat();
+            all.sort_unstable();
+            all.dedup();
+            tasks = Vec::from([all]);
+        }
+        Ok(tasks)
+    }
+}
+
+/// A method's trade-off options at `factor` times their values in `options`.
+pub fn trade_off(method: &MethodSpec, options: &OptionFlags, factor: f64) -> Vec<(&'static str, f32)> {
+    let all = fields(options);
+    let value = |name: &str| all.get(name).and_then(Value::as_f64).map(|start| (start * factor) as f32);
+    method.trade_off.iter().filter_map(|(name, _)| Some((*name, value(name)?))).collect()
+}
+
+/// Searches every task of the stream in turn; `found` hears of each.
+///
+/// # Errors
+/// [`Error::Usage`] if a number of the framework makes no sense; [`Error::Training`] if training diverges whatever is tried;
+/// those of `found` and of running a task.
+pub fn tune(search: &Search, framework: &Framework, mut found: impl FnMut(&Tuned) -> Result<()>) -> Result<Tuned> {
+    framework.check()?;
+    let has_trade_off = !search.config.method.trade_off.is_empty();
+    let mut trials = TaskTrials { search, before: None, latest: None };
+    let mut tuned = Tuned::default();
+    for _ in search.tasks()? {
+        framework.next_task(&mut tuned, has_trade_off, &mut trials)?;
+        trials.before = trials.latest.take();
+        found(&tuned)?;
+    }
+    Ok(tuned)
+}
+
+struct TaskTrials<'a> {
+    search: &'a Search<'a>,
+    /// After the task before.
+    before: Option<Standing>,
+    /// After the latest time the method learnt this task.
+    latest: Option<Standing>,
+}
+
+impl TaskTrials<'_> {
+    /// A task of the run with other settings; `None` if it diverges.
+    fn run(&self, config: &Config, task: usize) -> Result<Option<(Standing, f64)>> {
+        let Search { dataset, device, interrupted, sink, .. } = self.search;
+        match learn_task(config, dataset, device, self.before.as_ref(), task, &mut *sink(), interrupted) {
+            Ok(done) => Ok(Some(done)),
+            Err(Error::Training(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Trials for TaskTrials<'_> {
+    /// Methods that see everything have nothing before the task: they are their own fine-tuning.
+    fn fine_tune(&mut self, task: usize, rate: f32) -> Result<Option<f64>> {
+        let base = &self.search.config;
+        let config = match base.method.sees_everything {
+            true => Config { lr: rate, ..base.clone() },
+            false => {
+                let (method, options) = (continual::spec("finetune")?, OptionFlags::default());
+                Config { lr: rate, method, options, ..base.clone() }
+            }
+        };
+        Ok(self.run(&config, task)?.map(|(_, accuracy)| accuracy))
+    }
+
+    fn learn(&mut self, task: usize, rate: f32, factor: f64) -> Result<Option<f64>> {
+        let base = &self.search.config;
+        let mut options = fields(&base.options);
+        for (name, value) in trade_off(base.method, &base.options, factor) {
+            options.insert(name.into(), value.into());
+        }
+        let options = serde_json::from_value(Value::Object(options)).expect("bug: options that are none");
+        let done = self.run(&Config { lr: rate, options, ..base.clone() }, task)?;
+        let accuracy = done.as_ref().map(|(_, accuracy)| *accuracy);
+        self.latest = done.map(|(standing, _)| standing);
+        Ok(accuracy)
+    }
+}

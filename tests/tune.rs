@@ -1,0 +1,155 @@
+//! `engram tune`: what it searches, that it never looks at a test image, and how it answers a user.
+
+use engram::continual;
+use engram::data::{self, Dataset, Images};
+use engram::experiment::sink::{Silent, Sink};
+use engram::experiment::tune::{Framework, Search, Tuned, Validation, tune};
+use engram::experiment::{Config, Overrides, learn_task, run};
+use engram::{Device, Error};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+fn config(method: &str, more: Overrides) -> Config {
+    let settings = Overrides {
+        model: Some("mlp".into()),
+        width: Some(0.25),
+        limit_per_task: Some(60),
+        memory: Some(20),
+        epochs: Some(2),
+        ..Overrides::default()
+    };
+    more.or(settings).resolve(continual::spec(method).unwrap()).unwrap()
+}
+
+fn glyphs() -> Dataset {
+    data::spec("glyphs").unwrap().load("unused: it is built in".as_ref()).unwrap()
+}
+
+fn search(config: &Config, dataset: &Dataset) -> Result<Tuned, Error> {
+    let (device, interrupted) = (Device::cpu(), AtomicBool::new(false));
+    let sink = || -> Box<dyn Sink> { Box::new(Silent) };
+    let validation = Validation { fraction: 0.1, seed: 1 };
+    let search = Search::new(config, dataset, validation, &device, &sink, &interrupted)?;
+    let framework = Framework { rates: vec![3e-3, 1e-3], drop: 0.02, decay: 0.5, max_decays: 2 };
+    tune(&search, &framework, |_| Ok(()))
+}
+
+#[test]
+fn the_test_images_are_never_read() {
+    let whole = glyphs();
+    // Without test images no stream of tasks can even be made, unless something stands in their place.
+    let nothing = Images { pixels: Vec::new(), labels: Vec::new(), views: Vec::new(), ..*whole.test };
+    let without = Dataset { test: Arc::new(nothing), ..whole.clone() };
+    for (method, scenario) in [("si", "task"), ("icarl", "class"), ("joint", "class")] {
+        let more = Overrides { max_tasks: Some(2), scenario: Some(parse(scenario)), ..Overrides::default() };
+        let config = config(method, more);
+        let found = search(&config, &without).unwrap();
+        assert_eq!(found, search(&config, &whole).unwrap(), "{method}");
+        assert_eq!(found.tasks.len(), if method == "joint" { 1 } else { 2 }, "{method}");
+    }
+    let refused =
+        run(&config("si", Overrides::default()), &without, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false));
+    assert!(refused.unwrap_err().to_string().contains("no test images"), "a run does need them");
+}
+
+fn parse(scenario: &str) -> data::Scenario {
+    serde_json::from_value(scenario.into()).unwrap()
+}
+
+/// Task by task, each from where the last one ended, is the run itself.
+#[test]
+fn single_tasks_are_those_of_a_run() {
+    let (dataset, device, interrupted) = (glyphs(), Device::cpu(), AtomicBool::new(false));
+    for (method, reset_optimizer) in [("ewc", true), ("si", false), ("der++", true), ("icarl", true), ("lwf", false)] {
+        let more = Overrides { reset_optimizer: Some(reset_optimizer), max_tasks: Some(3), ..Overrides::default() };
+        let config = config(method, more);
+        let metrics = run(&config, &dataset, &device, None, &mut Silent, &interrupted).unwrap();
+        let classifier = if method == "icarl" { "nme" } else { "network" };
+        let mut before = None;
+        for task in 0..3 {
+            let learnt = learn_task(&config, &dataset, &device, before.as_ref(), task, &mut Silent, &interrupted);
+            let (after, accuracy) = learnt.unwrap();
+            assert_eq!(Some(accuracy), metrics.classifiers[classifier].matrix[task][task], "{method}, task {task}");
+            before = Some(after);
+        }
+    }
+}
+
+#[test]
+fn methods_are_tuned_by_what_they_have() {
+    let dataset = glyphs();
+    let short = |method: &str| config(method, Overrides { max_tasks: Some(2), ..Overrides::default() });
+    let er = search(&short("er"), &dataset).unwrap();
+    assert!(er.factor.is_none() && er.tasks.iter().all(|task| task.trade_offs.len() == 1 && task.required.is_none()));
+    let der = search(&short("der++"), &dataset).unwrap();
+    assert!(der.factor.is_some() && der.tasks[1].required.is_some() && der.tasks[0].required.is_none());
+    let error = search(&short("gdumb"), &dataset).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("gdumb"), "{error}");
+    for spec in continual::ALL {
+        for (name, start) in spec.trade_off {
+            assert!(spec.options.contains(name) && *start > 0.0, "{}: {name}", spec.name);
+        }
+    }
+}
+
+fn engram(dir: &Path, arguments: &str) -> (i32, String, String) {
+    let mut command = assert_cmd::Command::cargo_bin("engram").unwrap();
+    let output = command.current_dir(dir).args(arguments.split_whitespace()).env_remove("ENGRAM_DATA_DIR").output();
+    let output = output.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+const SHORT: &str = "--model mlp --width 0.25 --epochs 1 --limit-per-task 60 --max-tasks 2 --device cpu --threads 1";
+
+#[test]
+fn the_command_prints_what_it_tried_and_ends_with_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("tune mas --scenario task --lr-grid 1e30,0.003,0.001 --drop 0.1 --out T {SHORT}");
+    let (code, out, err) = engram(dir.path(), &line);
+    assert_eq!(code, 0, "{err}");
+    for wanted in ["Task 2 of 2: 2 3", "diverged", "--penalty-weight 10 ", "kept", "Answer: mas with --lr 0.00"] {
+        assert!(out.contains(wanted), "no {wanted:?} in {out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    let json = std::fs::read_to_string(dir.path().join("T/tune.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["complete"].as_bool(), json["tasks"].as_array().map(Vec::len)), (Some(true), Some(2)));
+    assert_eq!(json["trade_off_start"]["penalty_weight"], 10.0);
+    // The flags of the answer are flags.
+    let answer = out.lines().find(|line| line.trim_start().starts_with("engram mas")).expect("a command to go on with");
+    let (code, _, err) =
+        engram(dir.path(), &format!("{} {SHORT} --quiet", answer.trim().trim_start_matches("engram ")));
+    assert_eq!(code, 0, "{answer}: {err}");
+    let compare = out.lines().find(|line| line.trim_start().starts_with("engram compare")).unwrap();
+    let compare = compare.trim().trim_start_matches("engram ");
+    let (code, _, err) = engram(dir.path(), &format!("{compare} {SHORT} --scenario task --seeds 1"));
+    assert_eq!(code, 0, "{compare}: {err}");
+    // A second search does not overwrite the first.
+    let (code, _, err) = engram(dir.path(), &line);
+    assert!(code == 2 && err.contains("--force"), "{err}");
+}
+
+#[test]
+fn wrong_use_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, wanted) in [
+        ("nonsense", "unknown method"),
+        ("gdumb", "nothing to tune"),
+        ("ewc --drop 1", "--drop"),
+        ("ewc --trade-off-decay 1", "--trade-off-decay"),
+        ("ewc --penalty-weight 0", "begins at 0"),
+        ("ewc --lr-grid 0.1,-1", "--lr-grid"),
+        ("ewc --validation-fraction 1", "validation split"),
+        ("er --penalty-weight 3", "er has no --penalty-weight"),
+        ("icarl --scenario permuted", "does not suit"),
+        ("ewc --seeds 3", "one seed"),
+        ("ewc --dataset mnist", "mnist"),
+    ] {
+        let (code, _, err) = engram(dir.path(), &format!("tune {arguments} --device cpu"));
+        let words = err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!((code == 2 || arguments.contains("mnist")) && words.contains(wanted), "{arguments}: {code} {err}");
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "{arguments} left something");
+    }
+}
