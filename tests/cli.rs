@@ -641,7 +641,11 @@ fn presets_and_reproductions_refuse_what_they_do_not_know() {
     fails(dir.path(), "icarl --preset icarl-cifar10", 2, &["icarl-cifar10", "icarl-cifar100"]);
     fails(dir.path(), "reproduce imagenet", 2, &["imagenet", "icarl-cifar100"]);
     fails(dir.path(), "reproduce icarl-cifar100 --orders 0", 2, &["--orders"]);
-    fails(dir.path(), "reproduce icarl-cifar100 --classes-per-task 3", 2, &["2, 5, 10, 20 or 50"]);
+    fails(dir.path(), "reproduce icarl-cifar100 --seeds 2", 2, &["--orders"]);
+    fails(dir.path(), "reproduce der-cifar10 --orders 2", 2, &["--seeds"]);
+    fails(dir.path(), "reproduce icarl-cifar100 --classes-per-task 3", 2, &["2, 5, 10, 20, 50"]);
+    fails(dir.path(), "reproduce der-cifar10 --memory 300", 2, &["200, 500"]);
+    fails(dir.path(), "reproduce der-cifar10 --methods er,icarl", 2, &["icarl", "no figure"]);
     // The data set is not there: the preset is the paper's, not a smaller one.
     fails(dir.path(), "icarl --preset icarl-cifar100", 1, &["cifar-100"]);
     fails(dir.path(), "reproduce icarl-cifar100", 1, &["cifar-100"]);

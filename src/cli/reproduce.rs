@@ -7,23 +7,26 @@ use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::CHECKPOINT_FILE;
-use crate::experiment::ledger::{self, ICARL_CIFAR100, Published, Row};
+use crate::experiment::ledger::{self, Experiment, Published, Repeats, Row};
 use crate::experiment::results::{Metrics, RunFolder, Timing, write_atomically};
 use crate::experiment::{Config, Overrides, presets, resume, run};
 use crate::report::Console;
 use clap::Args;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Flags.
 #[derive(Args)]
 pub struct ReproduceArgs {
-    /// A preset with published figures: icarl-cifar100
+    /// A preset with published figures: icarl-cifar100 or der-cifar10
     preset: String,
-    /// Class orders: the paper's first one, then seed:1, seed:2 …
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    orders: usize,
+    /// Class orders of icarl-cifar100: the paper's first one, then seed:1, seed:2 … [default: 1]. Others have --seeds
+    #[arg(long, value_name = "N")]
+    orders: Option<usize>,
+    /// Only these methods, such as er,der++ [default: all with a figure]
+    #[arg(long, value_name = "METHODS", value_delimiter = ',')]
+    methods: Vec<String>,
     /// Folder for runs and ledger; complete runs in it are kept, interrupted ones go on
     #[arg(long, value_name = "DIR", default_value = "reproduced")]
     out: PathBuf,
@@ -37,52 +40,41 @@ pub struct ReproduceArgs {
 
 /// Runs what is missing and writes the ledger after every run.
 pub fn run_all(args: ReproduceArgs) -> Result<()> {
-    if args.preset != "icarl-cifar100" {
-        return Err(Error::usage(format!("no published figures for '{}': there is icarl-cifar100", args.preset)));
-    }
-    if args.orders == 0 {
-        return Err(Error::usage("--orders must be at least 1"));
-    }
-    let n_classes = args.settings.classes_per_task;
-    let rows: Vec<Published> = ICARL_CIFAR100
-        .iter()
-        .filter(|row| match n_classes {
-            Some(n) => row.classes_per_task == n,
-            None => [10, 100].contains(&row.classes_per_task),
-        })
-        .copied()
-        .collect();
-    if rows.is_empty() {
-        return Err(Error::usage("nothing is published for this --classes-per-task: choose 2, 5, 10, 20 or 50"));
-    }
+    let experiment = ledger::experiment(&args.preset)?;
+    let n_repeats = n_repeats(&args, experiment.repeats)?;
+    let rows = rows(&args, experiment)?;
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
-    // Figures of one method and stream share their runs.
-    let mut needed: Vec<(&str, usize)> = Vec::new();
+    // Figures of one run share it.
+    let mut needed: Vec<ledger::Run> = Vec::new();
     for row in &rows {
-        if !needed.contains(&(row.method, row.classes_per_task)) {
-            needed.push((row.method, row.classes_per_task));
+        if !needed.contains(&row.run) {
+            needed.push(row.run);
         }
     }
     let mut loaded: Option<(Dataset, Device)> = None;
-    let mut done: BTreeMap<(&str, usize), Runs> = BTreeMap::new();
-    for order in 0..args.orders {
-        for &(method, classes_per_task) in &needed {
-            let (config, full_protocol) = configure(&args, method, classes_per_task, order)?;
+    let mut done: BTreeMap<String, Runs> = BTreeMap::new();
+    for repeat in 0..n_repeats {
+        for run in &needed {
+            let (config, full_protocol) = configure(&args, experiment, run, repeat)?;
             let (dataset, device) = match &mut loaded {
                 Some(loaded) => &*loaded,
                 none => &*none.insert(open(&config, false, false)?),
             };
             let config = Config { adapter: device.describe(), ..config };
-            let path = args.out.join(format!("order-{order}")).join(format!("{method}-{classes_per_task}"));
+            let folder = match experiment.repeats {
+                Repeats::ClassOrders => format!("order-{repeat}"),
+                Repeats::Seeds => format!("seed-{}", config.seed),
+            };
+            let path = args.out.join(folder).join(run.name());
             let (metrics, seconds) = run_or_resume(&config, dataset, device, &path)?;
-            let runs = done.entry((method, classes_per_task)).or_insert_with(|| Runs {
+            let runs = done.entry(run.name()).or_insert_with(|| Runs {
                 metrics: Vec::new(),
                 seconds: 0.0,
                 full_protocol,
                 adapter: config.adapter.clone(),
-                command: command(&args, method, classes_per_task),
+                command: run.command(&args.preset),
             });
             runs.metrics.push(metrics);
             runs.seconds += seconds;
@@ -90,8 +82,53 @@ pub fn run_all(args: ReproduceArgs) -> Result<()> {
         }
     }
     println!("\n{}", ledger::markdown(&measured(&rows, &done)));
+    println!("Published by {}.", experiment.source);
     println!("Ledger: {} and {}", args.out.join(CSV).display(), args.out.join(MARKDOWN).display());
     Ok(())
+}
+
+/// How often every run is repeated.
+fn n_repeats(args: &ReproduceArgs, repeats: Repeats) -> Result<usize> {
+    let (own, other, flag, foreign) = match repeats {
+        Repeats::ClassOrders => (args.orders, args.settings.seeds, "--orders", "--seeds"),
+        Repeats::Seeds => (args.settings.seeds, args.orders, "--seeds", "--orders"),
+    };
+    match (own, other) {
+        (_, Some(_)) => Err(Error::usage(format!("{foreign}: runs of {} are repeated by {flag}", args.preset))),
+        (Some(0), _) => Err(Error::usage(format!("{flag} must be at least 1"))),
+        (n, _) => Ok(n.unwrap_or(1)),
+    }
+}
+
+/// The figures that are asked for.
+fn rows(args: &ReproduceArgs, experiment: &Experiment) -> Result<Vec<Published>> {
+    let (n_classes, memory) = (args.settings.classes_per_task, args.settings.memory);
+    for name in &args.methods {
+        if !experiment.figures.iter().any(|row| row.run.method == name.as_str()) {
+            return Err(Error::usage(format!("--methods {name}: no figure of it is published for {}", args.preset)));
+        }
+    }
+    let wanted = |row: &&Published| {
+        // A memory that is no part of a figure is a setting like others.
+        n_classes.map_or((experiment.usual)(row), |n| row.run.classes_per_task == n)
+            && row.run.memory.is_none_or(|k| memory.is_none_or(|wanted| wanted == k))
+            && (args.methods.is_empty() || args.methods.iter().any(|name| name == row.run.method))
+    };
+    let rows: Vec<Published> = experiment.figures.iter().filter(wanted).copied().collect();
+    if rows.is_empty() {
+        let list = |of: &dyn Fn(&ledger::Run) -> Option<usize>| {
+            let all: BTreeSet<usize> = experiment.figures.iter().filter_map(|row| of(&row.run)).collect();
+            all.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let classes = list(&|run| Some(run.classes_per_task));
+        let memories = list(&|run| run.memory);
+        let memories = if memories.is_empty() { memories } else { format!(", of --memory {memories}") };
+        let preset = &args.preset;
+        let message =
+            format!("nothing is published so: {preset} has figures of --classes-per-task {classes}{memories}");
+        return Err(Error::usage(message));
+    }
+    Ok(rows)
 }
 
 const CSV: &str = "reproduced.csv";
@@ -106,14 +143,20 @@ struct Runs {
     command: String,
 }
 
-/// The configuration of a run, and whether it is the preset's own.
-fn configure(args: &ReproduceArgs, method: &str, classes_per_task: usize, order: usize) -> Result<(Config, bool)> {
-    let spec = continual::spec(method)?;
+/// The configuration of a run, and whether it is the protocol's own.
+fn configure(
+    args: &ReproduceArgs,
+    experiment: &Experiment,
+    run: &ledger::Run,
+    repeat: usize,
+) -> Result<(Config, bool)> {
+    let spec = continual::spec(run.method)?;
+    let orders = experiment.repeats == Repeats::ClassOrders;
     let stream = Overrides {
-        classes_per_task: Some(classes_per_task),
-        class_order: (order > 0).then(|| format!("seed:{order}")),
-        seed: Some(args.settings.seed.unwrap_or(1) + order as u64),
-        ..Overrides::default()
+        class_order: (orders && repeat > 0).then(|| format!("seed:{repeat}")),
+        seed: Some(args.settings.seed.unwrap_or(1) + repeat as u64),
+        seeds: Some(1),
+        ..run.identity()
     };
     // Where it runs and where the data lie is no part of the protocol.
     let place = Overrides {
@@ -122,15 +165,12 @@ fn configure(args: &ReproduceArgs, method: &str, classes_per_task: usize, order:
         threads: args.settings.threads,
         ..Overrides::default()
     };
-    let preset = || presets::settings(&args.preset);
-    let full = stream.clone().or(place).or(preset()?).resolve(spec)?;
-    let config = stream.or(args.settings.clone()).or(preset()?).resolve(spec)?;
+    let own = |settings: Overrides| Overrides { options: settings.options.only(spec), ..settings };
+    let protocol = own(run.recipe().or(presets::settings(&args.preset)?));
+    let full = stream.clone().or(place).or(protocol.clone()).resolve(spec)?;
+    let config = stream.or(own(args.settings.clone())).or(protocol).resolve(spec)?;
     let same = serde_json::to_string(&config).ok() == serde_json::to_string(&full).ok();
     Ok((config, same))
-}
-
-fn command(args: &ReproduceArgs, method: &str, classes_per_task: usize) -> String {
-    format!("engram {method} --preset {} --classes-per-task {classes_per_task}", args.preset)
 }
 
 /// The metrics of a run that is complete or becomes so, and its seconds.
@@ -165,9 +205,9 @@ fn seconds(path: &Path) -> f64 {
     timing.map_or(0.0, |timing| timing.seconds_total)
 }
 
-fn measured(rows: &[Published], done: &BTreeMap<(&str, usize), Runs>) -> Vec<Row> {
+fn measured(rows: &[Published], done: &BTreeMap<String, Runs>) -> Vec<Row> {
     let row = |&published: &Published| {
-        let runs = done.get(&(published.method, published.classes_per_task))?;
+        let runs = done.get(&published.run.name())?;
         Some(Row {
             published,
             measured: Row::measure(published, &runs.metrics),
@@ -180,7 +220,7 @@ fn measured(rows: &[Published], done: &BTreeMap<(&str, usize), Runs>) -> Vec<Row
     rows.iter().filter_map(row).collect()
 }
 
-fn write_ledger(out: &Path, rows: &[Published], done: &BTreeMap<(&str, usize), Runs>) -> Result<()> {
+fn write_ledger(out: &Path, rows: &[Published], done: &BTreeMap<String, Runs>) -> Result<()> {
     let rows = measured(rows, done);
     write_atomically(&out.join(CSV), ledger::csv(&rows).as_bytes())?;
     write_atomically(&out.join(MARKDOWN), ledger::markdown(&rows).as_bytes())

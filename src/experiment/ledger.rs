@@ -1,26 +1,99 @@
 //! Published figures beside measured ones: the rows of `reproduced.csv` and of the table that `engram reproduce` prints.
 
+use super::config::Overrides;
 use super::metrics::mean_sd;
 use super::results::Metrics;
+use crate::continual::OptionFlags;
+use crate::error::{Error, Result};
 use std::fmt::Write as _;
+
+/// Published figures of one protocol, which is a preset.
+#[derive(Debug)]
+pub struct Experiment {
+    /// The preset.
+    pub preset: &'static str,
+    /// Where the figures are from.
+    pub source: &'static str,
+    /// What differs from run to run.
+    pub repeats: Repeats,
+    /// The figures.
+    pub figures: &'static [Published],
+    /// Which of them are measured unless others are asked for.
+    pub usual: fn(&Published) -> bool,
+}
+
+/// What a published mean is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// Orders of classes: the paper's first one, then seeded ones.
+    ClassOrders,
+    /// Seeds, the classes in one order.
+    Seeds,
+}
 
 /// A figure of a paper.
 #[derive(Clone, Copy, Debug)]
 pub struct Published {
-    /// A method of the table, with the preset's settings.
-    pub method: &'static str,
-    /// Which of its classifiers.
+    /// The run that it is measured in.
+    pub run: Run,
+    /// Which of the method's classifiers.
     pub classifier: &'static str,
     /// What is measured.
     pub figure: Figure,
-    /// New classes per task.
-    pub classes_per_task: usize,
     /// In percent.
     pub percent: f64,
     /// In points: further away is not reproduced.
     pub tolerance: f64,
     /// As the paper calls it.
     pub called: &'static str,
+}
+
+/// What a run sets beside its preset. Figures of equal runs are measured in one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// A method of the table.
+    pub method: &'static str,
+    /// New classes per task.
+    pub classes_per_task: usize,
+    /// K, where the preset's is not the one.
+    pub memory: Option<usize>,
+    /// The learning rate, where the preset's is not the one.
+    pub lr: Option<f32>,
+    /// `--mse-weight` and `--replay-weight`, where the preset's are not the ones.
+    pub weights: Option<(f32, f32)>,
+}
+
+impl Run {
+    /// The name of its folder: `icarl-10`, `der++-k200`.
+    pub fn name(&self) -> String {
+        let Run { method, classes_per_task, memory, .. } = self;
+        memory.map_or(format!("{method}-{classes_per_task}"), |k| format!("{method}-k{k}"))
+    }
+
+    /// What makes it the run that it is.
+    pub fn identity(&self) -> Overrides {
+        Overrides { classes_per_task: Some(self.classes_per_task), memory: self.memory, ..Overrides::default() }
+    }
+
+    /// What the paper trains it with. Flags may change it, which makes it another protocol.
+    pub fn recipe(&self) -> Overrides {
+        let (mse_weight, replay_weight) = self.weights.unzip();
+        let options = OptionFlags { mse_weight, replay_weight, ..OptionFlags::default() };
+        Overrides { lr: self.lr, options, ..Overrides::default() }
+    }
+
+    /// The command that repeats it with this preset.
+    pub fn command(&self, preset: &str) -> String {
+        let Run { method, classes_per_task, memory, lr, weights } = *self;
+        let mut command = format!("engram {method} --preset {preset} --classes-per-task {classes_per_task}");
+        memory.iter().for_each(|k| command += &format!(" --memory {k}"));
+        lr.iter().for_each(|lr| command += &format!(" --lr {lr}"));
+        if let Some((mse, replay)) = weights {
+            command += &format!(" --mse-weight {mse}");
+            command += &if method == "der++" { format!(" --replay-weight {replay}") } else { String::new() };
+        }
+        command
+    }
 }
 
 /// A number of a run.
@@ -30,6 +103,8 @@ pub enum Figure {
     AverageIncremental,
     /// The accuracy on all classes in the end.
     Final,
+    /// The mean over the tasks of the accuracy in the end, the task of each image known.
+    FinalTaskKnown,
 }
 
 impl Figure {
@@ -38,6 +113,7 @@ impl Figure {
         match self {
             Figure::AverageIncremental => result.average_incremental_accuracy,
             Figure::Final => result.final_accuracy,
+            Figure::FinalTaskKnown => result.task_known_accuracy,
         }
     }
 
@@ -45,25 +121,54 @@ impl Figure {
         match self {
             Figure::AverageIncremental => "average incremental accuracy",
             Figure::Final => "final accuracy",
+            Figure::FinalTaskKnown => "final accuracy with the task known",
         }
     }
 }
 
-/// Table 1 and figure 2 of the iCaRL paper (Rebuffi et al., CVPR 2017): means of ten class orders.
-pub const ICARL_CIFAR100: &[Published] = {
+/// Every protocol with published figures.
+pub static ALL: &[Experiment] = &[
+    Experiment {
+        preset: "icarl-cifar100",
+        source: "Rebuffi et al., CVPR 2017, table 1 and figure 2: means of ten class orders",
+        repeats: Repeats::ClassOrders,
+        figures: ICARL_CIFAR100,
+        usual: |figure| [10, 100].contains(&figure.run.classes_per_task),
+    },
+    Experiment {
+        preset: "der-cifar10",
+        source: "Buzzega et al., NeurIPS 2020, table 2: means of ten seeds",
+        repeats: Repeats::Seeds,
+        figures: DER_CIFAR10,
+        usual: |_| true,
+    },
+];
+
+/// The protocol of this preset.
+///
+/// # Errors
+/// If nothing is published for it; the message lists those there are.
+pub fn experiment(preset: &str) -> Result<&'static Experiment> {
+    ALL.iter().find(|experiment| experiment.preset == preset).ok_or_else(|| {
+        let known: Vec<&str> = ALL.iter().map(|experiment| experiment.preset).collect();
+        Error::usage(format!("no published figures for '{preset}': there are {}", known.join(", ")))
+    })
+}
+
+const ICARL_CIFAR100: &[Published] = {
     const fn nme(classes_per_task: usize, percent: f64) -> Published {
         Published {
-            method: "icarl",
+            run: Run { method: "icarl", classes_per_task, memory: None, lr: None, weights: None },
             classifier: "nme",
             figure: Figure::AverageIncremental,
-            classes_per_task,
             percent,
             tolerance: 1.0,
             called: "iCaRL",
         }
     }
     const fn ten(method: &'static str, classifier: &'static str, percent: f64, tolerance: f64) -> Published {
-        Published { method, classifier, percent, tolerance, ..nme(10, 0.0) }
+        let usual = nme(10, percent);
+        Published { run: Run { method, ..usual.run }, classifier, tolerance, ..usual }
     }
     &[
         nme(2, 57.0),
@@ -78,7 +183,48 @@ pub const ICARL_CIFAR100: &[Published] = {
         Published { called: "hybrid3", ..ten("hybrid2", "network", 58.1, 1.5) },
         Published { called: "LwF.MC", ..ten("lwf-mc", "network", 44.4, 2.0) },
         // All classes in one task: nothing is old, so iCaRL's network is the jointly trained one.
-        Published { called: "joint", classes_per_task: 100, ..ten("icarl", "network", 68.6, 1.0) },
+        Published { called: "joint", classifier: "network", ..nme(100, 68.6) },
+    ]
+};
+
+/// Tolerances are twice the published standard deviations, at least 2 points. Rates and weights are those of the authors'
+/// best_args.py.
+const DER_CIFAR10: &[Published] = {
+    const fn class_il(called: &'static str, run: Run, percent: f64, tolerance: f64) -> Published {
+        Published { run, classifier: "network", figure: Figure::Final, percent, tolerance, called }
+    }
+    const fn task_il(called: &'static str, run: Run, percent: f64) -> Published {
+        Published { figure: Figure::FinalTaskKnown, ..class_il(called, run, percent, 2.0) }
+    }
+    const fn of(method: &'static str, memory: usize) -> Run {
+        Run { method, classes_per_task: 2, memory: Some(memory), lr: None, weights: None }
+    }
+    const fn er(memory: usize) -> Run {
+        Run { lr: Some(0.1), ..of("er", memory) }
+    }
+    const fn der(memory: usize) -> Run {
+        Run { weights: Some((0.3, 0.0)), ..of("der", memory) }
+    }
+    const fn der_pp(memory: usize, alpha: f32) -> Run {
+        Run { weights: Some((alpha, 0.5)), ..of("der++", memory) }
+    }
+    &[
+        class_il("DER++", der_pp(200, 0.1), 64.88, 2.3),
+        task_il("DER++", der_pp(200, 0.1), 91.92),
+        class_il("DER++", der_pp(500, 0.2), 72.70, 2.7),
+        task_il("DER++", der_pp(500, 0.2), 93.88),
+        class_il("DER", der(200), 61.93, 3.6),
+        task_il("DER", der(200), 91.40),
+        class_il("DER", der(500), 70.51, 3.3),
+        task_il("DER", der(500), 93.40),
+        class_il("ER", er(200), 44.79, 3.7),
+        task_il("ER", er(200), 91.19),
+        class_il("ER", er(500), 57.74, 2.0),
+        task_il("ER", er(500), 93.61),
+        class_il("A-GEM", of("a-gem", 200), 20.04, 2.0),
+        task_il("A-GEM", of("a-gem", 200), 83.88),
+        class_il("A-GEM", of("a-gem", 500), 22.67, 2.0),
+        task_il("A-GEM", of("a-gem", 500), 89.48),
     ]
 };
 
@@ -87,7 +233,7 @@ pub const ICARL_CIFAR100: &[Published] = {
 pub struct Row {
     /// The figure.
     pub published: Published,
-    /// In percent, one per class order; empty if no run is complete.
+    /// In percent, one per run; empty if no run is complete.
     pub measured: Vec<f64>,
     /// False if the runs' settings are not those of the preset.
     pub full_protocol: bool,
@@ -137,19 +283,21 @@ impl Row {
 /// The rows as CSV, with a header line.
 pub fn csv(rows: &[Row]) -> String {
     let mut text = String::from(
-        "figure,method,classifier,metric,classes_per_task,published,measured,sd,orders,difference,tolerance,\
+        "figure,method,classifier,metric,classes_per_task,memory,published,measured,sd,runs,difference,tolerance,\
          within_tolerance,protocol,adapter,seconds,command\n",
     );
     for row in rows {
-        let Published { method, classifier, figure, classes_per_task, percent, tolerance, called } = row.published;
+        let Published { run, classifier, figure, percent, tolerance, called } = row.published;
         let (mean, sd) = mean_sd(&row.measured);
         let number = |x: f64| if row.measured.is_empty() { String::new() } else { format!("{x:.2}") };
         let protocol = if row.full_protocol { "full" } else { "shortened" };
         let _ = writeln!(
             text,
-            "{called},{method},{classifier},{},{classes_per_task},{percent},{},{},{},{},{tolerance},{},{protocol},\"{}\",\
-             {:.0},\"{}\"",
+            "{called},{},{classifier},{},{},{},{percent},{},{},{},{},{tolerance},{},{protocol},\"{}\",{:.0},\"{}\"",
+            run.method,
             figure.name(),
+            run.classes_per_task,
+            run.memory.map_or(String::new(), |k| k.to_string()),
             number(mean),
             number(sd),
             row.measured.len(),
@@ -166,15 +314,17 @@ pub fn csv(rows: &[Row]) -> String {
 /// The rows as a Markdown table.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| figure | classes per task | metric | published | measured | difference | within tolerance | hours | command |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| figure | classes per task | memory | metric | published | measured | difference | within tolerance | hours | command |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        let Published { figure, classes_per_task, percent, tolerance, called, .. } = row.published;
+        let Published { run, figure, percent, tolerance, called, .. } = row.published;
         let difference = row.difference().map_or("–".into(), |x| format!("{x:+.1}"));
         let _ = writeln!(
             text,
-            "| {called} | {classes_per_task} | {} | {percent} | {} | {difference} | {} (±{tolerance}) | {:.2} | `{}` |",
+            "| {called} | {} | {} | {} | {percent} | {} | {difference} | {} (±{tolerance}) | {:.2} | `{}` |",
+            run.classes_per_task,
+            run.memory.map_or("–".into(), |k| k.to_string()),
             figure.name(),
             row.measured_text(),
             row.verdict(),
@@ -214,7 +364,7 @@ mod tests {
 
     fn row(runs: &[Metrics], full_protocol: bool) -> Row {
         let published = ICARL_CIFAR100[2];
-        assert_eq!((published.called, published.percent, published.classes_per_task), ("iCaRL", 64.1, 10));
+        assert_eq!((published.called, published.percent, published.run.classes_per_task), ("iCaRL", 64.1, 10));
         let measured = Row::measure(published, runs);
         Row { published, measured, full_protocol, command: "engram icarl".into(), adapter: "cpu".into(), seconds: 36.0 }
     }
@@ -233,7 +383,35 @@ mod tests {
         assert!(table.contains("| 64.1 | 64.5 ± 0.7 | +0.4 | yes (±1) |") && !table.contains("shortened"), "{table}");
         assert!(markdown(&[row(&[], false)]).contains("shortened"));
         let lines = csv(&[within, nothing]);
-        assert!(lines.contains("iCaRL,icarl,nme,average incremental accuracy,10,64.1,64.50,0.71,2,0.40,1,yes,full"));
-        assert!(lines.lines().all(|line| line.split(',').count() == 16), "{lines}");
+        assert!(lines.contains("iCaRL,icarl,nme,average incremental accuracy,10,,64.1,64.50,0.71,2,0.40,1,yes,full"));
+        assert!(lines.lines().all(|line| line.split(',').count() == 17), "{lines}");
+    }
+
+    /// Each run of the ledger is one that the program can do, and no two different runs share a folder.
+    #[test]
+    fn runs_are_of_known_methods_and_have_names_of_their_own() {
+        for experiment in ALL {
+            let runs: Vec<Run> = experiment.figures.iter().map(|figure| figure.run).collect();
+            for run in &runs {
+                let spec = crate::continual::spec(run.method).unwrap();
+                let mut preset = crate::experiment::presets::settings(experiment.preset).unwrap();
+                preset.options = preset.options.only(spec);
+                let recipe = run.recipe();
+                let recipe = Overrides { options: recipe.options.only(spec), ..recipe };
+                let config = run.identity().or(recipe).or(preset).resolve(spec).unwrap();
+                assert_eq!(run.memory.unwrap_or(config.memory), config.memory);
+                assert!(runs.iter().all(|other| other == run || other.name() != run.name()), "{}", run.name());
+            }
+            assert!(experiment.figures.iter().any(experiment.usual));
+        }
+        let first = DER_CIFAR10[0];
+        assert_eq!(
+            (first.run.name().as_str(), first.run.command("der-cifar10").as_str()),
+            (
+                "der++-k200",
+                "engram der++ --preset der-cifar10 --classes-per-task 2 --memory 200 --mse-weight 0.1 --replay-weight 0.5"
+            )
+        );
+        assert_eq!(experiment("imagenet").unwrap_err().exit_code(), 2);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Overrides;
 use crate::continual::{Candidates, Herding, OptionFlags, Rounding};
-use crate::data::{Augmentation, Normalize};
+use crate::data::{Augmentation, Normalize, Scenario};
 use crate::error::{Error, Result};
 use crate::models::Shortcut;
 use crate::optim::{Decay, Kind};
@@ -52,6 +52,27 @@ pub static ALL: &[Preset] = &[
         deviations: DER_DEVIATIONS,
         settings: der_cifar10_short,
     },
+    Preset {
+        name: "til-cifar100-20",
+        summary: "Split CIFAR-100, task-incremental, 20 tasks: reduced ResNet-18, one pass: for finetune, ewc, si, mas, lwf, a-gem",
+        paper: "Chaudhry et al., ICLR 2019 (A-GEM)",
+        deviations: TIL_DEVIATIONS,
+        settings: til_cifar100_20,
+    },
+    Preset {
+        name: "til-cifar100-10",
+        summary: "the same in 10 tasks, ten passes over each, batches of 32",
+        paper: "the network of Chaudhry et al., ICLR 2019",
+        deviations: TIL_DEVIATIONS,
+        settings: til_cifar100_10,
+    },
+];
+
+const TIL_DEVIATIONS: &[&str] = &[
+    "all tasks count; the paper chooses hyper-parameters on the first three and reports on the other 17",
+    "weights of penalties and of distillation are the methods' defaults: engram tune METHOD --preset finds better ones",
+    "batch norms are shared by all tasks, each with outputs of its own; images are neither cropped nor mirrored",
+    "a reservoir of 1,300 images over all tasks; the paper keeps 13 of each class",
 ];
 
 const DER_DEVIATIONS: &[&str] = &[
@@ -167,6 +188,37 @@ fn der_cifar10_short() -> Overrides {
         epochs: Some(1),
         options: OptionFlags { mse_weight: Some(0.2), ..full.options },
         ..full
+    }
+}
+
+/// 20 channels in place of 64: the reduced network of Lopez-Paz & Ranzato, 2017.
+fn til_cifar100_20() -> Overrides {
+    Overrides {
+        dataset: Some("cifar-100".into()),
+        scenario: Some(Scenario::Task),
+        classes_per_task: Some(5),
+        augment: Some(Augmentation::None),
+        model: Some("resnet18".into()),
+        width: Some(0.3125),
+        memory: Some(1300),
+        epochs: Some(1),
+        batch_size: Some(10),
+        optimizer: Some(Kind::Sgd),
+        lr: Some(0.03),
+        momentum: Some(0.0),
+        weight_decay: Some(0.0),
+        options: OptionFlags { replay_batch: Some(1300), ..OptionFlags::default() },
+        ..Overrides::default()
+    }
+}
+
+fn til_cifar100_10() -> Overrides {
+    Overrides {
+        classes_per_task: Some(10),
+        epochs: Some(10),
+        batch_size: Some(32),
+        options: OptionFlags { replay_batch: Some(128), ..OptionFlags::default() },
+        ..til_cifar100_20()
     }
 }
 

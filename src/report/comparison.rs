@@ -44,7 +44,16 @@ fn table(entries: &[Entry]) -> String {
         m.dataset, m.model
     );
     let mut out = String::from("\n") + &wrap(&title, 2);
-    let head = ["final", "average inc.", "forgetting", "held", "seconds", "end", "images/s"];
+    // Where classes accumulate, accuracies on all seen; elsewhere ACC and BWT, means over tasks.
+    let by_task = m.scenario != "class";
+    let two: [(&str, fn(&Outcome) -> Option<f64>); 2] = match by_task {
+        false => [
+            ("final", |run| run.main().final_accuracy),
+            ("average inc.", |run| run.main().average_incremental_accuracy),
+        ],
+        true => [("ACC", |run| run.main().average_accuracy), ("BWT", |run| run.main().backward_transfer)],
+    };
+    let head = [two[0].0, two[1].0, "forgetting", "held", "seconds", "end", "images/s"];
     let _ = write!(out, "{:<22}", "method");
     for (i, title) in head.iter().enumerate() {
         let _ = write!(out, " {title:>width$}", width = widths()[i]);
@@ -53,8 +62,8 @@ fn table(entries: &[Entry]) -> String {
     for entry in entries {
         let seconds = |of: fn(&Outcome) -> f64| format!("{:.1}", mean_sd(&entry.values(|run| Some(of(run)))).0);
         let cells = [
-            mean_text(entry, |run| run.main().final_accuracy),
-            mean_text(entry, |run| run.main().average_incremental_accuracy),
+            mean_text(entry, two[0].1),
+            mean_text(entry, two[1].1),
             mean_text(entry, |run| run.main().forgetting),
             cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
             seconds(|run| run.timing.seconds_training.iter().sum()),
