@@ -3,7 +3,7 @@
 
 use super::checkpoint::CHECKPOINT_FILE;
 use super::exemplars;
-pub use super::scores::{AnyTime, ClassifierResult, LossRow, MemoryBytes, Metrics, Timing};
+pub use super::scores::{AnyTime, ClassifierResult, LoopSeconds, LossRow, MemoryBytes, Metrics, Timing};
 pub use super::scores::{main_classifier, ordered_classifiers};
 use crate::error::{Error, Result};
 use serde::Serialize;

@@ -161,12 +161,41 @@ pub struct Timing {
     pub seconds_end_of_task: Vec<f64>,
     /// Per task.
     pub seconds_evaluation: Vec<f64>,
+    /// What the seconds of training went to, all tasks together.
+    #[serde(default)]
+    pub training_loop: LoopSeconds,
     /// While training.
     pub images_per_second: f64,
     /// The most main memory that the process ever held, where the system tells.
     pub peak_host_bytes: Option<u64>,
     /// Device memory allocated at the end of the run.
     pub device_bytes: u64,
+}
+
+/// Where the training loop's time goes, in seconds. Every moment of it belongs to one part.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoopSeconds {
+    /// What the method and the optimiser do with a batch: input, forward, backward, step, and waiting for the device.
+    pub steps: f64,
+    /// Accuracies while the stream goes on, where they were asked for.
+    pub evaluation: f64,
+    /// Waiting for the loader's thread to make the next batch.
+    pub loading: f64,
+    /// Losses read and kept for losses.csv.
+    pub logging: f64,
+    /// Telling whoever listens.
+    pub progress: f64,
+    /// Checkpoints taken and written.
+    pub checkpoints: f64,
+}
+
+impl LoopSeconds {
+    /// The runner's overhead: the part of the loop, 0..1, that is neither steps nor evaluation. `None` before the first step.
+    pub fn overhead(&self) -> Option<f64> {
+        let own = self.loading + self.logging + self.progress + self.checkpoints;
+        let all = own + self.steps + self.evaluation;
+        (all > 0.0).then(|| own / all)
+    }
 }
 
 /// The order in which classifiers are shown; a method's main one is the first that it has.

@@ -5,7 +5,7 @@ mod single;
 
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunState};
 use super::config::Config;
-use super::results::{ClassifierResult, LossRow, Metrics, RunFolder, Timing, losses_csv, peak_host_bytes};
+use super::results::{ClassifierResult, LoopSeconds, LossRow, Metrics, RunFolder, Timing, losses_csv, peak_host_bytes};
 use super::saved::ModelCard;
 use super::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use super::{exemplars, saved};
@@ -224,7 +224,6 @@ impl<'a> Run<'a> {
         }
         let started = Instant::now();
         let loss = self.train(&task, &data, position)?;
-        self.learner.device.synchronize()?;
         self.timing.seconds_training.push(self.seconds_of_task + started.elapsed().as_secs_f64());
         self.timing.images_per_second = self.n_images as f64 / self.timing.seconds_training.iter().sum::<f64>();
 
@@ -296,8 +295,16 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Counts the time since the last call among the seconds of a part of the training loop.
+    fn lap(&mut self, since: &mut Instant, part: fn(&mut LoopSeconds) -> &mut f64) {
+        let now = Instant::now();
+        *part(&mut self.timing.training_loop) += (now - *since).as_secs_f64();
+        *since = now;
+    }
+
     fn train(&mut self, task: &Task, data: &TaskData, position: Position) -> Result<Option<f32>> {
         let started = Instant::now();
+        let mut clock = started;
         if position.is_start_of_task() {
             self.method.begin_task(&self.learner, data)?;
             if self.config.reset_optimizer || task.index == 0 {
@@ -308,6 +315,7 @@ impl<'a> Run<'a> {
             true => Some(self.learner.network.parameters.snapshot()?),
             false => None,
         };
+        self.lap(&mut clock, |parts| &mut parts.steps);
         let samples = self.method.training_set(data);
         let n_new: usize = data.samples.iter().map(Vec::len).sum();
         let n_samples = samples.len();
@@ -339,6 +347,7 @@ impl<'a> Run<'a> {
         let mut latest: Option<(usize, Tensor)> = None;
         let first_step = position.epoch * per_epoch + position.batch;
         for (step, (global_epoch, images)) in (first_step..).zip(Loader::new(plan)?.skip(position.batch)) {
+            self.lap(&mut clock, |parts| &mut parts.loading);
             let here = Position { task: task.index, epoch: step / per_epoch, batch: step % per_epoch };
             let interrupted = self.interrupted.load(Relaxed);
             if interrupted || (here.batch == 0 && step > first_step) {
@@ -347,6 +356,7 @@ impl<'a> Run<'a> {
             if interrupted {
                 return Err(Error::Interrupted);
             }
+            self.lap(&mut clock, |parts| &mut parts.checkpoints);
             let epoch = here.epoch;
             let batch = Batch {
                 x: self.learner.input(&images)?,
@@ -371,25 +381,37 @@ impl<'a> Run<'a> {
             self.method.after_step(&self.learner, &batch)?;
             self.learner.device.flush()?;
             self.n_images += batch.images.len();
+            let is_logged = loss.is_some() && step % LOSS_INTERVAL == 0;
+            if is_logged {
+                // What a device still has to do is no part of reading a loss.
+                self.learner.device.synchronize()?;
+            }
+            self.lap(&mut clock, |parts| &mut parts.steps);
 
             let mut progress = Progress { epoch, batch: step + 1, loss: None };
             if let Some(loss) = &loss {
-                if step % LOSS_INTERVAL == 0 {
+                if is_logged {
                     last_loss = Some(read_loss(loss, task.index, epoch, step)?);
                     progress.loss = last_loss;
                     self.log_terms(&terms, task.index, epoch, step)?;
                 }
                 latest = Some((step, loss.detach()));
             }
+            self.lap(&mut clock, |parts| &mut parts.logging);
             if self.config.eval_every.is_some_and(|n| (step + 1) % n == 0) {
                 self.measure_any_time(task.index, data.n_seen)?;
             }
+            self.lap(&mut clock, |parts| &mut parts.evaluation);
             self.sink.progress(&progress);
+            self.lap(&mut clock, |parts| &mut parts.progress);
         }
+        self.learner.device.synchronize()?;
+        self.lap(&mut clock, |parts| &mut parts.steps);
         if let Some((step, loss)) = latest {
             last_loss = Some(read_loss(&loss, task.index, self.config.epochs - 1, step)?);
             self.check_weights(task.index)?;
         }
+        self.lap(&mut clock, |parts| &mut parts.logging);
         Ok(last_loss)
     }
 

@@ -324,6 +324,15 @@ fn cost(run: &RunFiles) -> String {
         ("Time in all", duration(timing.seconds_total)),
         ("Training", format!("{} images per second", thousands(timing.images_per_second.round() as u64))),
     ];
+    let parts = timing.training_loop;
+    if let Some(overhead) = parts.overhead() {
+        let seconds = |s: f64| format!("{s:.1} s");
+        let [loading, logging, progress, checkpoints] =
+            [parts.loading, parts.logging, parts.progress, parts.checkpoints].map(seconds);
+        let share = percent(overhead);
+        let each = format!("loading {loading}, logging {logging}, progress {progress}, checkpoints {checkpoints}");
+        list.push(("Training beside its steps", format!("{share}: {each}")));
+    }
     if let Some(peak) = timing.peak_host_bytes {
         list.push(("Most main memory", bytes(peak)));
     }
