@@ -2,8 +2,8 @@
 
 mod common;
 
-use engram::continual::{self, Batch, FisherKind, Learner, Measured, MemoryPolicy, Method, OptionFlags, Options};
-use engram::continual::{ReplayMemory, Stored, TaskData, fisher, output_sensitivity};
+use engram::continual::{self, Batch, FisherKind, Learner, Measured, MemoryPolicy, MemoryUpdate, Method, OptionFlags};
+use engram::continual::{Options, PathGradient, ReplayMemory, Stored, TaskData, fisher, output_sensitivity};
 use engram::data::{self, Dataset, Images};
 use engram::models::Network;
 use engram::ops::{Mode, project};
@@ -385,6 +385,73 @@ fn a_teacher_never_changes() {
         assert_eq!(vector(&*lwf, "old.statistics"), statistics);
     }
     assert_ne!(learner.network.parameters.values().to_vec().unwrap(), before);
+}
+
+/// avalanche-lib's SI: importances have a limit, the sum over tasks has not, and the path integral goes by the gradient of the
+/// whole loss, so that with plain SGD it grows by lr·g² everywhere.
+#[test]
+fn si_can_be_told_avalanches_semantics() {
+    const LIMIT: f32 = 1e-3;
+    let run = |path_gradient| {
+        let learner = learner("mlp", &Device::cpu());
+        let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
+        let flags = OptionFlags {
+            penalty_weight: Some(2000.0),
+            path_gradient: Some(path_gradient),
+            importance_limit: Some(LIMIT),
+            ..OptionFlags::default()
+        };
+        let mut si = build("si", flags.clone());
+        for index in 0..2 {
+            let data = task(&learner, index, 8);
+            si.begin_task(&learner, &data).unwrap();
+            for key in 0..6 {
+                let samples: Vec<u32> = (0..16).map(|i| (index as u32 * 6 + key) * 16 + i).collect();
+                let n_old = if index == 0 { 0 } else { 10 };
+                step(&mut *si, &learner, &mut optimizer, &batch(&learner, &samples, u64::from(key), n_old), 0.2);
+            }
+            if index == 0 {
+                si.end_task(&learner, &data).unwrap();
+                let (limited, sum) = (vector(&*si, "importance"), vector(&*si, "unlimited"));
+                assert!(sum.iter().any(|&total| total > LIMIT), "nothing was limited");
+                assert!(limited.iter().zip(&sum).all(|(&a, &b)| a == b.min(LIMIT)));
+                assert_eq!(si.stiffness(), Some(2.0 * 2000.0 * LIMIT));
+                assert_eq!(si.held().importance, 12 * sum.len() as u64);
+                let mut resumed = build("si", flags.clone());
+                resumed.restore(&learner, si.state().unwrap()).unwrap();
+                assert!(vector(&*resumed, "unlimited") == sum && vector(&*resumed, "importance") == limited);
+            }
+        }
+        vector(&*si, "path")
+    };
+    let total = run(PathGradient::Total);
+    assert!(total.iter().all(|&path| path >= 0.0) && total.iter().any(|&path| path > 0.0));
+    assert!(run(PathGradient::Loss).iter().any(|&path| path < 0.0), "the penalty pulls against the loss somewhere");
+}
+
+/// How many samples a memory for 20 holds at each stage of its first task of 30.
+#[test]
+fn memories_are_filled_when_they_are_asked_to() {
+    let learner = learner("mlp", &Device::cpu());
+    let data = task(&learner, 0, 3);
+    let first: Vec<u32> = (0..4).collect();
+    for name in ["er", "er-ace"] {
+        for (when, expected) in [
+            (MemoryUpdate::Step, [0, 4, 4]),
+            (MemoryUpdate::TaskBegin, [20, 20, 20]),
+            (MemoryUpdate::TaskEnd, [0, 0, 20]),
+        ] {
+            let mut method = build(name, OptionFlags { memory_update: Some(when), ..OptionFlags::default() });
+            let n = |method: &dyn Method| method.exemplars().concat().len();
+            method.begin_task(&learner, &data).unwrap();
+            let begun = n(&*method);
+            method.after_step(&learner, &batch(&learner, &first, 0, 0)).unwrap();
+            let stepped = n(&*method);
+            method.end_task(&learner, &data).unwrap();
+            assert_eq!([begun, stepped, n(&*method)], expected, "{name}, {when:?}");
+            assert_eq!(method.held().exemplars, 20.min(expected[2]) as u64 * (784 + 4));
+        }
+    }
 }
 
 /// New images do not push old classes away: the outputs of classes that are neither in the batch nor unseen get no gradient.

@@ -109,14 +109,14 @@ fn the_command_prints_what_it_tried_and_ends_with_an_answer() {
     let line = format!("tune mas --scenario task --lr-grid 1e30,0.003,0.001 --drop 0.1 --out T {SHORT}");
     let (code, out, err) = engram(dir.path(), &line);
     assert_eq!(code, 0, "{err}");
-    for wanted in ["Task 2 of 2: 2 3", "diverged", "--penalty-weight 10 ", "kept", "Answer: mas with --lr 0.00"] {
+    for wanted in ["Task 2 of 2: 2 3", "diverged", "--penalty-weight 100 ", "kept", "Answer: mas with --lr 0.00"] {
         assert!(out.contains(wanted), "no {wanted:?} in {out}");
     }
     assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
     let json = std::fs::read_to_string(dir.path().join("T/tune.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((json["complete"].as_bool(), json["tasks"].as_array().map(Vec::len)), (Some(true), Some(2)));
-    assert_eq!(json["trade_off_start"]["penalty_weight"], 10.0);
+    assert_eq!(json["trade_off_start"]["penalty_weight"], 100.0);
     // The flags of the answer are flags.
     let answer = out.lines().find(|line| line.trim_start().starts_with("engram mas")).expect("a command to go on with");
     let (code, _, err) =

@@ -1,6 +1,6 @@
 //! `engram methods`: what there is, and what each does, keeps and is good for.
 
-use crate::continual::{self, MethodSpec};
+use crate::continual::{self, MethodSpec, flag};
 use crate::error::Result;
 use crate::report::hang;
 use clap::{Args, Subcommand};
@@ -58,6 +58,11 @@ fn show(spec: &MethodSpec) {
     }
     let none = if spec.options.is_empty() && options.is_empty() { "none of its own" } else { "" };
     line("options", &format!("{none}{}", options.join("; ")));
+    let trade_off: Vec<String> = spec.trade_off.iter().map(|(name, from)| format!("{} {from}", flag(name))).collect();
+    if !trade_off.is_empty() {
+        let from = trade_off.join(" ");
+        line("trade-off", &format!("the larger, the less is forgotten and learnt; engram tune begins at {from}"));
+    }
     for (i, deviation) in spec.deviations.iter().enumerate() {
         line(if i == 0 { "deviations" } else { "" }, &format!("- {deviation}"));
     }

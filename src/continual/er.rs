@@ -6,7 +6,7 @@
 //! classes are not pushed away; the memory's cross-entropy runs over all.
 
 use super::replay::{ReplayMemory, joined, replayed_loss};
-use super::{Batch, Learner, Loss, Method, MethodSpec, MethodState, Options, ReplayForward};
+use super::{Batch, Learner, Loss, MemoryUpdate, Method, MethodSpec, MethodState, Options, ReplayForward, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
@@ -64,23 +64,41 @@ impl Er {
         let own: BTreeSet<u32> = labels.iter().copied().collect();
         let competes = |output: usize| own.contains(&(output as u32)) || !self.seen.contains(&(output as u32));
         let logits = learner.masked(&logits, |_, output| competes(output))?;
-        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, labels, batch.n_seen)?);
+        let new = learner.cross_entropy(&logits, labels, batch.n_seen)?;
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        match self.memory.replay(learner, batch, &self.options, &mut rng) {
-            None => Ok(loss),
-            Some(replay) => Ok(loss.and("replay", 1.0, replayed_loss(learner, &replay, batch.n_seen)?)),
-        }
+        let Some(replay) = self.memory.replay(learner, batch, &self.options, &mut rng) else {
+            return Ok(Loss::single("cross_entropy", new));
+        };
+        let Options { ce_weight, replay_weight, .. } = self.options;
+        let old = replayed_loss(learner, &replay, batch.n_seen)?;
+        Ok(Loss(Vec::new()).and("cross_entropy", ce_weight, new).and("replay", replay_weight, old))
     }
 }
 
 impl Method for Er {
+    fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        if self.options.memory_update == MemoryUpdate::TaskBegin {
+            self.memory.take_in_task(learner, task);
+        }
+        Ok(())
+    }
+
+    fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        if self.options.memory_update == MemoryUpdate::TaskEnd {
+            self.memory.take_in_task(learner, task);
+        }
+        Ok(())
+    }
+
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         if self.asymmetric { self.er_ace(learner, batch) } else { self.er(learner, batch) }
     }
 
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
         self.seen.extend(&batch.images.labels);
-        self.memory.take_in(learner, batch);
+        if self.options.memory_update == MemoryUpdate::Step {
+            self.memory.take_in(learner, batch);
+        }
         Ok(())
     }
 
@@ -119,7 +137,7 @@ pub(super) const ER: MethodSpec = MethodSpec {
          means (as in avalanche-lib with separate loaders)",
     ],
     uses_memory: true,
-    options: &["replay_batch", "replay_forward", "memory_policy"],
+    options: &["replay_batch", "replay_forward", "memory_policy", "memory_update"],
     build: |options| Box::new(Er::new(options, false)),
     ..MethodSpec::BASE
 };
@@ -128,7 +146,7 @@ pub(super) const ER_ACE: MethodSpec = MethodSpec {
     name: "er-ace",
     summary: "experience replay in which new images compete with the classes of their batch only",
     paper: "Caccia et al., ICLR 2022",
-    equations: "L = CE_C(f(x), y) + CE(f(x_M), y_M), C = the classes of the batch and those not yet seen; in the first task \
+    equations: "L = a·CE_C(f(x), y) + b·CE(f(x_M), y_M), a = b = 1, C = the classes of the batch and those not yet seen; in the first task \
                 L = CE(f(x), y)",
     memory: "K images with labels",
     expect: "Better than ER in class-incremental learning where the memory is small, at the same cost; less quick on the \
@@ -138,7 +156,8 @@ pub(super) const ER_ACE: MethodSpec = MethodSpec {
         "samples are taken in during the first pass over a task's data only",
     ],
     uses_memory: true,
-    options: &["replay_batch", "memory_policy"],
+    options: &["ce_weight", "replay_weight", "replay_batch", "memory_policy", "memory_update"],
+    tune: |options| options.replay_weight = 1.0,
     build: |options| Box::new(Er::new(options, true)),
     ..MethodSpec::BASE
 };

@@ -78,7 +78,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     ],
     needs_boundaries: true,
     options: &["penalty_weight", "fisher_samples"],
-    trade_off: &[("penalty_weight", 10.0)],
+    trade_off: &[("penalty_weight", 100.0)],
     tune: |options| options.penalty_weight = 0.1,
     build: |options| Box::new(Mas { options, quadratic: None }),
     ..MethodSpec::BASE

@@ -51,6 +51,30 @@ pub enum MemoryPolicy {
     Greedy,
 }
 
+/// When a replay memory takes samples in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryUpdate {
+    /// After each step of the first pass over a task's data: what is replayed may be of the running task.
+    #[default]
+    Step,
+    /// All of a task's samples before its first step, as avalanche-lib's ER-ACE does.
+    TaskBegin,
+    /// All of a task's samples after its last step, as avalanche-lib's Replay does: only earlier tasks are replayed.
+    TaskEnd,
+}
+
+/// The gradient that SI's path integral goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PathGradient {
+    /// Of the cross-entropy alone, as the paper has it.
+    #[default]
+    Loss,
+    /// With the penalty's, as avalanche-lib has it.
+    Total,
+}
+
 /// Which Fisher information EWC goes by; p is the softmax over the outputs of the task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -105,6 +129,14 @@ pub struct OptionFlags {
     #[arg(long, value_name = "HOW", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative: Option<Negative>,
+    /// Which gradient SI's path integral goes by: loss, or total (with the penalty's, as avalanche-lib has it)
+    #[arg(long, value_name = "WHICH", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_gradient: Option<PathGradient>,
+    /// Importances of SI above this count as this much; avalanche-lib has 0.001 [default: no limit]
+    #[arg(long, value_name = "IMPORTANCE", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance_limit: Option<f32>,
     /// λ of LwF: what the distillation loss is multiplied with
     #[arg(long, value_name = "WEIGHT", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,11 +165,15 @@ pub struct OptionFlags {
     #[arg(long, value_name = "WHICH", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
+    /// When samples are taken in: step, task-begin or task-end
+    #[arg(long, value_name = "WHEN", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_update: Option<MemoryUpdate>,
     /// α of DER and DER++: what the error of stored logits is multiplied with
     #[arg(long, value_name = "WEIGHT", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mse_weight: Option<f32>,
-    /// β of DER++: what the cross-entropy of replayed labels is multiplied with
+    /// What the cross-entropy of replayed labels is multiplied with: β of DER++
     #[arg(long, value_name = "WEIGHT", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_weight: Option<f32>,
@@ -170,6 +206,9 @@ pub struct Options {
     pub fisher_decay: f32,
     pub damping: f32,
     pub negative: Negative,
+    pub path_gradient: PathGradient,
+    /// None if `None`.
+    pub importance_limit: Option<f32>,
     pub kd_weight: f32,
     pub ce_weight: f32,
     pub temperature: f32,
@@ -178,6 +217,7 @@ pub struct Options {
     pub replay_batch: Option<usize>,
     pub replay_forward: ReplayForward,
     pub memory_policy: MemoryPolicy,
+    pub memory_update: MemoryUpdate,
     pub mse_weight: f32,
     pub replay_weight: f32,
     pub memory_epochs: usize,
@@ -197,6 +237,8 @@ impl Default for Options {
             fisher_decay: 1.0,
             damping: 0.1,
             negative: Negative::Keep,
+            path_gradient: PathGradient::Loss,
+            importance_limit: None,
             kd_weight: 1.0,
             ce_weight: 1.0,
             temperature: 2.0,
@@ -204,6 +246,7 @@ impl Default for Options {
             replay_batch: None,
             replay_forward: ReplayForward::Joint,
             memory_policy: MemoryPolicy::Reservoir,
+            memory_update: MemoryUpdate::Step,
             mse_weight: 0.5,
             replay_weight: 0.5,
             memory_epochs: 33,
@@ -255,8 +298,16 @@ impl OptionFlags {
             return Err(Error::usage(format!("{} has no {}: it has {own}", method.name, flag(name))));
         }
         for (name, value) in &given {
-            let positive = ["temperature", "damping", "fisher_samples", "replay_batch", "memory_epochs", "memory_lr"];
-            let positive = positive.contains(&name.as_str());
+            const POSITIVE: [&str; 7] = [
+                "temperature",
+                "damping",
+                "importance_limit",
+                "fisher_samples",
+                "replay_batch",
+                "memory_epochs",
+                "memory_lr",
+            ];
+            let positive = POSITIVE.contains(&name.as_str());
             let Some(number) = value.as_f64() else { continue };
             if !number.is_finite() || number < 0.0 || (positive && number == 0.0) {
                 let range = if positive { "a positive number" } else { "0 or a positive number" };

@@ -172,7 +172,7 @@ impl ReplayMemory {
     }
 
     /// Offers all samples of a task in random order.
-    pub fn take_in_task(&mut self, learner: &Learner, task: &TaskData) {
+    pub(super) fn take_in_task(&mut self, learner: &Learner, task: &TaskData) {
         self.image_bytes = learner.image_bytes();
         let mut rng = Rng::keyed(learner.seed, Purpose::Memory, task.index as u64);
         let labelled = task.labels.clone().zip(&task.samples);

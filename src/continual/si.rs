@@ -2,7 +2,7 @@
 //! matters as much as the loss fell along its path while a task was learnt.
 
 use super::importance::{Quadratic, copied, zeros};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Negative, Options, TaskData};
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Negative, Options, PathGradient, TaskData};
 use crate::device::{self, Array};
 use crate::error::{Error, Result};
 use crate::ops::{Mode, add_path};
@@ -11,6 +11,8 @@ struct Si {
     options: Options,
     /// Ω and θ*; absent in the first task.
     quadratic: Option<Quadratic>,
+    /// Ω before it was limited; empty where it is not.
+    unlimited: Vec<f32>,
     running: Option<Running>,
 }
 
@@ -54,13 +56,20 @@ impl Method for Si {
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
         let parameters = &learner.network.parameters;
         let gradients = parameters.gradients().ok_or_else(|| Error::op("si", "the parameters are frozen"))?;
+        let penalty = |own: &Si| match &own.quadratic {
+            Some(quadratic) => quadratic.add_gradient(learner, own.options.penalty_weight),
+            None => Ok(()),
+        };
+        if self.options.path_gradient == PathGradient::Total {
+            penalty(self)?;
+        }
         if let Some(running) = &self.running {
             device::copy(gradients, &running.gradient)?;
             device::copy(parameters.values(), &running.before)?;
         }
-        match &self.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, self.options.penalty_weight),
-            None => Ok(()),
+        match self.options.path_gradient {
+            PathGradient::Loss => penalty(self),
+            PathGradient::Total => Ok(()),
         }
     }
 
@@ -78,11 +87,18 @@ impl Method for Si {
             None => Quadratic::none(learner)?,
         };
         let w = learner.network.parameters.values().to_vec()?;
-        let (path, start, mut importance) =
-            (running.path.to_vec()?, running.start.to_vec()?, quadratic.importance.to_vec()?);
+        let (path, start) = (running.path.to_vec()?, running.start.to_vec()?);
+        let mut importance = match self.unlimited.is_empty() {
+            true => quadratic.importance.to_vec()?,
+            false => std::mem::take(&mut self.unlimited),
+        };
         for (i, total) in importance.iter_mut().enumerate() {
             let gained = path[i] / ((w[i] - start[i]).powi(2) + self.options.damping);
             *total += if self.options.negative == Negative::Clamp { gained.max(0.0) } else { gained };
+        }
+        if let Some(limit) = self.options.importance_limit {
+            self.unlimited.clone_from(&importance);
+            importance.iter_mut().for_each(|total| *total = total.min(limit));
         }
         self.quadratic.insert(quadratic).set(&importance, &w)
     }
@@ -97,11 +113,15 @@ impl Method for Si {
             tensors.push(("path".into(), running.path.to_vec()?));
             tensors.push(("start".into(), running.start.to_vec()?));
         }
+        if !self.unlimited.is_empty() {
+            tensors.push(("unlimited".into(), self.unlimited.clone()));
+        }
         Ok(MethodState { tensors, ..MethodState::default() })
     }
 
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
         self.quadratic = Quadratic::restored(learner, &mut state)?;
+        self.unlimited = state.take("unlimited").unwrap_or_default();
         if let (Some(path), Some(start)) = (state.take("path"), state.take("start")) {
             let running = Running::new(learner)?;
             running.path.write(&path)?;
@@ -112,7 +132,8 @@ impl Method for Si {
     }
 
     fn held(&self) -> Held {
-        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes), ..Held::default() }
+        let unlimited = 4 * self.unlimited.len() as u64;
+        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes) + unlimited, ..Held::default() }
     }
 }
 
@@ -130,9 +151,9 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "negative importances stay, as in the authors' code; --negative clamp makes them 0, as most toolboxes do",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "damping", "negative"],
+    options: &["penalty_weight", "damping", "negative", "path_gradient", "importance_limit"],
     trade_off: &[("penalty_weight", 100.0)],
     tune: |options| (options.penalty_weight, options.damping) = (1.0, 0.1),
-    build: |options| Box::new(Si { options, quadratic: None, running: None }),
+    build: |options| Box::new(Si { options, quadratic: None, unlimited: Vec::new(), running: None }),
     ..MethodSpec::BASE
 };

@@ -1,6 +1,6 @@
 //! Published figures beside measured ones: the rows of `reproduced.csv` and of the table that `engram reproduce` prints.
 
-use super::config::Overrides;
+use super::overrides::Overrides;
 use super::metrics::mean_sd;
 use super::results::Metrics;
 use crate::continual::OptionFlags;
