@@ -2,7 +2,7 @@
 
 use super::WIDTH;
 use super::text::{bytes, duration, fit, hundredfold, points, wrap};
-use crate::experiment::comparison::{Cost, Entry, Outcome, Place, budgets, ranking};
+use crate::experiment::comparison::{Cost, Entry, Number, Outcome, Place, budgets, ranking};
 use crate::experiment::metrics::mean_sd;
 use std::fmt::Write;
 
@@ -46,7 +46,7 @@ fn table(entries: &[Entry]) -> String {
     let mut out = String::from("\n") + &wrap(&title, 2);
     // Where classes accumulate, accuracies on all seen; elsewhere ACC and BWT, means over tasks.
     let by_task = m.scenario != "class";
-    let two: [(&str, fn(&Outcome) -> Option<f64>); 2] = match by_task {
+    let two: [(&str, Number); 2] = match by_task {
         false => [
             ("final", |run| run.main().final_accuracy),
             ("average inc.", |run| run.main().average_incremental_accuracy),
