@@ -38,7 +38,7 @@ METHODS = {
     "er-ace": (
         "class",
         f"--memory {MEMORY} --replay-batch {REPLAY} --memory-policy balanced --memory-update task-begin "
-        "--ce-weight 0.5 --replay-weight 0.5",
+        "--joined mean",
     ),
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use engram::continual::{self, Batch, FisherKind, Learner, Measured, MemoryPolicy, MemoryUpdate, Method, OptionFlags};
-use engram::continual::{Options, PathGradient, ReplayMemory, Stored, TaskData, fisher, output_sensitivity};
+use engram::continual::{Joined, Options, PathGradient, ReplayMemory, Stored, TaskData, fisher, output_sensitivity};
 use engram::data::{self, Dataset, Images};
 use engram::models::Network;
 use engram::ops::{Mode, project};
@@ -438,6 +438,20 @@ fn si_can_be_told_avalanches_semantics() {
     };
     let (total, loss) = (run(PathGradient::Total), run(PathGradient::Loss));
     assert!(total < 1e-3 && loss > 1e-2, "Σ Δθ²/lr is off by {total} of the largest, by the loss alone by {loss}");
+}
+
+/// ER-ACE adds its two losses; avalanche-lib takes their mean.
+#[test]
+fn er_ace_joins_its_losses_as_it_is_told() {
+    let learner = learner("mlp", &Device::cpu());
+    let weights = |joined| {
+        let mut ace = build("er-ace", OptionFlags { joined: Some(joined), ..OptionFlags::default() });
+        ace.after_step(&learner, &batch(&learner, &[0, 1, 2, 3], 0, 0)).unwrap();
+        let loss = ace.observe(&learner, &batch(&learner, &[4, 5, 6, 7], 1, 5)).unwrap();
+        loss.0.iter().map(|term| (term.name, term.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(Joined::Sum), [("cross_entropy", 1.0), ("replay", 1.0)]);
+    assert_eq!(weights(Joined::Mean), [("cross_entropy", 0.5), ("replay", 0.5)]);
 }
 
 /// How many samples a memory for 20 holds at each stage of its first task of 30.

@@ -6,7 +6,9 @@
 //! classes are not pushed away; the memory's cross-entropy runs over all.
 
 use super::replay::{ReplayMemory, joined, replayed_loss};
-use super::{Batch, Learner, Loss, MemoryUpdate, Method, MethodSpec, MethodState, Options, ReplayForward, TaskData};
+use super::{
+    Batch, Joined, Learner, Loss, MemoryUpdate, Method, MethodSpec, MethodState, Options, ReplayForward, TaskData,
+};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
@@ -69,9 +71,9 @@ impl Er {
         let Some(replay) = self.memory.replay(learner, batch, &self.options, &mut rng) else {
             return Ok(Loss::single("cross_entropy", new));
         };
-        let Options { ce_weight, replay_weight, .. } = self.options;
+        let weight = if self.options.joined == Joined::Mean { 0.5 } else { 1.0 };
         let old = replayed_loss(learner, &replay, batch.n_seen)?;
-        Ok(Loss(Vec::new()).and("cross_entropy", ce_weight, new).and("replay", replay_weight, old))
+        Ok(Loss(Vec::new()).and("cross_entropy", weight, new).and("replay", weight, old))
     }
 }
 
@@ -146,7 +148,7 @@ pub(super) const ER_ACE: MethodSpec = MethodSpec {
     name: "er-ace",
     summary: "experience replay in which new images compete with the classes of their batch only",
     paper: "Caccia et al., ICLR 2022",
-    equations: "L = a·CE_C(f(x), y) + b·CE(f(x_M), y_M), a = b = 1, C = the classes of the batch and those not yet seen; in the first task \
+    equations: "L = CE_C(f(x), y) + CE(f(x_M), y_M), C = the classes of the batch and those not yet seen; in the first task \
                 L = CE(f(x), y)",
     memory: "K images with labels",
     expect: "Better than ER in class-incremental learning where the memory is small, at the same cost; less quick on the \
@@ -156,8 +158,7 @@ pub(super) const ER_ACE: MethodSpec = MethodSpec {
         "samples are taken in during the first pass over a task's data only",
     ],
     uses_memory: true,
-    options: &["ce_weight", "replay_weight", "replay_batch", "memory_policy", "memory_update"],
-    tune: |options| options.replay_weight = 1.0,
+    options: &["replay_batch", "memory_policy", "memory_update", "joined"],
     build: |options| Box::new(Er::new(options, true)),
     ..MethodSpec::BASE
 };

@@ -29,7 +29,7 @@ pub use fisher::{Measured, fisher, output_sensitivity};
 pub use icarl::Icarl;
 pub use learner::Learner;
 pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
-pub use options::{Candidates, CeOver, FisherKind, MemoryPolicy, MemoryUpdate, Negative, OptionFlags, Options};
+pub use options::{Candidates, CeOver, FisherKind, Joined, MemoryPolicy, MemoryUpdate, Negative, OptionFlags, Options};
 pub use options::{PathGradient, ReplayForward, fields, flag};
 pub use replay::{Replay, ReplayMemory, Stored};
 pub use spec::{ALL, MethodSpec, spec};

@@ -51,6 +51,17 @@ pub enum MemoryPolicy {
     Greedy,
 }
 
+/// How the loss on new images and that on replayed ones become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Joined {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// Their mean, as avalanche-lib's ER-ACE has it.
+    Mean,
+}
+
 /// When a replay memory takes samples in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -169,11 +180,15 @@ pub struct OptionFlags {
     #[arg(long, value_name = "WHEN", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_update: Option<MemoryUpdate>,
+    /// How ER-ACE's two losses become one: sum, or mean (as avalanche-lib has it)
+    #[arg(long, value_name = "HOW", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
     /// α of DER and DER++: what the error of stored logits is multiplied with
     #[arg(long, value_name = "WEIGHT", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mse_weight: Option<f32>,
-    /// What the cross-entropy of replayed labels is multiplied with: β of DER++
+    /// β of DER++: what the cross-entropy of replayed labels is multiplied with
     #[arg(long, value_name = "WEIGHT", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_weight: Option<f32>,
@@ -218,6 +233,7 @@ pub struct Options {
     pub replay_forward: ReplayForward,
     pub memory_policy: MemoryPolicy,
     pub memory_update: MemoryUpdate,
+    pub joined: Joined,
     pub mse_weight: f32,
     pub replay_weight: f32,
     pub memory_epochs: usize,
@@ -247,6 +263,7 @@ impl Default for Options {
             replay_forward: ReplayForward::Joint,
             memory_policy: MemoryPolicy::Reservoir,
             memory_update: MemoryUpdate::Step,
+            joined: Joined::Sum,
             mse_weight: 0.5,
             replay_weight: 0.5,
             memory_epochs: 33,

@@ -1,7 +1,7 @@
 //! Published figures beside measured ones: the rows of `reproduced.csv` and of the table that `engram reproduce` prints.
 
-use super::overrides::Overrides;
 use super::metrics::mean_sd;
+use super::overrides::Overrides;
 use super::results::Metrics;
 use crate::continual::OptionFlags;
 use crate::error::{Error, Result};
