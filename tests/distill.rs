@@ -594,9 +594,14 @@ fn a_distillation_from_the_command_line() {
     }
 
     // There is nothing to go on with, and no other setting to go on with.
-    for (flags, wanted) in
-        [("a", "complete"), ("a --epochs 9 --lr 1", "leave out --epochs, --lr"), ("runs", "no distillation")]
-    {
+    std::fs::create_dir(dir.path().join("of-a-method")).unwrap();
+    std::fs::write(dir.path().join("of-a-method/config.json"), r#"{ "method": "icarl", "epochs": 4 }"#).unwrap();
+    for (flags, wanted) in [
+        ("a", "complete"),
+        ("a --epochs 9 --lr 1", "leave out --epochs, --lr"),
+        ("runs", "no distillation"),
+        ("of-a-method", "engram icarl --resume of-a-method"),
+    ] {
         let refused = engram(dir.path(), &format!("distill --resume {flags}"));
         assert!(refused.code == 2 && refused.err.contains(wanted), "{flags}: {}", refused.err);
     }

@@ -3,14 +3,18 @@
 
 mod config;
 mod measure;
+mod overrides;
 pub mod presets;
 mod results;
 mod run;
 mod teacher;
+mod trainer;
 
-pub use config::{DistillConfig, DistillOverrides, Recipe};
+pub use config::{DistillConfig, Recipe};
+pub use overrides::DistillOverrides;
 pub use results::{
     Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, TeacherReport, TermRecord, paired_gain,
 };
-pub use run::{ArmStarted, Quiet, Trainer, Watch, check, distill, resume};
+pub use run::{check, distill, resume};
 pub use teacher::{Asked, ask_teacher};
+pub use trainer::{ArmStarted, Quiet, Trainer, Watch};

@@ -2,7 +2,7 @@
 
 use super::config::{DistillConfig, Recipe};
 use super::measure;
-use super::run::{Job, Trainer};
+use super::trainer::{Job, Trainer};
 use crate::continual::Learner;
 use crate::data::{ClassOrder, Dataset, Images, TaskStream};
 use crate::device::Device;
