@@ -324,6 +324,7 @@ fn the_help_names_every_flag_and_its_default() {
     let dir = temp();
     for method in ["icarl", "finetune", "joint"] {
         let help = succeeds(dir.path(), &format!("{method} --help")).out;
+        assert!(!help.contains("[`"), "marks of the documentation in the help:\n{help}");
         let flags = "dataset data-dir labels image-format normalize augment model device threads classes-per-task class-order limit-per-task memory \
                      memory-rounding epochs batch-size optimizer lr lr-steps lr-decay momentum weight-decay seed seeds \
                      config out force quiet trace checked";

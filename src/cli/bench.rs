@@ -29,12 +29,13 @@ pub enum BenchCommand {
     /// Time a training step: forward, cross-entropy, backward, SGD with momentum
     Step {
         /// A name from `engram models`
-        #[arg(long, default_value = "cnn5")]
+        #[arg(long, value_name = "NAME", default_value = "cnn5")]
         model: String,
         /// Factor on the channels of every layer
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
         width: f32,
-        #[arg(long, default_value_t = 128)]
+        /// Images per step
+        #[arg(long, value_name = "N", default_value_t = 128)]
         batch_size: usize,
         #[command(flatten)]
         common: BenchArgs,
@@ -42,18 +43,19 @@ pub enum BenchCommand {
     /// Time a distillation step beside what it is made of: the teacher's forward pass and the student's own step
     Distill {
         /// A name from `engram distill list`
-        #[arg(long, default_value = "hinton")]
+        #[arg(long, value_name = "NAME", default_value = "hinton")]
         scheme: String,
         /// A name from `engram models`
-        #[arg(long, default_value = "cnn5")]
+        #[arg(long, value_name = "NAME", default_value = "cnn5")]
         teacher: String,
         /// A name from `engram models`
-        #[arg(long, default_value = "cnn5")]
+        #[arg(long, value_name = "NAME", default_value = "cnn5")]
         student: String,
         /// Factor on the channels of every layer of both
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
         width: f32,
-        #[arg(long, default_value_t = 128)]
+        /// Images per step
+        #[arg(long, value_name = "N", default_value_t = 128)]
         batch_size: usize,
         #[command(flatten)]
         common: BenchArgs,
@@ -65,7 +67,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// Timed repetitions; the median is printed
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     repeat: usize,
     /// Print JSON
     #[arg(long)]

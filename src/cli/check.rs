@@ -11,8 +11,8 @@ use std::time::Instant;
 pub struct CheckArgs {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Only ops whose name contains this
-    #[arg(value_name = "OP", default_value = "")]
+    /// Only ops whose name contains this [default: all]
+    #[arg(value_name = "OP", default_value = "", hide_default_value = true)]
     filter: String,
 }
 

@@ -4,6 +4,7 @@ use super::INTERRUPTED;
 use crate::data::files::thousands;
 use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
 use crate::error::{Error, Result};
+use crate::report::hang;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -117,20 +118,22 @@ pub fn run(args: DatasetsArgs) -> Result<()> {
 }
 
 fn list(data_dir: &Path) -> Result<()> {
+    let line = |name: &str, text: &str| print!("{}", hang(&format!("{name:<14} "), text));
     for spec in data::ALL {
-        println!("{:<14} {}", spec.name, spec.summary);
+        line(spec.name, spec.summary);
         match spec.presence(data_dir) {
-            Presence::BuiltIn => println!("{:<14} built in, nothing to download", ""),
+            Presence::BuiltIn => line("", "nothing to download"),
+            // Paths stay on one line, to be copied.
             Presence::Present(path) => println!("{:<14} present in {}", "", path.display()),
             Presence::Missing { files, searched } => {
                 let searched: Vec<String> = searched.iter().map(|path| path.display().to_string()).collect();
-                println!("{:<14} missing: {}", "", files.join(", "));
+                line("", &format!("missing: {}", files.join(", ")));
                 println!("{:<14} looked for in {}", "", searched.join(" and "));
-                println!("{:<14} get it: engram datasets fetch {}", "", spec.name);
+                line("", &format!("get it: engram datasets fetch {}", spec.name));
             }
         }
     }
-    println!("{:<14} your own pictures: one sub-folder of PNG or JPEG files per class", "folder:DIR");
+    line("folder:DIR", "your own pictures: one sub-folder of PNG or JPEG files per class");
     println!(
         "\nOther folders: --data-dir DIR, or the environment variable ENGRAM_DATA_DIR. Sources: datasets/README.md"
     );

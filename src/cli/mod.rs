@@ -40,6 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a student network on labels and on what a teacher says, beside one on labels alone
+    #[command(display_order = 1)]
     Distill(Box<distill::DistillArgs>),
     /// Run several methods on one stream, side by side, and say which to use
     Compare(Box<compare::CompareArgs>),
@@ -114,7 +115,11 @@ fn command() -> clap::Command {
         let command = foreign.fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)));
         command.about(method.summary).after_help(run::after_help()).display_order(0)
     });
-    let cli = Cli::command().mut_subcommand("compare", compare::with_list_of_memories);
+    let cli = Cli::command()
+        .mut_subcommand("compare", |command| compare::with_list_of_memories(command).after_help(run::after_help()))
+        .mut_subcommand("reproduce", |command| {
+            command.after_help("What is not given is the preset's; defaults below it: engram icarl --help.")
+        });
     numbers_may_be_negative(cli.subcommands(methods))
 }
 

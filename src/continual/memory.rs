@@ -19,7 +19,7 @@ pub enum Herding {
     /// Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean.
     #[default]
     Paper,
-    /// The authors' code ([`original_herding`]).
+    /// The authors' code: w grows by μ − φ(x), and the sample of the largest w·φ(x) is next.
     Original,
 }
 

@@ -172,7 +172,7 @@ pub struct OptionFlags {
     #[arg(long, value_name = "HOW", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_forward: Option<ReplayForward>,
-    /// Which samples are kept: reservoir or balanced
+    /// Which samples are kept: reservoir, balanced or greedy
     #[arg(long, value_name = "WHICH", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,

@@ -70,7 +70,7 @@ pub struct Overrides {
     /// Measure any-time accuracy after every N batches [default: never]
     #[arg(long, value_name = "N")]
     pub eval_every: Option<usize>,
-    /// New classes per task [default: 2, and 10 from 100 classes on]
+    /// New classes per task [default: 2]; 10 where there are 100 classes or more
     #[arg(long, value_name = "N")]
     pub classes_per_task: Option<usize>,
     /// natural, seed:N, icarl or icarl-1993 (CIFAR-100), or a list such as 3,1,4 [default: natural]
