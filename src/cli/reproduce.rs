@@ -7,6 +7,7 @@ use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::CHECKPOINT_FILE;
+use crate::experiment::command_line::flags_between;
 use crate::experiment::ledger::{self, Experiment, Published, Repeats, Row};
 use crate::experiment::results::{Metrics, RunFolder, Timing, write_atomically};
 use crate::experiment::{Config, Overrides, presets, resume, run};
@@ -57,7 +58,7 @@ pub fn run_all(args: ReproduceArgs) -> Result<()> {
     let mut done: BTreeMap<String, Runs> = BTreeMap::new();
     for repeat in 0..n_repeats {
         for run in &needed {
-            let (config, full_protocol) = configure(&args, experiment, run, repeat)?;
+            let (config, changes) = configure(&args, experiment, run, repeat)?;
             let (dataset, device) = match &mut loaded {
                 Some(loaded) => &*loaded,
                 none => &*none.insert(open(&config, false, false)?),
@@ -72,9 +73,9 @@ pub fn run_all(args: ReproduceArgs) -> Result<()> {
             let runs = done.entry(run.name()).or_insert_with(|| Runs {
                 metrics: Vec::new(),
                 seconds: 0.0,
-                full_protocol,
+                full_protocol: changes.is_empty(),
                 adapter: config.adapter.clone(),
-                command: run.command(&args.preset),
+                command: run.command(&args.preset) + &changes,
             });
             runs.metrics.push(metrics);
             runs.seconds += seconds;
@@ -143,13 +144,13 @@ struct Runs {
     command: String,
 }
 
-/// The configuration of a run, and whether it is the protocol's own.
+/// The configuration of a run, and the flags that make it another than the protocol's.
 fn configure(
     args: &ReproduceArgs,
     experiment: &Experiment,
     run: &ledger::Run,
     repeat: usize,
-) -> Result<(Config, bool)> {
+) -> Result<(Config, String)> {
     let spec = continual::spec(run.method)?;
     let orders = experiment.repeats == Repeats::ClassOrders;
     let stream = Overrides {
@@ -169,8 +170,8 @@ fn configure(
     let protocol = own(run.recipe().or(presets::settings(&args.preset)?));
     let full = stream.clone().or(place).or(protocol.clone()).resolve(spec)?;
     let config = stream.or(own(args.settings.clone())).or(protocol).resolve(spec)?;
-    let same = serde_json::to_string(&config).ok() == serde_json::to_string(&full).ok();
-    Ok((config, same))
+    let changes = flags_between(&full, &config);
+    Ok((config, changes))
 }
 
 /// The metrics of a run that is complete or becomes so, and its seconds.

@@ -2,6 +2,7 @@
 //! with them afterwards.
 
 pub mod checkpoint;
+pub mod command_line;
 pub mod comparison;
 mod config;
 pub mod distillation;

@@ -1,10 +1,11 @@
 //! The page of a distillation: teacher, scratch and distilled side by side.
 
-use super::files::{Setting, command, read_json, setting_text};
+use super::files::{Setting, command, read_json};
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use super::plot::{Line, Plot};
 use crate::distill;
 use crate::error::{Error, Result};
+use crate::experiment::command_line::setting_text;
 use crate::experiment::distillation::{
     Arm, Comparison, DistillOverrides, DistillResults, NetworkReport, StudentResult,
 };

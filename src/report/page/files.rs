@@ -3,6 +3,7 @@
 use crate::continual::OptionFlags;
 use crate::error::{Error, Result};
 use crate::experiment::Overrides;
+use crate::experiment::command_line::{quoted, setting_text};
 use crate::experiment::exemplars::{self, ClassExemplars};
 use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::saved::ModelCard;
@@ -112,25 +113,6 @@ pub(super) fn command(method: &str, settings: &[Setting]) -> String {
     line
 }
 
-/// As a shell takes it.
-pub(super) fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+".contains(c);
-    match value.chars().all(plain) {
-        true => value.to_string(),
-        false => format!("'{}'", value.replace('\'', "'\\''")),
-    }
-}
-
-/// A value of a configuration as a flag takes it.
-pub(super) fn setting_text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(setting_text).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
-}
-
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     serde_json::from_str(&text).map_err(|e| Error::file(path, format!("damaged, or not written by engram: {e}")))
@@ -149,8 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_where_a_shell_needs_it() {
-        assert_eq!([quoted("a/b,c:1"), quoted("a b"), quoted("it's")], ["a/b,c:1", "'a b'", r"'it'\''s'"]);
+    fn the_command_has_every_setting_that_has_a_value() {
         let setting = |flag: &str, value: &str| Setting { flag: flag.into(), value: value.into(), help: String::new() };
         let settings =
             [setting("lr", "0.001"), setting("threads", ""), setting("seeds", "1"), setting("data-dir", "a b")];

@@ -2,8 +2,9 @@
 
 use super::charts::{Series, line_chart};
 use super::confusion::{confusion, heat_cell};
-use super::files::{RunFiles, quoted};
+use super::files::RunFiles;
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
+use crate::experiment::command_line::quoted;
 use crate::experiment::metrics::forgetting_per_task;
 use crate::experiment::results::ClassifierResult;
 use crate::report::summary::{self, main_classifier, ordered_classifiers};
