@@ -1,26 +1,18 @@
-//! Inner products of the rows of each matrix of a stack. Twin: `shaders/gram.wgsl`.
+//! Inner products of the rows of each matrix of a stack. Twins: `shaders/matmul_shared.wgsl`, `gram.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::gemm::{Matrix, gemm_rows};
+use super::matmul::{Stack, multiply_stack};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/gram.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "gram.forward",
-    source: SOURCE,
-    entry: "forward",
+static ADD_TRANSPOSE: Kernel = Kernel {
+    name: "gram.add_transpose",
+    source: &[PRELUDE, include_str!("../../shaders/gram.wgsl")],
+    entry: "add_transpose",
     bindings: "rw",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "gram.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rrw",
     workgroup: Workgroup::Flat,
     constants: &[],
 };
@@ -46,8 +38,8 @@ impl Tensor {
                 });
             }
             Device::Gpu(gpu) => {
-                let params = [n * m * m, m, d].map(|size| size as u32);
-                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n * m * m))?;
+                let x = |row, column| Stack { array: self.array(), row, column, slice: m * d };
+                multiply_stack(&gpu, [n, m, d, m], x(d, 1), x(1, d), &y)?;
             }
         }
         let saved = GramBackward { x: self.array().clone() };
@@ -62,7 +54,7 @@ struct GramBackward {
 impl Backward for GramBackward {
     fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
         let dx = inputs.place(0)?;
-        let (m, d) = (self.x.shape()[1], self.x.shape()[2]);
+        let &[n, m, d] = &*self.x.shape() else { panic!("bug: the input of gram had three axes") };
         match dy.device() {
             Device::Cpu(_) => {
                 let (dy, x) = (dy.cpu(), self.x.cpu());
@@ -75,9 +67,12 @@ impl Backward for GramBackward {
                 Ok(())
             }
             Device::Gpu(gpu) => {
-                let n = dx.n_elements();
-                let params = [n, m, d].map(|size| size as u32);
-                gpu.launch(&BACKWARD, &[dy, &self.x, &dx], &params, Grid::Invocations(n))
+                let both = Array::empty(&dy.device(), [n, m, m], DType::F32)?;
+                let params = [n * m * m, m].map(|size| size as u32);
+                gpu.launch(&ADD_TRANSPOSE, &[dy, &both], &params, Grid::Invocations(n * m * m))?;
+                let both = Stack { array: &both, row: m, column: 1, slice: m * m };
+                let x = Stack { array: &self.x, row: d, column: 1, slice: m * d };
+                multiply_stack(&gpu, [n, m, m, d], both, x, &dx)
             }
         }
     }
@@ -86,9 +81,15 @@ impl Backward for GramBackward {
 pub static OP: Op = Op {
     name: "gram",
     formula: "y[n,i,j] = Σ_d x[n,i,d] · x[n,j,d]",
-    shaders: &["gram"],
-    kernels: &[&FORWARD, &BACKWARD],
+    shaders: &["gram", "matmul_shared", "gemm_shared"],
+    kernels: &[&ADD_TRANSPOSE],
     gradient: true,
-    cases: || vec![Case::new("stack", vec![Input::random([3, 5, 7])], |x| x[0].gram()).tolerance(Tolerance::Sum(20))],
+    cases: || {
+        let case = |name, shape: [usize; 3]| {
+            Case::new(name, vec![Input::random(shape)], |x| x[0].gram())
+                .tolerance(Tolerance::Sum(shape[1] + 2 * shape[2]))
+        };
+        vec![case("stack", [3, 5, 7]), case("several_tiles", [2, 67, 19]).without_differences()]
+    },
     refuses: |device| Tensor::from_f32(device, [2, 3], &[0.0; 6])?.gram(),
 };

@@ -6,7 +6,7 @@ use super::gemm::{Matrix, gemm_rows};
 use super::tiles::{
     GEMM_8X8, GEMM_SHARED, PACK, Packing, TILE, register, register_grid, shared, shared_names, shared_tile,
 };
-use crate::device::{Array, DType, Device, Kernel};
+use crate::device::{Array, DType, Device, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::{Backward, Destinations, Tensor};
@@ -99,9 +99,9 @@ pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
         }
         Device::Gpu(gpu) => {
             if !gpu.is_software() {
-                let (tile, grid) = shared_tile(m, n, 1);
-                let params = [m, n, k, a_row, a_depth, b_depth, b_column].map(|size| size as u32);
-                return gpu.launch(&FORWARD_SHARED[tile], &[a.array, b.array, y], &params, grid);
+                let a = Stack { array: a.array, row: a_row, column: a_depth, slice: 0 };
+                let b = Stack { array: b.array, row: b_depth, column: b_column, slice: 0 };
+                return multiply_stack(&gpu, [1, m, k, n], a, b, y);
             }
             let a = Packing { n_k: k, n_m: m, inner: k, outer_step: 0, inner_step: a_depth, m_step: a_row }
                 .of(&gpu, a.array)?;
@@ -111,6 +111,21 @@ pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
             gpu.launch(&FORWARD, &[&a, &b, y], &[m as u32, n as u32, k as u32], grid)
         }
     }
+}
+
+/// Matrices of one shape in a buffer, and the steps in it from row to row, from column to column and to the next matrix.
+pub struct Stack<'a> {
+    pub array: &'a Array,
+    pub row: usize,
+    pub column: usize,
+    pub slice: usize,
+}
+
+/// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
+pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
+    let (tile, grid) = shared_tile(m, n, s);
+    let params = [m, n, k, a.row, a.column, b.row, b.column, a.slice, b.slice].map(|size| size as u32);
+    gpu.launch(&FORWARD_SHARED[tile], &[a.array, b.array, y], &params, grid)
 }
 
 struct MatmulBackward {
