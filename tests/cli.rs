@@ -535,8 +535,13 @@ fn an_existing_run_is_kept_without_force() {
         fails(dir.path(), &format!("joint {rest} {wrong} --out out --force"), 2, &[]);
         assert_eq!(metrics(), first, "{wrong} destroyed earlier results");
     }
+    // What another kind of run left goes too; what is nobody's stays.
+    for name in ["terms.csv", "notes"] {
+        std::fs::write(dir.path().join("out").join(name), "old").unwrap();
+    }
     succeeds(dir.path(), &format!("joint {TINY} --seed 2 --quiet --out out --force"));
     assert_ne!(metrics(), first);
+    assert_eq!(["terms.csv", "notes"].map(|name| dir.path().join("out").join(name).exists()), [false, true]);
     // One of several seeds' folders is taken: none is begun.
     std::fs::create_dir_all(dir.path().join("many/seed-2")).unwrap();
     std::fs::write(dir.path().join("many/seed-2/notes"), "mine").unwrap();

@@ -2,8 +2,9 @@
 
 mod common;
 
+use engram::continual::output_sensitivity;
 use engram::continual::{self, Batch, FisherKind, Learner, Measured, MemoryPolicy, MemoryUpdate, Method, OptionFlags};
-use engram::continual::{Joined, Options, PathGradient, ReplayMemory, Stored, TaskData, fisher, output_sensitivity};
+use engram::continual::{Joined, Options, PathGradient, ReplayMemory, Stored, TaskData, Unseen, fisher};
 use engram::data::{self, Dataset, Images};
 use engram::models::Network;
 use engram::ops::{Mode, project};
@@ -542,6 +543,27 @@ fn heads_mask_the_loss() {
     assert!((f64::from(loss.item().unwrap()) - expected).abs() < 1e-6);
     let gradient = loss.backward().unwrap().get(&logits).unwrap().to_vec().unwrap();
     assert!(gradient[4..10].iter().chain(&gradient[10..14]).all(|g| *g == 0.0), "{gradient:?}");
+}
+
+/// Outputs of classes that have not come are left out of a loss, or take part; a head of its own wins.
+#[test]
+fn unseen_outputs_compete_when_they_are_told_to() {
+    let mut learner = learner("mlp", &Device::cpu());
+    let row = [0.5, -1.0, 2.0, 0.0, 3.0, 1.0, -2.0, 0.0, 0.5, 1.5];
+    let logits = Tensor::from_f32(&learner.device, [1, 10], &row).unwrap();
+    let task = TaskData { n_seen: 4, labels: 0..4, ..task(&learner, 0, 4) };
+    for (unseen, n_outputs) in [(Unseen::Masked, 4), (Unseen::Compete, 10)] {
+        learner.unseen = unseen;
+        assert_eq!(learner.active_outputs(&task), 0..n_outputs);
+        let sum: f64 = row[..n_outputs].iter().map(|&x| f64::from(x).exp()).sum();
+        let loss = learner.cross_entropy(&logits, &[2], 4).unwrap().item().unwrap();
+        assert!((f64::from(loss) - (sum.ln() - 2.0)).abs() < 1e-6, "{unseen:?}: {loss}");
+    }
+    learner.heads = vec![0..4];
+    assert_eq!(learner.active_outputs(&task), task.labels);
+    let sum: f64 = row[..4].iter().map(|&x| f64::from(x).exp()).sum();
+    let loss = learner.cross_entropy(&logits, &[2], 4).unwrap().item().unwrap();
+    assert!((f64::from(loss) - (sum.ln() - 2.0)).abs() < 1e-6, "{loss}");
 }
 
 /// The loss and the gradient of one step of DER++ against a transcription in PyTorch (`tests/golden/make_der.py`): a memory of

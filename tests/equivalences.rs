@@ -3,7 +3,7 @@
 mod common;
 
 use common::runs::{Weights, glyphs, trained};
-use engram::continual::{self, MethodSpec, OptionFlags, Options};
+use engram::continual::{self, MethodSpec, OptionFlags, Options, Unseen};
 use engram::data::{Dataset, Scenario};
 use engram::experiment::Overrides;
 use engram::experiment::results::Metrics;
@@ -102,6 +102,19 @@ fn the_first_task_of_some_methods_is_finetuning() {
     }
     for name in ["er", "der", "der++", "gdumb", "icarl", "lwf-mc"] {
         assert!(short(method(name), first).1 != plain, "{name} should differ in the first task");
+    }
+}
+
+/// Outputs of classes to come matter to every loss over outputs while there are such classes, and not afterwards.
+#[test]
+fn unseen_outputs_matter_until_they_are_seen() {
+    let with =
+        |unseen| move |s: Overrides| Overrides { options: OptionFlags { unseen: Some(unseen), ..s.options }, ..s };
+    for spec in continual::ALL.iter().filter(|spec| spec.options.contains(&"unseen")) {
+        let first_of = |n| move |s: Overrides| Overrides { classes_per_task: Some(n), max_tasks: Some(1), ..s };
+        let weights = |unseen, n| short(spec, |s| first_of(n)(with(unseen)(s))).1;
+        assert!(weights(Unseen::Masked, 4) != weights(Unseen::Compete, 4), "{}: no effect", spec.name);
+        assert!(weights(Unseen::Masked, 10) == weights(Unseen::Compete, 10), "{}: all classes are seen", spec.name);
     }
 }
 

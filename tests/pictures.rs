@@ -181,6 +181,10 @@ fn statistics_are_those_of_the_training_pixels() {
     let dataset = Source::Folder(dir.path().into()).load(&options).unwrap();
     assert_eq!((dataset.mean.len(), &dataset.std[..]), (192, &[1.0; 3][..]));
     close(&[dataset.mean[0], dataset.mean[64], dataset.mean[191]], [0.5, 150.0 / 255.0, 30.0 / 255.0]);
+
+    let options = LoadOptions { normalize: Normalize::Unit, ..options };
+    let dataset = Source::Folder(dir.path().into()).load(&options).unwrap();
+    assert_eq!((&dataset.mean[..], &dataset.std[..]), (&[0.0; 3][..], &[1.0; 3][..]));
 }
 
 #[test]

@@ -334,10 +334,17 @@ fn a_browser_shows_it_without_complaint() {
     let dir = tempfile::tempdir().unwrap();
     succeeds(dir.path(), &format!("icarl {TINY} --out small"));
     run_hundred_classes(&dir.path().join("large"), 0);
-    for (run, n_pictures) in [("small", 40), ("large", 200)] {
+    succeeds(dir.path(), &format!("compare icarl finetune {} --seeds 2 --out comparison", TINY.replace("--quiet", "")));
+    let students = "--teacher mlp --teacher-limit 100 --teacher-epochs 1 --limit 100 --epochs 1 --seeds 2 --device cpu";
+    succeeds(dir.path(), &format!("distill {students} --train-fraction 1,0.5 --omit-class 3 --out distillation"));
+    for (run, n_pictures, n_drawings) in
+        [("small", 40, 1), ("large", 200, 4), ("comparison", 40, 3), ("distillation", 0, 4)]
+    {
         let page = dir.path().join(run).join(REPORT_FILE);
         let shown = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length + ' pictures'";
         assert_eq!(in_browser(&browser, &page, 1000, shown), format!("{n_pictures} pictures"), "{run}");
+        let drawn = "[...document.querySelectorAll('svg')].filter(s => s.clientWidth > 0).length + ' drawings'";
+        assert_eq!(in_browser(&browser, &page, 1000, drawn), format!("{n_drawings} drawings"), "{run}");
         let nothing_fetched =
             "performance.getEntriesByType('resource').filter(r => !r.name.startsWith('data:')).length + ' fetched'";
         assert_eq!(in_browser(&browser, &page, 1000, nothing_fetched), "0 fetched", "{run}");

@@ -22,6 +22,7 @@ parser.add_argument("--lr", type=float, default=0.03)
 parser.add_argument("--memory", type=int, default=500)
 parser.add_argument("--mse-weight", type=float, default=0.2)
 parser.add_argument("--replay-weight", type=float, default=0.5)
+parser.add_argument("--unseen", choices=["masked", "compete"], default="compete")
 parser.add_argument("--limit-per-task", type=int, default=0)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--threads", type=int, default=2)
@@ -60,6 +61,8 @@ def replayed():
 
 def loss_of(x, y, n_seen):
     """The loss, and the logits of the new images."""
+    if args.unseen == "compete":
+        n_seen = 10
     if args.method == "er" and n_offered:
         _, x_memory, y_memory = replayed()
         logits = net(torch.cat([x, x_memory]))

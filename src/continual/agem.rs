@@ -68,7 +68,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     ],
     needs_boundaries: true,
     uses_memory: true,
-    options: &["replay_batch", "memory_policy"],
+    options: &["replay_batch", "memory_policy", "unseen"],
     build: |options| {
         let memory = ReplayMemory::new(options.memory, options.memory_policy);
         Box::new(Agem { options, memory, gradient: None })

@@ -48,6 +48,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y), (x, y) from this and all earlier tasks",
     memory: "all images so far",
     expect: "What a stream allows without any limit on memory and time.",
+    options: &["unseen"],
     build: |_| Box::new(Cumulative { old: Vec::new(), image_bytes: 0 }),
     ..MethodSpec::BASE
 };

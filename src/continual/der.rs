@@ -103,7 +103,8 @@ impl Method for Der {
 const DEVIATIONS: &[&str] = &[
     "samples are taken in during the first pass over a task's data only, so that every image is offered once; the authors' \
      code offers it in every epoch",
-    "the cross-entropy runs over the classes seen so far; the authors' code lets all outputs of the stream take part",
+    "the cross-entropy runs over the classes seen so far; --unseen compete lets all outputs of the stream take part, as the \
+     authors' code does",
 ];
 
 pub(super) const DER: MethodSpec = MethodSpec {
@@ -115,7 +116,7 @@ pub(super) const DER: MethodSpec = MethodSpec {
     expect: "Better than ER with a small memory and many epochs: stored outputs carry more than labels.",
     deviations: DEVIATIONS,
     uses_memory: true,
-    options: &["mse_weight", "replay_batch", "memory_policy"],
+    options: &["mse_weight", "replay_batch", "memory_policy", "unseen"],
     trade_off: &[("mse_weight", 4.0)],
     tune: |options| options.mse_weight = 0.3,
     build: |options| Box::new(Der::new(options, false)),
@@ -131,7 +132,7 @@ pub(super) const DER_PP: MethodSpec = MethodSpec {
     expect: "The strongest method here at small memories, in every scenario; three forward passes a step.",
     deviations: DEVIATIONS,
     uses_memory: true,
-    options: &["mse_weight", "replay_weight", "replay_batch", "memory_policy"],
+    options: &["mse_weight", "replay_weight", "replay_batch", "memory_policy", "unseen"],
     trade_off: &[("mse_weight", 4.0), ("replay_weight", 4.0)],
     tune: |options| (options.mse_weight, options.replay_weight) = (0.5, 1.0),
     build: |options| Box::new(Der::new(options, true)),

@@ -139,7 +139,7 @@ pub(super) const ER: MethodSpec = MethodSpec {
          means (as in avalanche-lib with separate loaders)",
     ],
     uses_memory: true,
-    options: &["replay_batch", "replay_forward", "memory_policy", "memory_update"],
+    options: &["replay_batch", "replay_forward", "memory_policy", "memory_update", "unseen"],
     build: |options| Box::new(Er::new(options, false)),
     ..MethodSpec::BASE
 };
@@ -154,11 +154,12 @@ pub(super) const ER_ACE: MethodSpec = MethodSpec {
     expect: "Better than ER in class-incremental learning where the memory is small, at the same cost; less quick on the \
              newest task.",
     deviations: &[
-        "outputs of tasks to come take part in no loss: of the classes not yet seen those of the running task remain",
+        "outputs of tasks to come take part in no loss unless --unseen compete: of the classes not yet seen those of the \
+         running task remain",
         "samples are taken in during the first pass over a task's data only",
     ],
     uses_memory: true,
-    options: &["replay_batch", "memory_policy", "memory_update", "joined"],
+    options: &["replay_batch", "memory_policy", "memory_update", "joined", "unseen"],
     build: |options| Box::new(Er::new(options, true)),
     ..MethodSpec::BASE
 };

@@ -33,11 +33,6 @@ pub(super) fn measured_samples(learner: &Learner, task: &TaskData, n: usize) -> 
     all.into_iter().unzip()
 }
 
-/// The outputs that a task's softmax runs over.
-pub(super) fn active_outputs(learner: &Learner, task: &TaskData) -> std::ops::Range<usize> {
-    if learner.heads.is_empty() { 0..task.n_seen } else { task.labels.clone() }
-}
-
 impl Ewc {
     fn new(options: Options, online: bool) -> Ewc {
         Ewc { options, online, quadratic: None, constant: 0.0, batch_size: 1 }
@@ -81,7 +76,7 @@ impl Method for Ewc {
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         let (samples, labels) = measured_samples(learner, task, self.options.fisher_samples);
-        let on = Measured { samples: &samples, labels: &labels, outputs: active_outputs(learner, task) };
+        let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
         let new = fisher(learner, &on, self.options.fisher, self.batch_size, task.index as u64)?.to_vec()?;
         let w = learner.network.parameters.values().to_vec()?;
         let quadratic = match self.quadratic.take() {
@@ -130,7 +125,7 @@ pub(super) const EWC: MethodSpec = MethodSpec {
         "the penalties of all tasks are stored as one, of the same gradient",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "fisher", "fisher_samples"],
+    options: &["penalty_weight", "fisher", "fisher_samples", "unseen"],
     trade_off: &[("penalty_weight", 1e4)],
     tune: |options| options.penalty_weight = 100.0,
     build: |options| Box::new(Ewc::new(options, false)),
@@ -145,7 +140,7 @@ pub(super) const ONLINE: MethodSpec = MethodSpec {
     memory: "two numbers per parameter: F and θ*",
     expect: EXPECT,
     deviations: &["γ = 1 by default", "F_t is not normalised to a common size per task"],
-    options: &["penalty_weight", "fisher", "fisher_samples", "fisher_decay"],
+    options: &["penalty_weight", "fisher", "fisher_samples", "fisher_decay", "unseen"],
     build: |options| Box::new(Ewc::new(options, true)),
     ..EWC
 };

@@ -23,6 +23,7 @@ pub(super) const FINETUNE: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y)",
     expect: "In class-incremental learning it ends with the last task's classes and nothing else: about 1/T of what joint \
              training reaches.",
+    options: &["unseen"],
     build: |_| Box::new(Finetune),
     ..MethodSpec::BASE
 };

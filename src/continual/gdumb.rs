@@ -112,7 +112,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "33 passes over the memory by default (--memory-epochs), where a cosine of the rates ends; the paper has 256 for CIFAR",
     ],
     uses_memory: true,
-    options: &["memory_epochs", "memory_lr"],
+    options: &["memory_epochs", "memory_lr", "unseen"],
     uses_lr: false,
     build: |options| {
         let memory = ReplayMemory::new(options.memory, MemoryPolicy::Greedy);

@@ -1,5 +1,6 @@
 //! What a method works with: the network, and a way to show it images.
 
+use super::Unseen;
 use crate::data::{Augment, Batch, Dataset, Draw, Images, gather};
 use crate::device::{self, Array, DType, Device};
 use crate::error::Result;
@@ -30,6 +31,8 @@ pub struct Learner {
     pub seed: u64,
     /// In task-incremental learning the outputs of each task so far; empty where outputs are not masked by task.
     pub heads: Vec<Range<usize>>,
+    /// Whether outputs of classes that have not come yet take part in the cross-entropy.
+    pub unseen: Unseen,
 }
 
 impl Learner {
@@ -53,6 +56,7 @@ impl Learner {
             augment: Augment::default(),
             seed: 1,
             heads: Vec::new(),
+            unseen: Unseen::default(),
         })
     }
 

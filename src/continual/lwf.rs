@@ -94,7 +94,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "no warm-up of new outputs before the whole network is trained",
     ],
     needs_boundaries: true,
-    options: &["kd_weight", "ce_weight", "temperature", "ce"],
+    options: &["kd_weight", "ce_weight", "temperature", "ce", "unseen"],
     trade_off: &[("kd_weight", 16.0)],
     build: |options| Box::new(Lwf { options, old: None, new: 0..0 }),
     ..MethodSpec::BASE

@@ -1,7 +1,7 @@
 //! Memory aware synapses (Aljundi et al., "Memory Aware Synapses: Learning what (not) to forget", ECCV 2018): a parameter
 //! matters as much as the squared length of the outputs changes with it. Labels play no part in that.
 
-use super::ewc::{active_outputs, measured_samples};
+use super::ewc::measured_samples;
 use super::fisher::{Measured, output_sensitivity};
 use super::importance::Quadratic;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
@@ -33,7 +33,7 @@ impl Method for Mas {
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         let (samples, labels) = measured_samples(learner, task, self.options.fisher_samples);
-        let on = Measured { samples: &samples, labels: &labels, outputs: active_outputs(learner, task) };
+        let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
         let new = output_sensitivity(learner, &on)?.to_vec()?;
         let quadratic = match self.quadratic.take() {
             Some(quadratic) => quadratic,
@@ -77,7 +77,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "they add up over tasks, as in the paper; FACIL averages them",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "fisher_samples"],
+    options: &["penalty_weight", "fisher_samples", "unseen"],
     trade_off: &[("penalty_weight", 100.0)],
     tune: |options| options.penalty_weight = 0.1,
     build: |options| Box::new(Mas { options, quadratic: None }),

@@ -30,7 +30,7 @@ pub use icarl::Icarl;
 pub use learner::Learner;
 pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
 pub use options::{Candidates, CeOver, FisherKind, Joined, MemoryPolicy, MemoryUpdate, Negative, OptionFlags, Options};
-pub use options::{PathGradient, ReplayForward, fields, flag};
+pub use options::{PathGradient, ReplayForward, Unseen, fields, flag};
 pub use replay::{Replay, ReplayMemory, Stored};
 pub use spec::{ALL, MethodSpec, spec};
 

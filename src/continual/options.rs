@@ -27,6 +27,17 @@ pub enum CeOver {
     New,
 }
 
+/// What the cross-entropy does with outputs of classes that have not come yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Unseen {
+    /// They are left out.
+    #[default]
+    Masked,
+    /// They take part, and are pushed down before their classes come: toolboxes in which a head has its full width.
+    Compete,
+}
+
 /// Whether replayed images share the new images' forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -164,6 +175,10 @@ pub struct OptionFlags {
     #[arg(long, value_name = "WHICH", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ce: Option<CeOver>,
+    /// Outputs of classes that have not come yet: masked in the cross-entropy, or compete
+    #[arg(long, value_name = "HOW", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
     /// Images replayed per step [default: --batch-size]
     #[arg(long, value_name = "N", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,6 +243,7 @@ pub struct Options {
     pub ce_weight: f32,
     pub temperature: f32,
     pub ce: CeOver,
+    pub unseen: Unseen,
     /// As many as new images if `None`.
     pub replay_batch: Option<usize>,
     pub replay_forward: ReplayForward,
@@ -259,6 +275,7 @@ impl Default for Options {
             ce_weight: 1.0,
             temperature: 2.0,
             ce: CeOver::Seen,
+            unseen: Unseen::Masked,
             replay_batch: None,
             replay_forward: ReplayForward::Joint,
             memory_policy: MemoryPolicy::Reservoir,

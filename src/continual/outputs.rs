@@ -1,8 +1,9 @@
 //! Which outputs may answer: the masks of task-incremental learning and of losses over some classes.
 
-use super::Learner;
+use super::{Learner, TaskData, Unseen};
 use crate::error::Result;
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 /// Far below every logit: its exponential is 0, and so is the gradient.
 const MASKED: f32 = -1e30;
@@ -18,15 +19,27 @@ impl Learner {
         logits.add(&Tensor::from_f32(&self.device, [n, c], &mask)?)
     }
 
-    /// Softmax cross-entropy, the mean over the batch: over the first `n_seen` outputs, or in task-incremental learning over
-    /// the outputs of each row's own task.
+    /// The outputs that a task's softmax runs over.
+    pub fn active_outputs(&self, task: &TaskData) -> Range<usize> {
+        if self.heads.is_empty() { 0..self.n_active(task.n_seen) } else { task.labels.clone() }
+    }
+
+    fn n_active(&self, n_seen: usize) -> usize {
+        match self.unseen {
+            Unseen::Masked => n_seen,
+            Unseen::Compete => self.network.n_outputs,
+        }
+    }
+
+    /// Softmax cross-entropy, the mean over the batch: over the first `n_seen` outputs (all of them if unseen ones compete),
+    /// or in task-incremental learning over the outputs of each row's own task.
     ///
     /// # Errors
     /// If there are not as many labels as rows.
     pub fn cross_entropy(&self, logits: &Tensor, labels: &[u32], n_seen: usize) -> Result<Tensor> {
         let targets = Tensor::from_u32(&self.device, [labels.len()], labels)?;
         if self.heads.is_empty() {
-            return logits.cross_entropy(&targets, n_seen);
+            return logits.cross_entropy(&targets, self.n_active(n_seen));
         }
         let heads: Vec<_> = labels
             .iter()

@@ -151,7 +151,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "negative importances stay, as in the authors' code; --negative clamp makes them 0, as most toolboxes do",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "damping", "negative", "path_gradient", "importance_limit"],
+    options: &["penalty_weight", "damping", "negative", "path_gradient", "importance_limit", "unseen"],
     trade_off: &[("penalty_weight", 100.0)],
     tune: |options| (options.penalty_weight, options.damping) = (1.0, 0.1),
     build: |options| Box::new(Si { options, quadratic: None, unlimited: Vec::new(), running: None }),

@@ -24,11 +24,11 @@ pub struct LoadOptions {
     pub labels: Labels,
     /// What pictures of a folder become.
     pub format: ImageFormat,
-    /// How pixels are brought around zero.
+    /// How pixels are scaled.
     pub normalize: Normalize,
 }
 
-/// How pixels are brought around zero.
+/// How pixels are scaled before a network sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalize {
@@ -37,6 +37,8 @@ pub enum Normalize {
     Channel,
     /// Minus the mean image of all training images, not divided: what iCaRL's authors did on CIFAR-100.
     MeanImage,
+    /// Only divided by 255, to 0..1: what toolboxes feed in MNIST's benchmarks.
+    Unit,
 }
 
 impl Source {
@@ -75,10 +77,13 @@ impl Source {
                 folder::read(dir, options.format)?
             }
         };
-        if options.normalize == Normalize::MeanImage {
-            dataset.mean = mean_image(&dataset.train);
-            dataset.std = vec![1.0; dataset.train.channels];
+        let n_channels = dataset.train.channels;
+        match options.normalize {
+            Normalize::Channel => return Ok(dataset),
+            Normalize::MeanImage => dataset.mean = mean_image(&dataset.train),
+            Normalize::Unit => dataset.mean = vec![0.0; n_channels],
         }
+        dataset.std = vec![1.0; n_channels];
         Ok(dataset)
     }
 

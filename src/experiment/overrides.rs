@@ -27,7 +27,7 @@ pub struct Overrides {
     /// What pictures of a folder become: rgbN or greyN [default: rgb32]
     #[arg(long, value_name = "FORMAT")]
     pub image_format: Option<String>,
-    /// Around zero by the mean and deviation of each channel, or by the mean image [default: channel]
+    /// Around zero by the mean and deviation of each channel or by the mean image, or as 0 to 1 [default: channel]
     #[arg(long, value_name = "HOW")]
     pub normalize: Option<Normalize>,
     /// Random changes of training images; with mirrors, class means are over mirror images too [default: none for

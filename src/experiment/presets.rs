@@ -2,7 +2,7 @@
 //! and files win over it.
 
 use super::Overrides;
-use crate::continual::{Candidates, Herding, OptionFlags, Rounding};
+use crate::continual::{Candidates, Herding, OptionFlags, Rounding, Unseen};
 use crate::data::{Augmentation, Normalize, Scenario};
 use crate::error::{Error, Result};
 use crate::models::Shortcut;
@@ -174,6 +174,7 @@ fn der_cifar10() -> Overrides {
             mse_weight: Some(0.1),
             replay_weight: Some(0.5),
             replay_batch: Some(32),
+            unseen: Some(Unseen::Compete),
             ..OptionFlags::default()
         },
         ..Overrides::default()

@@ -12,8 +12,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The files of a complete run, in the order in which a reader wants them. `--force` removes these, a checkpoint, the folder
-/// of exemplars ([`exemplars::FOLDER`]), what a killed run left of their writing, and nothing else.
+/// The files of a complete run, in the order in which a reader wants them. `--force` removes these, a checkpoint, a
+/// distillation's [`TERMS_FILE`], the folder of exemplars ([`exemplars::FOLDER`]), what a killed run left of their writing,
+/// and nothing else.
 pub const RESULT_FILES: [&str; 9] = [
     "report.html",
     "config.json",
@@ -25,6 +26,9 @@ pub const RESULT_FILES: [&str; 9] = [
     "model.safetensors",
     "class_means.safetensors",
 ];
+
+/// The terms of the loss of a distillation, step by step.
+pub const TERMS_FILE: &str = "terms.csv";
 
 /// The folder that receives a run's results.
 #[derive(Clone, Debug)]
@@ -264,7 +268,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 
 /// Whether a file of this name is a run's.
 fn is_own(name: &str) -> bool {
-    RESULT_FILES.contains(&name) || name == CHECKPOINT_FILE
+    RESULT_FILES.contains(&name) || [CHECKPOINT_FILE, TERMS_FILE].contains(&name)
 }
 
 /// Whether a file is called as [`temporary_name`] calls the neighbour of a result: what a process that was killed leaves.

@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::device::Device;
 use crate::distill::{Distiller, combined};
 use crate::error::{Error, Result};
-use crate::experiment::results::RunFolder;
+use crate::experiment::results::{RunFolder, TERMS_FILE};
 use crate::models::Network;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -239,6 +239,6 @@ fn write(folder: &RunFolder, results: &DistillResults) -> Result<()> {
     for TermRecord { seed, fraction, step, epoch, term, weight, value, gradient_norm } in &results.terms {
         csv += &format!("{seed},{fraction},{step},{epoch},{term},{weight},{value},{gradient_norm}\n");
     }
-    folder.write_bytes("terms.csv", csv.as_bytes())?;
+    folder.write_bytes(TERMS_FILE, csv.as_bytes())?;
     folder.write_json("metrics.json", results)
 }

@@ -156,6 +156,7 @@ impl<'a> Run<'a> {
         };
         let mut learner = Learner::new(network, device, &dataset)?;
         (learner.augment, learner.seed) = (config.augment.into(), config.seed);
+        learner.unseen = config.method_options().unseen;
         Ok(Run {
             config,
             dataset,
