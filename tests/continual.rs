@@ -559,7 +559,7 @@ fn unseen_outputs_compete_when_they_are_told_to() {
         let loss = learner.cross_entropy(&logits, &[2], 4).unwrap().item().unwrap();
         assert!((f64::from(loss) - (sum.ln() - 2.0)).abs() < 1e-6, "{unseen:?}: {loss}");
     }
-    learner.heads = vec![0..4];
+    learner.heads = vec![0..4, 4..10];
     assert_eq!(learner.active_outputs(&task), task.labels);
     let sum: f64 = row[..4].iter().map(|&x| f64::from(x).exp()).sum();
     let loss = learner.cross_entropy(&logits, &[2], 4).unwrap().item().unwrap();
