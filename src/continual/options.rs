@@ -175,7 +175,8 @@ pub struct OptionFlags {
     #[arg(long, value_name = "WHICH", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ce: Option<CeOver>,
-    /// Outputs of classes that have not come yet: masked in the cross-entropy, or compete
+    /// Outputs of classes that have not come yet: masked in the cross-entropy, or compete; where the task is known, only
+    /// its own take part
     #[arg(long, value_name = "HOW", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen: Option<Unseen>,
