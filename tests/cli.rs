@@ -508,6 +508,16 @@ fn impossible_numbers_are_wrong_use() {
         }
     }
     fails(dir.path(), "icarl --weight-decay -1 --out out", 2, &["--weight-decay -1"]);
+    fails(dir.path(), "ewc --penalty-weight -0.1 --out out", 2, &["--penalty-weight -0.1: it must be 0 or a positive"]);
+    // Settings are kept as JSON, which has no such numbers: taken for "not given", they would be the default.
+    for command in
+        ["icarl --width", "ewc --penalty-weight", "distill --lr", "tune ewc --drop", "compare er --of er:lr="]
+    {
+        for value in ["nan", "inf", "1e999"] {
+            let separator = if command.ends_with('=') { "" } else { " " };
+            fails(dir.path(), &format!("{command}{separator}{value} --out out"), 2, &[value, "a finite number"]);
+        }
+    }
     assert!(!dir.path().join("out").exists(), "a refusal leaves nothing");
 }
 

@@ -187,8 +187,11 @@ fn what_does_not_fit_is_refused_in_one_message() {
     let flags = OptionFlags { temperature: Some(2.0), ..OptionFlags::default() };
     let text = message("er", Overrides { options: flags, ..Overrides::default() });
     assert!(text.contains("er has no --temperature") && text.contains("--replay-batch"), "{text}");
-    let flags = OptionFlags { temperature: Some(0.0), ..OptionFlags::default() };
-    assert!(message("lwf", Overrides { options: flags, ..Overrides::default() }).contains("must be a positive number"));
+    for wrong in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let flags = OptionFlags { temperature: Some(wrong), ..OptionFlags::default() };
+        let text = message("lwf", Overrides { options: flags, ..Overrides::default() });
+        assert!(text.contains("must be a positive number"), "{wrong}: {text}");
+    }
     let text = message("er", Overrides { memory: Some(9), ..Overrides::default() });
     assert!(text.contains("--memory 9 is less than one exemplar"), "{text}");
     let text = message("er", Overrides { first_task: Some(3), ..with(Scenario::Rotated) });

@@ -1,6 +1,6 @@
 //! `engram bench`: medians of ops and training steps.
 
-use super::{DeviceArgs, warn};
+use super::{DeviceArgs, use_threads, warn};
 use crate::device::{Array, Counters, Device};
 use crate::distill::{self, Distiller, SchemeSpec};
 use crate::error::{Error, Result};
@@ -100,10 +100,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     if common.threads == Some(0) {
         return Err(Error::usage("--threads must be at least 1"));
     }
-    if let Some(threads) = common.threads {
-        // Fails only if the pool was built before: this is the program's start.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    }
+    use_threads(common.threads);
     let (device, warning) = common.device.open()?;
     if let Some(warning) = warning {
         warn(&warning);

@@ -1,7 +1,7 @@
 //! `engram compare`: a grid of methods, memories and seeds on one stream, and an answer.
 
 use super::run::{open, parse_time, stop_after};
-use super::{INTERRUPTED, warn};
+use super::{INTERRUPTED, warn, with_plain_numbers};
 use crate::continual::{self, MethodSpec, OptionFlags, fields, flag};
 use crate::data::{Dataset, Scenario};
 use crate::device::Device;
@@ -160,7 +160,7 @@ fn parse_own(text: &str) -> Result<(&str, Overrides)> {
     let wrong = |why: &str| Error::usage(format!("--of {text}: {why}METHOD:FLAG=VALUE, such as er:lr=0.1"));
     let (method, setting) = text.split_once(':').ok_or_else(|| wrong(""))?;
     let (name, value) = setting.split_once('=').ok_or_else(|| wrong(""))?;
-    let command = Overrides::augment_args(clap::Command::new("engram").no_binary_name(true));
+    let command = with_plain_numbers(Overrides::augment_args(clap::Command::new("engram").no_binary_name(true)));
     let matches = command.try_get_matches_from([&format!("--{name}"), value]);
     let settings = matches.and_then(|matches| Overrides::from_arg_matches(&matches)).map_err(|e| {
         let first = e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();

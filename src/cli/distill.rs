@@ -1,6 +1,6 @@
 //! `engram distill`: a teacher, and students with and without it.
 
-use super::{INTERRUPTED, run, warn};
+use super::{INTERRUPTED, run, use_threads, warn};
 use crate::data::Dataset;
 use crate::device::{Device, Options, Selection};
 use crate::distill::{self, SchemeSpec};
@@ -165,10 +165,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
 
 /// Threads, data and device.
 fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
-    if let Some(threads) = config.threads {
-        // Fails only if the pool was built before: this is the program's start.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    }
+    use_threads(config.threads);
     let dataset = config.source().load(&config.load_options())?;
     dataset.notes.iter().for_each(|note| warn(note));
     let (device, warning) = config.device.parse::<Selection>()?.open(Options { checked, ..Default::default() })?;

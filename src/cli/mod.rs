@@ -20,8 +20,11 @@ use crate::device::{Device, Options, Selection};
 use crate::error::{Error, Result};
 use crate::report::{WIDTH, message};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::any::TypeId;
 use std::io::Write;
+use std::num::ParseFloatError;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Set by Ctrl-C; commands that take long look at it.
@@ -97,15 +100,34 @@ impl DeviceArgs {
     }
 }
 
-/// The command line. `--epochs -1` is taken as a bad value of --epochs, not as an unknown flag -1.
-fn command() -> clap::Command {
-    fn numbers_may_be_negative(command: clap::Command) -> clap::Command {
-        let allow = |arg: clap::Arg| match arg.get_action().takes_values() {
-            true => arg.allow_negative_numbers(true),
-            false => arg,
-        };
-        command.mut_args(allow).mut_subcommands(numbers_may_be_negative)
+/// Numbers as people mean them: `--epochs -1` is a bad value of --epochs, not an unknown flag -1, and nan or 1e99 is no
+/// setting. (JSON, in which settings are kept, has neither.)
+fn with_plain_numbers(command: clap::Command) -> clap::Command {
+    let plain = |arg: clap::Arg| {
+        if !arg.get_action().takes_values() {
+            return arg;
+        }
+        let arg = arg.allow_negative_numbers(true);
+        match arg.get_value_parser().type_id() {
+            kind if kind == TypeId::of::<f32>() => arg.value_parser(finite::<f32>),
+            kind if kind == TypeId::of::<f64>() => arg.value_parser(finite::<f64>),
+            _ => arg,
+        }
+    };
+    command.mut_args(plain).mut_subcommands(with_plain_numbers)
+}
+
+/// A number that is neither infinite nor NaN.
+fn finite<T: FromStr<Err = ParseFloatError> + Copy + Into<f64>>(text: &str) -> std::result::Result<T, String> {
+    let number: T = text.parse().map_err(|e: ParseFloatError| e.to_string())?;
+    match number.into().is_finite() {
+        true => Ok(number),
+        false => Err("a finite number is needed".into()),
     }
+}
+
+/// The command line.
+fn command() -> clap::Command {
     let methods = continual::ALL.iter().map(|method| {
         let command = run::RunArgs::augment_args(clap::Command::new(method.name));
         // Options of other methods are understood, so that the answer to them can say what this one has, but not shown.
@@ -120,7 +142,7 @@ fn command() -> clap::Command {
         .mut_subcommand("reproduce", |command| {
             command.after_help("What is not given is the preset's; defaults below it: engram icarl --help.")
         });
-    numbers_may_be_negative(cli.subcommands(methods))
+    with_plain_numbers(cli.subcommands(methods))
 }
 
 /// The method that the command line names and its flags, if its command is a method.
@@ -195,6 +217,14 @@ fn refuse(error: &clap::Error) -> ! {
         std::process::exit(error.exit_code());
     }
     error.exit()
+}
+
+/// Bounds the CPU threads. It comes before anything that uses them.
+fn use_threads(threads: Option<usize>) {
+    if let Some(threads) = threads {
+        // Fails only if the pool was built before: this is the program's start.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
 }
 
 /// Says something that does not end the command.

@@ -1,6 +1,6 @@
 //! `engram METHOD`: one run per seed, with its folder.
 
-use super::{INTERRUPTED, warn};
+use super::{INTERRUPTED, use_threads, warn};
 use crate::continual::MethodSpec;
 use crate::data::{Dataset, Labels, Source};
 use crate::device::{Device, Options, Selection};
@@ -119,10 +119,7 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
 
 /// Threads, data and device of a run, with what is to be said about them.
 pub fn open(config: &Config, checked: bool, trace: bool) -> Result<(Dataset, Device)> {
-    if let Some(threads) = config.threads {
-        // Fails only if the pool was built before: this is the program's start.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    }
+    use_threads(config.threads);
     let mut dataset = config.source().load(&config.load_options())?;
     dataset.flips = config.augment.flips();
     dataset.notes.iter().for_each(|note| warn(note));

@@ -343,8 +343,10 @@ impl OptionFlags {
                 "memory_lr",
             ];
             let positive = POSITIVE.contains(&name.as_str());
-            let Some(number) = value.as_f64() else { continue };
-            if !number.is_finite() || number < 0.0 || (positive && number == 0.0) {
+            // JSON has null for a number that is not finite.
+            let number = if value.is_null() { Some(f64::NAN) } else { value.as_f64() };
+            let Some(number) = number.map(|number| number as f32) else { continue };
+            if number.is_nan() || number < 0.0 || (positive && number == 0.0) {
                 let range = if positive { "a positive number" } else { "0 or a positive number" };
                 return Err(Error::usage(format!("{} {number}: it must be {range}", flag(name))));
             }

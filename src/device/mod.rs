@@ -102,7 +102,10 @@ impl Device {
     /// `cpu`, or the adapter's name and backend.
     pub fn describe(&self) -> String {
         match self {
-            Device::Cpu(_) => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Device::Cpu(_) => match rayon::current_num_threads() {
+                1 => "cpu (1 thread)".into(),
+                n => format!("cpu ({n} threads)"),
+            },
             Device::Gpu(gpu) => gpu.describe(),
         }
     }
