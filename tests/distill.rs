@@ -450,8 +450,15 @@ fn settings_come_back_from_their_record() {
     let again = back.resolve().unwrap();
     assert_eq!((config.weights, config.recipe), (again.weights, again.recipe));
     // Flags win over a file.
-    let merged = DistillOverrides { lr: Some(0.1), ..DistillOverrides::default() }.or(settings);
+    let merged = DistillOverrides { lr: Some(0.1), ..DistillOverrides::default() }.or(settings).unwrap();
     assert_eq!((merged.lr, merged.train_fraction.as_deref()), (Some(0.1), Some(&[1.0, 0.1][..])));
+    #[cfg(unix)]
+    {
+        let folder: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(vec![b'd', 0xff]);
+        let settings = DistillOverrides { data_dir: Some(folder.into()), ..DistillOverrides::default() };
+        let refusal = settings.or(DistillOverrides::default()).unwrap_err().to_string();
+        assert!(refusal.contains("invalid UTF-8"), "{refusal}");
+    }
     let named = |change: DistillOverrides| change.resolve().unwrap().weights;
     assert_eq!(named(DistillOverrides { alpha_on_ce: Some(0.25), ..Default::default() }), [("ce", 0.25), ("kd", 0.75)]);
     assert_eq!(named(DistillOverrides { alpha_on_kd: Some(0.25), ..Default::default() }), [("ce", 0.75), ("kd", 0.25)]);

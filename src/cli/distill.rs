@@ -117,7 +117,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     let settings = match &args.resume {
         Some(folder) => args.settings.over_interrupted(RunFolder::open(folder)?.path())?,
-        None => args.settings.or(file).or(preset),
+        None => args.settings.or(file)?.or(preset)?,
     };
     let mut config = settings.resolve()?;
     let (dataset, device) = open(&config, args.checked)?;

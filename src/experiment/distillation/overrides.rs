@@ -6,6 +6,7 @@ use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode, losse
 use crate::error::{Error, Result};
 use crate::optim::{Course, Kind};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// What the command line, a preset or a configuration file may set.
@@ -157,15 +158,26 @@ impl DistillOverrides {
     }
 
     /// These settings, and where they are silent those of `other`.
-    pub fn or(self, other: DistillOverrides) -> DistillOverrides {
-        let fields = |of: &DistillOverrides| serde_json::to_value(of).expect("bug: settings are no JSON");
-        let (mut merged, other) = (fields(&self), fields(&other));
-        for (name, value) in merged.as_object_mut().expect("bug: settings are no object") {
+    ///
+    /// # Errors
+    /// If a path is no UTF-8.
+    pub fn or(self, other: DistillOverrides) -> Result<DistillOverrides> {
+        let (mut merged, mut other) = (self.fields()?, other.fields()?);
+        for (name, value) in &mut merged {
             if value.is_null() {
-                *value = other[name.as_str()].clone();
+                *value = other[name].take();
             }
         }
-        serde_json::from_value(merged).expect("bug: settings do not come back from JSON")
+        Ok(serde_json::from_value(Value::Object(merged)).expect("bug: settings do not come back from JSON"))
+    }
+
+    /// Every setting by name, null where it is not set.
+    fn fields(&self) -> Result<Map<String, Value>> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => Ok(fields),
+            Ok(_) => unreachable!("bug: settings are no object"),
+            Err(e) => Err(Error::usage(format!("the settings cannot be kept as JSON: {e}"))),
+        }
     }
 
     /// The settings of an interrupted distillation in this folder, and over them these, of which only those may be set that
@@ -192,16 +204,15 @@ impl DistillOverrides {
             )));
         }
         let free = ["device", "threads", "data_dir", "teacher_cache"];
-        let set = serde_json::to_value(&self).expect("bug: settings are no JSON");
-        let set = set.as_object().expect("bug: settings are no object").iter();
-        let other = set.filter(|(name, value)| !value.is_null() && !free.contains(&name.as_str()));
+        let set = self.fields()?;
+        let other = set.iter().filter(|(name, value)| !value.is_null() && !free.contains(&name.as_str()));
         let other: Vec<String> = other.map(|(name, _)| format!("--{}", name.replace('_', "-"))).collect();
         if !other.is_empty() {
             let message =
                 format!("--resume goes on with the settings of {}: leave out {}", folder.display(), other.join(", "));
             return Err(Error::usage(message));
         }
-        Ok(self.or(theirs))
+        self.or(theirs)
     }
 
     /// Fills in what is not set and checks what is.
