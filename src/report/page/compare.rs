@@ -84,6 +84,10 @@ fn final_text(entry: &Entry) -> String {
 }
 
 fn numbers(entries: &[Entry]) -> String {
+    reached(entries) + &spent(entries)
+}
+
+fn reached(entries: &[Entry]) -> String {
     let head = [
         "method",
         "seeds",
@@ -93,37 +97,40 @@ fn numbers(entries: &[Entry]) -> String {
         "forgetting",
         "backward transfer",
         "forward transfer",
-        "held",
-        "training",
-        "ends of tasks",
-        "images/s",
     ];
-    let rows: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| {
-            let seconds = |of: fn(&Outcome) -> f64| mean_sd(&entry.values(|run| Some(of(run)))).0;
-            vec![
-                entry.name(),
-                entry.outcomes.len().to_string(),
-                final_text(entry),
-                mean_text(entry, |run| run.main().average_incremental_accuracy),
-                mean_text(entry, |run| run.main().average_accuracy),
-                mean_text(entry, |run| run.main().forgetting),
-                mean_text(entry, |run| run.main().backward_transfer),
-                mean_text(entry, |run| run.main().forward_transfer),
-                cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
-                format!("{:.1} s", seconds(|run| run.timing.seconds_training.iter().sum())),
-                format!("{:.1} s", seconds(|run| run.timing.seconds_end_of_task.iter().sum())),
-                format!("{:.0}", seconds(|run| run.timing.images_per_second)),
-            ]
-        })
-        .collect();
+    let rows = entries.iter().map(|entry| {
+        vec![
+            entry.name(),
+            entry.outcomes.len().to_string(),
+            final_text(entry),
+            mean_text(entry, |run| run.main().average_incremental_accuracy),
+            mean_text(entry, |run| run.main().average_accuracy),
+            mean_text(entry, |run| run.main().forgetting),
+            mean_text(entry, |run| run.main().backward_transfer),
+            mean_text(entry, |run| run.main().forward_transfer),
+        ]
+    });
     table(
         "Mean ± standard deviation over the seeds, in percent (forgetting and transfers in points)",
         1,
         &head.map(String::from),
-        &rows,
+        &rows.collect::<Vec<_>>(),
     )
+}
+
+fn spent(entries: &[Entry]) -> String {
+    let head = ["method", "held after the last task", "training", "ends of tasks", "images/s"];
+    let rows = entries.iter().map(|entry| {
+        let mean = |of: fn(&Outcome) -> f64| mean_sd(&entry.values(|run| Some(of(run)))).0;
+        vec![
+            entry.name(),
+            cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
+            format!("{:.1} s", mean(|run| run.timing.seconds_training.iter().sum())),
+            format!("{:.1} s", mean(|run| run.timing.seconds_end_of_task.iter().sum())),
+            format!("{:.0}", mean(|run| run.timing.images_per_second)),
+        ]
+    });
+    table("Cost of a run, the mean over the seeds", 1, &head.map(String::from), &rows.collect::<Vec<_>>())
 }
 
 fn curves(entries: &[Entry], runs: &[RunFiles]) -> String {
