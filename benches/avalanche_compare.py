@@ -56,8 +56,8 @@ def read_mnist(folder, part):
 def tasks(folder, part, scenario, limit, normalization):
     """Five pairs of images (n, 784), normalised, and labels; a limit is for the task, balanced over its classes.
 
-    In random order: avalanche's EWC measures its batches in the order given, and neighbours in MNIST's files are of one writer,
-    so that their mean gradients, squared, come out several times as large.
+    In random order: avalanche's EWC measures its batches in the order given, and neighbours in MNIST's files are alike, so that
+    their mean gradients, squared, come out up to several times as large.
     """
     import numpy as np
     import torch
