@@ -45,6 +45,7 @@ fn task(learner: &Learner, index: usize, n: usize) -> TaskData {
         n_old: if index == 0 { 0 } else { 10 },
         n_seen: 10,
         labels: 0..10,
+        is_last: false,
     }
 }
 

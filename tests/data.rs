@@ -464,6 +464,9 @@ fn views_are_tasks_over_the_same_images() {
         assert_eq!(data::gather(&dataset.train, &[sample]), expected);
         assert_eq!(dataset.train.labels[sample as usize], GLYPHS.train.labels[base as usize]);
     }
+    // Samples of all views are numbered in 32 bits.
+    let message = Split { n_tasks: 1_000_000_000, ..split }.tasks(&GLYPHS).unwrap_err().to_string();
+    assert!(message.contains("choose 1 to 429496"), "{message}");
 }
 
 /// M percent of each task's samples come from other tasks, and none is lost.

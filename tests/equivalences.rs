@@ -3,7 +3,7 @@
 mod common;
 
 use common::runs::{Weights, glyphs, trained};
-use engram::continual::{self, MethodSpec, OptionFlags, Options, Unseen};
+use engram::continual::{self, GdumbEval, MethodSpec, OptionFlags, Options, Unseen};
 use engram::data::{Dataset, Scenario};
 use engram::experiment::Overrides;
 use engram::experiment::results::Metrics;
@@ -127,6 +127,24 @@ fn no_two_methods_are_the_same() {
         let same = all[..i].iter().position(|other| other == one);
         assert!(same.is_none(), "{} and {} end in the same weights", names[i], names[same.unwrap()]);
     }
+}
+
+/// GDumb's networks know nothing of each other: without the earlier ones the last is the same.
+#[test]
+fn gdumb_may_train_its_last_network_alone() {
+    let (every, weights) = short(method("gdumb"), |s| s);
+    let last = |s: Overrides| {
+        let options = OptionFlags { gdumb_eval: Some(GdumbEval::Last), ..s.options };
+        Overrides { options, ..s }
+    };
+    let (alone, weights_alone) = short(method("gdumb"), last);
+    assert!(weights == weights_alone);
+    let rows = |metrics: &Metrics| metrics.classifiers["network"].matrix.clone();
+    assert_eq!(rows(&every)[2], rows(&alone)[2]);
+    assert!(rows(&alone)[1] != rows(&every)[1], "there is no network before the last");
+    // The last task of a shortened run is its last.
+    let two = |s: Overrides| Overrides { max_tasks: Some(2), ..s };
+    assert!(short(method("gdumb"), two).1 == short(method("gdumb"), |s| two(last(s))).1);
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Stream {
             n_old: task.first_label,
             n_seen: task.first_label + task.classes.len(),
             labels: task.first_label..task.first_label + task.classes.len(),
+            is_last: task.index + 1 == stream.tasks.len(),
         });
         Stream {
             tasks: tasks.collect(),

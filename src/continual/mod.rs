@@ -29,7 +29,9 @@ pub use fisher::{Measured, fisher, output_sensitivity};
 pub use icarl::Icarl;
 pub use learner::Learner;
 pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
-pub use options::{Candidates, CeOver, FisherKind, Joined, MemoryPolicy, MemoryUpdate, Negative, OptionFlags, Options};
+pub use options::{
+    Candidates, CeOver, FisherKind, GdumbEval, Joined, MemoryPolicy, MemoryUpdate, Negative, OptionFlags, Options,
+};
 pub use options::{PathGradient, ReplayForward, Unseen, fields, flag};
 pub use replay::{Replay, ReplayMemory, Stored};
 pub use spec::{ALL, MethodSpec, spec};
@@ -54,6 +56,8 @@ pub struct TaskData {
     pub n_seen: usize,
     /// The task's own labels.
     pub labels: Range<usize>,
+    /// True if the run ends with it.
+    pub is_last: bool,
 }
 
 /// What `observe` learns from.

@@ -112,6 +112,17 @@ pub enum FisherKind {
     Batch,
 }
 
+/// When GDumb trains its network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum GdumbEval {
+    /// After every task, for a row of the accuracy matrix each.
+    #[default]
+    Task,
+    /// After the last task alone: rows before it are of a network that has learnt nothing.
+    Last,
+}
+
 /// What becomes of negative importances of SI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -216,6 +227,10 @@ pub struct OptionFlags {
     #[arg(long, value_name = "RATE", help_heading = "Options of the method")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_lr: Option<f32>,
+    /// When GDumb trains: after every task, or only after the last (rows before it are then of an untrained network)
+    #[arg(long, value_name = "WHEN", help_heading = "Options of the method")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gdumb_eval: Option<GdumbEval>,
 }
 
 /// What a method is built from: every hyper-parameter that any method has. Those named as a field of [`OptionFlags`] are
@@ -255,6 +270,7 @@ pub struct Options {
     pub replay_weight: f32,
     pub memory_epochs: usize,
     pub memory_lr: f32,
+    pub gdumb_eval: GdumbEval,
 }
 
 impl Default for Options {
@@ -286,6 +302,7 @@ impl Default for Options {
             replay_weight: 0.5,
             memory_epochs: 33,
             memory_lr: 0.01,
+            gdumb_eval: GdumbEval::Task,
         }
     }
 }

@@ -155,6 +155,13 @@ impl Split {
         if self.scenario == Scenario::Rotated && height != width {
             return Err(Error::usage(format!("images of {height}×{width} cannot be turned: they are not square")));
         }
+        let most = u32::MAX as usize / dataset.train.len().max(dataset.test.len()).max(1);
+        if self.n_tasks > most {
+            return Err(Error::usage(format!(
+                "{} tasks of this data set are too many: choose 1 to {most}",
+                self.n_tasks
+            )));
+        }
         let n = self.order.classes(dataset.n_classes())?.len();
         let plain = TaskStream::split(dataset, n, &self.order, self.limit_per_task)?;
         let base = &plain.tasks[0];

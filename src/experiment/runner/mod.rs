@@ -278,7 +278,8 @@ impl<'a> Run<'a> {
         };
         let mut samples = vec![Vec::new(); labels.len()];
         task.train.iter().for_each(|&sample| samples[label(sample) - labels.start].push(sample));
-        TaskData { index: task.index, samples, n_old, n_seen, labels }
+        let is_last = task.index + 1 == self.phases.len();
+        TaskData { index: task.index, samples, n_old, n_seen, labels, is_last }
     }
 
     /// What a quadratic penalty does to plain gradient descent is known beforehand.
