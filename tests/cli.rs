@@ -215,6 +215,11 @@ fn a_config_file_is_checked() {
     fails(dir.path(), "icarl --config c.json --out out", 2, &["c.json", "-1"]);
     write("epochs = 1");
     fails(dir.path(), "icarl --config c.json --out out", 2, &["c.json"]);
+    write(r#"{"lr": 1e39}"#);
+    for command in ["icarl", "distill"] {
+        let command = format!("{command} --config c.json --out out");
+        fails(dir.path(), &command, 2, &["c.json", "number out of range"]);
+    }
     fails(dir.path(), "icarl --config nowhere.json --out out", 1, &["nowhere.json", "cannot read"]);
     assert!(!dir.path().join("out").exists());
 }

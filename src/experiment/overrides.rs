@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 /// What a configuration file or the command line may set. A run's own `config.json` is such a file.
@@ -147,15 +148,22 @@ pub struct Overrides {
     pub adapter: Option<String>,
 }
 
+/// Settings of a JSON file.
+///
+/// # Errors
+/// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong type.
+pub(super) fn read_settings<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    serde_json::from_str(&text).map_err(|e| Error::usage(format!("{}: no valid configuration: {e}", path.display())))
+}
+
 impl Overrides {
     /// Reads a configuration file.
     ///
     /// # Errors
     /// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong type.
     pub fn from_file(path: &Path) -> Result<Overrides> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        serde_json::from_str(&text)
-            .map_err(|e| Error::usage(format!("{}: no valid configuration: {e}", path.display())))
+        read_settings(path)
     }
 
     /// These settings, and where they are silent those of `other`.

@@ -4,6 +4,7 @@ use super::config::{DistillConfig, Recipe};
 use crate::data::{Augmentation, ImageFormat, Labels, Source};
 use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode, losses::Weights};
 use crate::error::{Error, Result};
+use crate::experiment::overrides::read_settings;
 use crate::optim::{Course, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -152,9 +153,7 @@ impl DistillOverrides {
     /// # Errors
     /// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong type.
     pub fn from_file(path: &Path) -> Result<DistillOverrides> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        serde_json::from_str(&text)
-            .map_err(|e| Error::usage(format!("{}: no valid configuration: {e}", path.display())))
+        read_settings(path)
     }
 
     /// These settings, and where they are silent those of `other`.
