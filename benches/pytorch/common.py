@@ -39,12 +39,16 @@ def cifar(folder, names, n_labels):
     return torch.from_numpy(raw[:, n_labels:].reshape(-1, 3, 32, 32).copy()), torch.from_numpy(raw[:, n_labels - 1].astype(np.int64))
 
 
-def crop_and_flip(x):
-    """Each prepared image cut out of itself with four zeros around it, and mirrored, at random."""
-    padded = F.pad(x, (4, 4, 4, 4))
-    out = torch.empty_like(x)
-    top, left, mirror = torch.randint(0, 9, (len(x),)), torch.randint(0, 9, (len(x),)), torch.randint(0, 2, (len(x),))
-    for i, image in enumerate(padded):
-        cut = image[:, top[i] : top[i] + 32, left[i] : left[i] + 32]
-        out[i] = cut.flip(2) if mirror[i] else cut
-    return out
+def crop_and_flip(x, draws=None):
+    """Each prepared image cut out of itself with four zeros around it, and mirrored: at random, or as draws (N, 3) say (rows
+    down, columns right in the mirrored image, mirrored)."""
+    n, channels = x.shape[:2]
+    if draws is None:
+        top, left, mirror = torch.randint(0, 9, (n,)), torch.randint(0, 9, (n,)), torch.randint(0, 2, (n,))
+    else:
+        down, right, mirror = draws.unbind(1)
+        top, left = down + 4, torch.where(mirror > 0, -right, right) + 4
+    across = torch.arange(32).expand(n, 32)
+    rows, columns = top[:, None] + across, left[:, None] + torch.where(mirror[:, None] > 0, 31 - across, across)
+    images, planes = torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(channels, 1, 1)
+    return F.pad(x, (4, 4, 4, 4))[images, planes, rows[:, None, :, None], columns[:, None, None, :]]

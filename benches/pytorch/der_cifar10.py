@@ -1,6 +1,8 @@
 """`engram compare er der der++ --preset der-cifar10-short` in plain PyTorch; a JSON per run.
 
     python der_cifar10.py der++ --data cifar-10-batches-bin --seed 1 --out 1.json
+
+With --stream DIR (of engram's example record_stream) it begins with engram's weights and is shown what engram is shown.
 """
 
 import argparse
@@ -24,6 +26,7 @@ parser.add_argument("--mse-weight", type=float, default=0.2)
 parser.add_argument("--replay-weight", type=float, default=0.5)
 parser.add_argument("--unseen", choices=["masked", "compete"], default="compete")
 parser.add_argument("--limit-per-task", type=int, default=0)
+parser.add_argument("--stream", help="a folder of engram's example record_stream; without it, a random stream by --seed")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--out", required=True)
@@ -45,62 +48,103 @@ def prepared(images):
 
 
 net = he_normal(resnet18(10, args.width))
+if args.stream:
+    from safetensors.torch import load_file
+
+    net.load_state_dict(load_file(Path(args.stream, "initial.safetensors")))
 optimizer = torch.optim.SGD(net.parameters(), args.lr)
-
-# A reservoir of images' numbers and of what the network said of them.
-kept, said = torch.empty(args.memory, dtype=torch.long), torch.zeros(args.memory, 10)
-n_offered = 0
+# What the network said of each image of the memory.
+said = torch.zeros(args.memory, 10)
 
 
-def replayed():
-    """Places, images and labels of a random batch of the memory."""
-    n = min(n_offered, args.memory)
-    places = torch.tensor(random.sample(range(n), min(BATCH, n)))
-    return places, crop_and_flip(prepared(x_train[kept[places]])), y_train[kept[places]]
+def changed(samples, draws=None):
+    return crop_and_flip(prepared(x_train[samples]), draws), y_train[samples]
 
 
-def loss_of(x, y, n_seen):
+def random_steps():
+    """The task of each step, the new images, the images and places of replayed ones, and the new images' places (or None)."""
+    kept, n_offered = torch.empty(args.memory, dtype=torch.long), 0
+
+    def replay():
+        n = min(n_offered, args.memory)
+        slots = torch.tensor(random.sample(range(n), min(BATCH, n)))
+        return changed(kept[slots]), slots
+
+    for task in range(5):
+        of_classes = [(y_train == c).nonzero().flatten() for c in (2 * task, 2 * task + 1)]
+        samples = torch.cat([of_class[: args.limit_per_task // 2 or None] for of_class in of_classes])
+        for epoch in range(args.epochs):
+            for batch in samples[torch.randperm(len(samples))].split(BATCH):
+                new = changed(batch)
+                replays = [replay() for _ in range(2 if args.method == "der++" else 1)] if n_offered else []
+                slots = [None] * len(batch)
+                for i, sample in enumerate(batch if epoch == 0 else []):
+                    slot = n_offered if n_offered < args.memory else random.randrange(n_offered + 1)
+                    if slot < args.memory:
+                        kept[slot], slots[i] = sample, slot
+                    n_offered += 1
+                yield task, new, replays, slots
+
+
+def recorded_steps():
+    """The same, as engram wrote it down."""
+
+    def images(recorded):
+        return changed(torch.tensor(recorded["samples"]), torch.tensor(recorded["draws"]))
+
+    for line in Path(args.stream, "steps.jsonl").open():
+        step = json.loads(line)
+        replays = [(images(replay["images"]), torch.tensor(replay["slots"])) for replay in step["replays"]]
+        yield step["task"], images(step["new"]), replays, step["slots"]
+
+
+def loss_of(x, y, replays, n_seen):
     """The loss, and the logits of the new images."""
     if args.unseen == "compete":
         n_seen = 10
-    if args.method == "er" and n_offered:
-        _, x_memory, y_memory = replayed()
+    if args.method == "er" and replays:
+        [((x_memory, y_memory), _)] = replays
         logits = net(torch.cat([x, x_memory]))
         return F.cross_entropy(logits[:, :n_seen], torch.cat([y, y_memory])), logits[: len(x)]
     logits = net(x)
     loss = F.cross_entropy(logits[:, :n_seen], y)
-    if n_offered and args.method != "er":
-        places, x_memory, _ = replayed()
-        loss = loss + args.mse_weight * F.mse_loss(net(x_memory), said[places])
+    if replays and args.method != "er":
+        (x_memory, _), slots = replays[0]
+        loss = loss + args.mse_weight * F.mse_loss(net(x_memory), said[slots])
         if args.method == "der++":
-            _, x_memory, y_memory = replayed()
+            (x_memory, y_memory), _ = replays[1]
             loss = loss + args.replay_weight * F.cross_entropy(net(x_memory)[:, :n_seen], y_memory)
     return loss, logits
 
 
-seen = []
-for task in range(5):
-    n_seen = 2 * task + 2
-    of_classes = [(y_train == c).nonzero().flatten()[: args.limit_per_task // 2 or None] for c in (n_seen - 2, n_seen - 1)]
-    samples = torch.cat(of_classes)
-    for epoch in range(args.epochs):
-        net.train()
-        for batch in samples[torch.randperm(len(samples))].split(BATCH):
-            loss, logits = loss_of(crop_and_flip(prepared(x_train[batch])), y_train[batch], n_seen)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if epoch > 0:
-                continue
-            for sample, output in zip(batch.tolist(), logits.detach()):
-                place = n_offered if n_offered < args.memory else random.randrange(n_offered + 1)
-                if place < args.memory:
-                    kept[place], said[place] = sample, output
-                n_offered += 1
+def accuracy(n_seen):
     net.eval()
     tested = y_test < n_seen
     with torch.no_grad():
         labels = torch.cat([net(prepared(part))[:, :n_seen].argmax(1) for part in x_test[tested].split(250)])
-    seen.append((labels == y_test[tested]).float().mean().item())
+    net.train()
+    return (labels == y_test[tested]).float().mean().item()
+
+
+seen = []
+
+
+def finish(task):
+    seen.append(accuracy(2 * task + 2))
     print(f"task {task + 1}: {100 * seen[-1]:.1f} %", flush=True)
+
+
+running = 0
+for task, (x, y), replays, slots in recorded_steps() if args.stream else random_steps():
+    if task != running:
+        finish(running)
+        running = task
+    loss, logits = loss_of(x, y, replays, 2 * task + 2)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    for slot, output in zip(slots, logits.detach()):
+        if slot is not None:
+            said[slot] = output
+finish(running)
 Path(args.out).write_text(json.dumps({"settings": vars(args), "seen": seen}))

@@ -1,0 +1,99 @@
+//! What a replay method is shown by `--preset der-cifar10-short`, for another engine to repeat: the initial weights, and for
+//! every step the new and the replayed images with their crops and mirrors. Nothing is learnt on the way.
+//!
+//! ```text
+//! cargo run --release --example record_stream -- er 1 DATA_DIR out
+//! python benches/pytorch/der_cifar10.py er --lr 0.1 --data DATA_DIR/cifar-10-batches-bin --stream out --out 1.json
+//! ```
+
+use engram::continual::{Batch, Learner, Loss, Method, MethodSpec, Options, ReplayMemory, TaskData};
+use engram::experiment::{presets, run, sink::Silent};
+use engram::rng::{Purpose, Rng};
+use engram::{Device, Result, data};
+use serde_json::json;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+const USAGE: &str = "record_stream METHOD SEED DATA_DIR OUT_DIR, where METHOD is er, der or der++";
+
+/// As ER and DER do it, in their order and with their random numbers, but without a loss.
+struct Recorder {
+    options: Options,
+    memory: ReplayMemory,
+    folder: PathBuf,
+    steps: BufWriter<File>,
+    /// Of the running step.
+    step: serde_json::Value,
+}
+
+/// Samples, and for each rows down, columns right in the mirrored image, and whether it is mirrored.
+fn images(batch: &data::Batch) -> serde_json::Value {
+    let draws: Vec<_> = batch.draws.iter().map(|draw| (draw.dy, draw.dx, draw.flip)).collect();
+    json!({ "samples": batch.samples, "draws": draws })
+}
+
+/// Batches of the memory that a method replays in a step.
+fn n_replays() -> usize {
+    if argument(1) == "der++" { 2 } else { 1 }
+}
+
+impl Method for Recorder {
+    fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        if task.index == 0 {
+            let weights = learner.network.to_safetensors()?;
+            std::fs::write(self.folder.join("initial.safetensors"), weights).expect("cannot write the weights");
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
+        let replays = (0..n_replays()).filter_map(|_| self.memory.replay(learner, batch, &self.options, &mut rng));
+        let replays: Vec<_> =
+            replays.map(|replay| json!({ "images": images(&replay.images), "slots": replay.slots })).collect();
+        self.step = json!({ "task": batch.n_seen / 2 - 1, "new": images(&batch.images), "replays": replays });
+        Ok(Loss(Vec::new()))
+    }
+
+    fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
+        let slots = self.memory.take_in(learner, batch).into_iter();
+        self.step["slots"] = slots.map(|slot| (slot != u32::MAX).then_some(slot)).collect();
+        writeln!(self.steps, "{}", self.step).expect("cannot write a step");
+        Ok(())
+    }
+}
+
+static RECORDER: MethodSpec = MethodSpec {
+    name: "record",
+    summary: "writes down what a replay method is shown",
+    uses_memory: true,
+    options: &["replay_batch", "memory_policy"],
+    build: |options| {
+        let folder = PathBuf::from(argument(4));
+        std::fs::create_dir_all(&folder).expect("cannot make the folder");
+        let steps = BufWriter::new(File::create(folder.join("steps.jsonl")).expect("cannot make the file"));
+        let memory = ReplayMemory::new(options.memory, options.memory_policy);
+        Box::new(Recorder { options, memory, folder, steps, step: json!(null) })
+    },
+    ..MethodSpec::BASE
+};
+
+fn argument(i: usize) -> String {
+    std::env::args().nth(i).expect(USAGE)
+}
+
+fn main() -> Result<()> {
+    assert!(["er", "der", "der++"].contains(&argument(1).as_str()) && std::env::args().len() == 5, "{USAGE}");
+    let mut settings = presets::settings("der-cifar10-short")?;
+    settings.options = settings.options.only(&RECORDER);
+    settings.seed = Some(argument(2).parse().expect(USAGE));
+    settings.data_dir = Some(argument(3).into());
+    let config = settings.resolve(&RECORDER)?;
+    let mut dataset = config.source().load(&config.load_options())?;
+    dataset.flips = config.augment.flips();
+    run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
+    println!("{}: what {} is shown with seed {}", argument(4), argument(1), argument(2));
+    Ok(())
+}
