@@ -9,7 +9,7 @@
 use engram::continual::{Batch, Learner, Loss, Method, MethodSpec, Options, ReplayMemory, TaskData};
 use engram::experiment::{presets, run, sink::Silent};
 use engram::rng::{Purpose, Rng};
-use engram::{Device, Result, data};
+use engram::{Device, Error, Result, data};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -43,7 +43,8 @@ impl Method for Recorder {
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         if task.index == 0 {
             let weights = learner.network.to_safetensors()?;
-            std::fs::write(self.folder.join("initial.safetensors"), weights).expect("cannot write the weights");
+            let path = self.folder.join("initial.safetensors");
+            std::fs::write(&path, weights).map_err(Error::io(&path, "write"))?;
         }
         Ok(())
     }
@@ -60,8 +61,7 @@ impl Method for Recorder {
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
         let slots = self.memory.take_in(learner, batch).into_iter();
         self.step["slots"] = slots.map(|slot| (slot != u32::MAX).then_some(slot)).collect();
-        writeln!(self.steps, "{}", self.step).expect("cannot write a step");
-        Ok(())
+        writeln!(self.steps, "{}", self.step).map_err(Error::io(self.folder.join("steps.jsonl"), "write"))
     }
 }
 
@@ -85,10 +85,12 @@ fn argument(i: usize) -> String {
 }
 
 fn main() -> Result<()> {
-    assert!(["er", "der", "der++"].contains(&argument(1).as_str()) && std::env::args().len() == 5, "{USAGE}");
+    if std::env::args().len() != 5 || !["er", "der", "der++"].contains(&argument(1).as_str()) {
+        return Err(Error::usage(USAGE));
+    }
     let mut settings = presets::settings("der-cifar10-short")?;
     settings.options = settings.options.only(&RECORDER);
-    settings.seed = Some(argument(2).parse().expect(USAGE));
+    settings.seed = Some(argument(2).parse().map_err(|_| Error::usage(USAGE))?);
     settings.data_dir = Some(argument(3).into());
     let config = settings.resolve(&RECORDER)?;
     let mut dataset = config.source().load(&config.load_options())?;
