@@ -1,6 +1,6 @@
 //! `engram datasets`: what there is, where it is looked for; fetching, checking, showing and exporting it.
 
-use super::INTERRUPTED;
+use super::{INTERRUPTED, warn};
 use crate::data::files::thousands;
 use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
 use crate::error::{Error, Result};
@@ -165,7 +165,7 @@ fn show(name: &str, options: &LoadOptions, out: Option<PathBuf>, force: bool, pe
     let source = Source::parse(name)?;
     let dataset = source.load(options)?;
     for note in &dataset.notes {
-        eprintln!("warning: {note}");
+        warn(note);
     }
     let out = out.unwrap_or_else(|| PathBuf::from(format!("{}.png", dataset.name)));
     if out.exists() && !force {

@@ -1,7 +1,7 @@
 //! `engram predict`: what the model of a run says about picture files.
 
-use super::DeviceArgs;
 use super::picture::Picture;
+use super::{DeviceArgs, warn};
 use crate::continual::Activation;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
@@ -47,7 +47,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         args.images.iter().map(|path| Picture::read(path, input, args.invert)).collect::<Result<Vec<_>>>()?;
     let (device, warning) = args.device.open()?;
     if let Some(warning) = warning {
-        eprintln!("warning: {warning}");
+        warn(&warning);
     }
     let predictor = Predictor::load(&args.run, &device)?;
     let card = &predictor.card;

@@ -69,11 +69,14 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Breaks the lines of a message that are too long; the others stay as they are.
+/// Breaks the lines of a message that are too long, and goes on two columns further in; the others stay as they are.
 pub fn message(text: &str) -> String {
     let lines = text.lines().map(|line| match line.chars().count() <= super::WIDTH {
         true => format!("{line}\n"),
-        false => wrap(line, 2),
+        false => {
+            let (line, indent) = (line.trim_start(), line.chars().take_while(|c| *c == ' ').count());
+            format!("{}{}", " ".repeat(indent), fill(line, indent, indent + 2))
+        }
     });
     lines.collect()
 }
@@ -166,6 +169,12 @@ mod tests {
 
         let text = message(&format!("error: {}\n  gpu:0  a   b", "word ".repeat(60)));
         assert!(text.lines().all(|line| line.len() <= 100) && text.ends_with("word\n  gpu:0  a   b\n"), "{text}");
+        let text = message(&format!("  item: {}", "word ".repeat(60)));
+        let first = text.lines().next().unwrap();
+        assert!(
+            first.starts_with("  item:") && text.lines().skip(1).all(|line| line.starts_with("    word")),
+            "{text}"
+        );
 
         let line = format!("engram finetune --data-dir 'a b' {}", "--option value ".repeat(12).trim_end());
         let broken = command(&line);
