@@ -1,39 +1,17 @@
 //! `engram compare` and `engram methods`, as a user of the command line sees them, and the conclusions they draw.
 
-use assert_cmd::Command;
-use engram::experiment::comparison::{Cost, Entry, Outcome, budgets, ranking};
+mod common;
+
+use common::program::{Outcome, check_width, fails, json, succeeds};
+use engram::experiment::comparison::{Cost, Entry, Outcome as Run, budgets, ranking};
 use engram::experiment::results::{ClassifierResult, Metrics, Timing};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-fn engram(args: &[&str]) -> assert_cmd::assert::Assert {
-    Command::cargo_bin("engram").unwrap().args(args).assert()
-}
+const SHORT: &str = "--limit-per-task 40 --model mlp --width 0.25 --epochs 1 --device cpu --threads 1";
 
-const SHORT: [&str; 12] = [
-    "--limit-per-task",
-    "40",
-    "--model",
-    "mlp",
-    "--width",
-    "0.25",
-    "--epochs",
-    "1",
-    "--device",
-    "cpu",
-    "--threads",
-    "1",
-];
-
-fn compare(out: &Path, more: &[&str]) -> assert_cmd::assert::Assert {
-    let out = out.to_str().unwrap();
-    let all =
-        [&["compare", "finetune", "er", "der++", "joint", "--seeds", "2", "--memory", "20,40", "--out", out], more];
-    engram(&[&all.concat()[..], &SHORT].concat())
-}
-
-fn stdout(assert: &assert_cmd::assert::Assert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+fn grid(out: &str) -> String {
+    format!("compare finetune er der++ joint --seeds 2 --memory 20,40 --out {out} {SHORT}")
 }
 
 /// The columns of comparison.csv that do not depend on the clock.
@@ -48,20 +26,19 @@ fn timeless(folder: &Path) -> Vec<String> {
 #[test]
 fn a_grid_ends_with_an_answer_and_its_shards_are_the_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    let text = stdout(&compare(&whole, &[]).success());
+    let whole = dir.path().join("whole");
+    let text = succeeds(&dir, &grid("whole")).out;
     for wanted in ["er K=20", "er K=40", "der++ K=40", "finetune", "With at most", "Answer: ", "Upper reference: joint"]
     {
         assert!(text.contains(wanted), "{wanted} is not in {text}");
     }
-    assert!(text.lines().filter(|line| !line.contains('/')).all(|line| line.chars().count() <= 100), "{text}");
+    check_width(&text);
     let lines = timeless(&whole);
     // finetune, joint: 2 seeds; er, der++: 2 seeds of 2 memories.
     assert_eq!(lines.len(), 1 + 2 + 2 + 4 + 4);
-    let json = std::fs::read_to_string(whole.join("comparison.json")).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["entries"].as_array().unwrap().len(), 6);
-    assert!(json["entries"][0]["mean"]["final_accuracy"].as_f64().unwrap() > 0.0);
+    let entries = &json(whole.join("comparison.json"))["entries"];
+    assert_eq!(entries.as_array().unwrap().len(), 6);
+    assert!(entries[0]["mean"]["final_accuracy"].as_f64().unwrap() > 0.0);
     let page = std::fs::read_to_string(whole.join("report.html")).unwrap();
     for wanted in ["Accuracy against cost", "der++ K=40", "What is taken for what", "Exemplars", "--limit-per-task"] {
         assert!(page.contains(wanted), "{wanted} is not in the page");
@@ -70,61 +47,48 @@ fn a_grid_ends_with_an_answer_and_its_shards_are_the_whole() {
 
     // A second run has nothing to do, and says the same.
     let before = std::fs::metadata(whole.join("finetune/seed-1/metrics.json")).unwrap().modified().unwrap();
-    compare(&whole, &[]).success();
+    succeeds(&dir, &grid("whole"));
     assert_eq!(std::fs::metadata(whole.join("finetune/seed-1/metrics.json")).unwrap().modified().unwrap(), before);
 
     // Three parts in folders of their own, then joined.
-    let folders: Vec<_> = (1..=3).map(|i| parts.join(i.to_string())).collect();
-    for (i, folder) in folders.iter().enumerate() {
-        let assert = compare(folder, &["--shard", &format!("{}/3", i + 1)]).success();
-        let warning = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-        assert!(warning.contains("of 12 runs are not complete"), "{warning}");
+    for i in 1..=3 {
+        let Outcome { err, .. } = succeeds(&dir, &format!("{} --shard {i}/3", grid(&format!("part-{i}"))));
+        assert!(err.contains("of 12 runs are not complete"), "{err}");
     }
-    let names: Vec<&str> = folders.iter().map(|folder| folder.to_str().unwrap()).collect();
-    engram(&[&["report"], &names[..]].concat()).success();
-    assert_eq!(timeless(&folders[0]), lines);
+    succeeds(&dir, "report part-1 part-2 part-3");
+    assert_eq!(timeless(&dir.path().join("part-1")), lines);
 
     // Other settings do not mix.
-    let refused = compare(&whole, &["--batch-size", "8"]).code(2);
-    let text = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
-    assert!(text.contains("another --batch-size"), "{text}");
+    fails(&dir, &format!("{} --batch-size 8", grid("whole")), 2, &["another --batch-size"]);
 }
 
 #[test]
 fn wrong_comparisons_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("x");
-    let refused = |args: &[&str]| {
-        let all = [&["compare", "--out", out.to_str().unwrap()], args].concat();
-        let assert = engram(&all).code(2);
-        String::from_utf8(assert.get_output().stderr.clone()).unwrap()
-    };
-    assert!(refused(&["er", "nonsense"]).contains("unknown method 'nonsense'"));
-    assert!(refused(&["er", "er"]).contains("named twice"));
-    assert!(
-        refused(&["er", "finetune", "--penalty-weight", "1"]).contains("none of these methods has --penalty-weight")
-    );
-    assert!(refused(&["er", "icarl", "--scenario", "permuted"]).contains("icarl does not suit"));
-    assert!(refused(&["er", "--of", "ewc:lr=1"]).contains("none of the methods compared"));
-    assert!(refused(&["er", "--of", "er"]).contains("METHOD:FLAG=VALUE"));
-    assert!(refused(&["er", "--of", "er:lr=x"]).contains("--lr"));
-    assert!(refused(&["er", "--shard", "3/2"]).contains("1/4"));
-    assert!(refused(&["er", "--memory", "5"]).contains("one exemplar for each"));
-    assert!(!out.exists(), "nothing is made before the arguments are known to be good");
+    for (arguments, wanted) in [
+        ("er nonsense", "unknown method 'nonsense'"),
+        ("er er", "named twice"),
+        ("er finetune --penalty-weight 1", "none of these methods has --penalty-weight"),
+        ("er icarl --scenario permuted", "icarl does not suit"),
+        ("er --of ewc:lr=1", "none of the methods compared"),
+        ("er --of er", "METHOD:FLAG=VALUE"),
+        ("er --of er:lr=x", "--lr"),
+        ("er --shard 3/2", "1/4"),
+        ("er --memory 5", "one exemplar for each"),
+    ] {
+        fails(&dir, &format!("compare --out x {arguments}"), 2, &[wanted]);
+    }
+    assert!(!dir.path().join("x").exists(), "nothing is made before the arguments are known to be good");
 }
 
 /// `--of` reaches its method only.
 #[test]
 fn settings_of_one_method_stay_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().to_str().unwrap();
-    let own = ["--of", "er:lr=0.01", "--of", "er:replay-batch=7", "--seeds", "1", "--max-tasks", "1", "--lr", "0.002"];
-    engram(&[&["compare", "er", "finetune", "--out", out, "--memory", "20"][..], &own, &SHORT].concat()).success();
-    let config = |run: &str| -> serde_json::Value {
-        serde_json::from_str(&std::fs::read_to_string(dir.path().join(run).join("seed-1/config.json")).unwrap())
-            .unwrap()
-    };
-    let (er, finetune) = (config("er-k20"), config("finetune"));
+    let own = "--of er:lr=0.01 --of er:replay-batch=7 --seeds 1 --max-tasks 1 --lr 0.002";
+    succeeds(&dir, &format!("compare er finetune --out grid --memory 20 {own} {SHORT}"));
+    let (er, finetune) =
+        ["er-k20", "finetune"].map(|run| json(dir.path().join("grid").join(run).join("seed-1/config.json"))).into();
     assert_eq!((er["lr"].as_f64(), er["options"]["replay_batch"].as_u64()), (Some(0.01), Some(7)));
     assert_eq!(
         (finetune["lr"].as_f64(), &finetune["options"]["replay_batch"]),
@@ -134,20 +98,21 @@ fn settings_of_one_method_stay_with_it() {
 
 #[test]
 fn methods_are_listed_and_shown() {
-    let text = stdout(&engram(&["methods"]).success());
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeeds(&dir, "methods").out;
     for spec in engram::continual::ALL {
         assert!(text.contains(spec.name), "{}", spec.name);
-        let shown = stdout(&engram(&["methods", "show", spec.name]).success());
+        let shown = succeeds(&dir, &format!("methods show {}", spec.name)).out;
         for wanted in ["equations", "holds", "expect", "deviations"] {
             assert!(shown.contains(wanted), "{}: {wanted} is not in {shown}", spec.name);
         }
         assert!(!spec.equations.is_empty() && !spec.expect.is_empty(), "{} says too little", spec.name);
     }
-    assert!(text.lines().all(|line| line.chars().count() <= 100));
-    let ewc = stdout(&engram(&["methods", "show", "ewc"]).success());
+    check_width(&text);
+    let ewc = succeeds(&dir, "methods show ewc").out;
     let flat = ewc.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("EWC alone does not solve class-incremental learning"), "{ewc}");
-    engram(&["methods", "show", "nonsense"]).code(2);
+    fails(&dir, "methods show nonsense", 2, &["nonsense"]);
 }
 
 /// Final accuracies by seed 1, 2, 3.
@@ -171,7 +136,7 @@ fn entry(method: &str, accuracies: &[f64], bytes: u64, seconds: f64) -> Entry {
             average_any_time_accuracy: None,
         };
         let timing = Timing { seconds_training: vec![0.75 * seconds], ..Timing::default() };
-        Outcome { metrics, timing: Timing { seconds_end_of_task: vec![0.25 * seconds], ..timing } }
+        Run { metrics, timing: Timing { seconds_end_of_task: vec![0.25 * seconds], ..timing } }
     };
     let outcomes = accuracies.iter().enumerate().map(outcome).collect();
     Entry { method: method.into(), memory: None, ranked: method != "joint", outcomes }

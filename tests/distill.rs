@@ -1,13 +1,12 @@
 //! Distillation: losses against PyTorch, finite differences and their limits; teachers that do not change; values of named
-//! layers; the command line.
+//! layers.
 
 mod common;
 
 use common::golden;
 use engram::distill::{self, Distiller, Settings, TeacherMean, TeacherMode, combined, losses};
 use engram::experiment::distillation::{
-    Arm, ArmStarted, DistillOverrides, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets,
-    resume,
+    ArmStarted, DistillOverrides, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets, resume,
 };
 use engram::experiment::results::RunFolder;
 use engram::models::{self, Network};
@@ -527,165 +526,5 @@ fn an_interrupted_distillation_goes_on() {
         assert!(model(&folder) == model(&whole), "{name}: another model");
         let error = resume(&config, &dataset, &cpu, &folder, &mut count(), &never).unwrap_err();
         assert!(error.to_string().contains("complete"), "{error}");
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------ the command line
-
-struct Outcome {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-#[track_caller]
-fn engram(dir: &Path, arguments: &str) -> Outcome {
-    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_engram"));
-    command.current_dir(dir).args(arguments.split_whitespace()).timeout(std::time::Duration::from_secs(120));
-    let output = command.env_remove("ENGRAM_DATA_DIR").env("XDG_RUNTIME_DIR", dir).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().expect("no signal");
-    Outcome { code, out: text(output.stdout), err: text(output.stderr) }
-}
-
-const TINY: &str = "distill --device cpu --teacher-limit 300 --teacher-epochs 2 --student-width 0.1 --limit 60 \
-                    --epochs 3";
-
-fn results(folder: &Path) -> DistillResults {
-    serde_json::from_str(&std::fs::read_to_string(folder.join("metrics.json")).unwrap()).unwrap()
-}
-
-#[test]
-fn a_distillation_from_the_command_line() {
-    let dir = TempDir::new().unwrap();
-    let first =
-        engram(dir.path(), &format!("{TINY} --teacher mlp --seeds 2 --train-fraction 1,0.5 --omit-class 3 --out a"));
-    assert_eq!(first.code, 0, "{}", first.err);
-    for wanted in ["distilled − scratch", "never shown class 3", "Over the number of labelled images", "report.html"]
-    {
-        assert!(first.out.contains(wanted), "'{wanted}' is not in:\n{}", first.out);
-    }
-    assert!(first.out.lines().all(|line| line.chars().count() <= 100), "{}", first.out);
-    let a = results(&dir.path().join("a"));
-    assert!(a.complete && a.students.len() == 8 && a.comparisons().len() == 2);
-    assert_eq!(a.students.iter().map(|s| s.n_images).max(), Some(54), "60 images but those of class 3");
-    assert!(a.terms.iter().any(|record| record.term == "kd" && record.gradient_norm > 0.0));
-    for arm in [Arm::Scratch, Arm::Distilled] {
-        assert!(a.students.iter().any(|student| student.arm == arm && student.omitted.is_some()));
-    }
-    let page = std::fs::read_to_string(dir.path().join("a/report.html")).unwrap();
-    for wanted in ["With and without the teacher", "never shown", "Over the amount of data", "--omit-class 3", "hinton"]
-    {
-        assert!(page.contains(wanted), "'{wanted}' is not on the page");
-    }
-    assert!(std::fs::read_to_string(dir.path().join("a/terms.csv")).unwrap().lines().count() > 10);
-
-    // The same again from its own settings: the teacher comes from the cache, the numbers are the same.
-    let again = engram(dir.path(), "distill --config a/config.json --out b --quiet");
-    assert_eq!((again.code, again.out.lines().count()), (0, 1), "{}{}", again.out, again.err);
-    let b = results(&dir.path().join("b"));
-    assert!(b.teachers[0].origin.contains("trained before"), "{}", b.teachers[0].origin);
-    let accuracies = |results: &DistillResults| results.students.iter().map(|s| s.accuracy).collect::<Vec<_>>();
-    assert_eq!(accuracies(&a), accuracies(&b));
-
-    // Teacher and students are asked about the class that the students never saw.
-    let asked = |found: Option<engram::experiment::distillation::Omitted>| found.map(|one| (one.class, one.n_images));
-    assert_eq!(asked(a.teacher_omitted), asked(a.students[0].omitted));
-    assert!(asked(a.teacher_omitted).is_some_and(|(class, n)| class == 3 && n > 50), "{:?}", a.teacher_omitted);
-    for network in ["  teacher ", "  scratch ", "  distilled "] {
-        assert!(
-            first.out.lines().any(|line| line.starts_with(network) && line.contains(" right; with ")),
-            "{}",
-            first.out
-        );
-    }
-
-    // There is nothing to go on with, and no other setting to go on with.
-    std::fs::create_dir(dir.path().join("of-a-method")).unwrap();
-    std::fs::write(dir.path().join("of-a-method/config.json"), r#"{ "method": "icarl", "epochs": 4 }"#).unwrap();
-    for (flags, wanted) in [
-        ("a", "complete"),
-        ("a --epochs 9 --lr 1", "leave out --epochs, --lr"),
-        ("runs", "no distillation"),
-        ("of-a-method", "engram icarl --resume of-a-method"),
-    ] {
-        let refused = engram(dir.path(), &format!("distill --resume {flags}"));
-        assert!(refused.code == 2 && refused.err.contains(wanted), "{flags}: {}", refused.err);
-    }
-
-    // The page can be made again; a folder with results is not overwritten.
-    let page = dir.path().join("a/report.html");
-    std::fs::remove_file(&page).unwrap();
-    assert_eq!(engram(dir.path(), "report a").code, 0);
-    assert!(page.exists());
-    let refused = engram(dir.path(), &format!("{TINY} --out a"));
-    assert!(refused.code == 2 && refused.err.contains("--force"), "{}", refused.err);
-
-    // A teacher from a file: our own, and one of another architecture.
-    let cached = std::fs::read_dir(dir.path().join("runs/teachers")).unwrap().next().unwrap().unwrap().path();
-    let file = cached.join("teacher.safetensors").display().to_string();
-    let from_file = engram(dir.path(), &format!("{TINY} --teacher mlp --seeds 1 --out c --teacher-weights {file}"));
-    assert_eq!(from_file.code, 0, "{}", from_file.err);
-    let c = results(&dir.path().join("c"));
-    assert_eq!((c.teacher_accuracy, c.teachers[0].seconds_training), (a.teacher_accuracy, None));
-    let wrong = engram(dir.path(), &format!("{TINY} --out d --teacher cnn --teacher-weights {file}"));
-    assert!(wrong.code == 1 && wrong.err.contains("'conv1.weight'"), "{}", wrong.err);
-    let wider = engram(dir.path(), &format!("{TINY} --out d --teacher mlp --teacher-width 2 --teacher-weights {file}"));
-    assert!(wider.code == 1 && wider.err.contains("'fc1.weight'") && wider.err.contains("512"), "{}", wider.err);
-
-    let drawn =
-        engram(dir.path(), &format!("distill show --temperature --device cpu --teacher mlp --teacher-weights {file}"));
-    assert!(drawn.code == 0 && drawn.out.contains("T = 100") && drawn.out.contains('█'), "{}{}", drawn.out, drawn.err);
-}
-
-#[test]
-fn wrong_use_is_named() {
-    let dir = TempDir::new().unwrap();
-    for (flags, wanted) in [
-        ("--scheme nothing", "unknown scheme 'nothing'"),
-        ("--preset nothing", "unknown preset 'nothing'"),
-        ("--temperature 0", "--temperature 0"),
-        ("--temperature -4", "--temperature -4"),
-        ("--weight ce=0,kd=0", "all weights of 'hinton' are 0"),
-        ("--weight kd=0", "nothing comes from the teacher"),
-        ("--weight hint=1", "no such term"),
-        ("--weight kd", "a term and a number"),
-        ("--alpha-on-ce 2", "kd=-1"),
-        ("--alpha-on-ce 0.1 --alpha-on-kd 0.1", "cannot be used with"),
-        ("--scheme fitnets --layers stage9", "no layer 'stage9'"),
-        ("--scheme attention", "no stage"),
-        ("--scheme rkd --teacher cnn,cnn", "one teacher"),
-        ("--teacher nothing", "unknown model 'nothing'"),
-        ("--teacher-weights a,b", "2 files of weights for 1 teachers"),
-        ("--teacher-weights nowhere.safetensors", "nowhere.safetensors"),
-        ("--train-fraction 0.5,0", "--train-fraction 0"),
-        ("--omit-class 10", "the classes are 0 to 9"),
-        ("--limit 5", "limit"),
-        ("--seeds 0", "--seeds"),
-        ("--lr -1", "--lr"),
-        ("show", "--temperature"),
-        ("show nothing", "unknown scheme"),
-        ("show --temperature --image 99999 --teacher mlp --device cpu", "--image 99999"),
-    ] {
-        let outcome = engram(dir.path(), &format!("distill {flags}"));
-        let expected = if flags.contains("nowhere") { 1 } else { 2 };
-        assert_eq!(outcome.code, expected, "{flags}: {}", outcome.err);
-        assert!(outcome.err.contains(wanted), "{flags}: {}", outcome.err);
-    }
-    assert!(!dir.path().join("runs").exists(), "nothing was trained, and no folder made");
-}
-
-#[test]
-fn schemes_are_listed_and_shown() {
-    let dir = TempDir::new().unwrap();
-    let list = engram(dir.path(), "distill list");
-    for spec in distill::ALL {
-        assert!(list.out.contains(spec.name));
-        let shown = engram(dir.path(), &format!("distill show {}", spec.name));
-        assert!(shown.code == 0 && shown.out.contains(spec.paper.split(',').next().unwrap()), "{}", shown.out);
-        assert!(shown.out.lines().all(|line| line.chars().count() <= 100), "{}", shown.out);
-    }
-    for preset in presets::ALL {
-        assert!(list.out.contains(preset.name));
     }
 }

@@ -1,5 +1,8 @@
 //! Downloads against a server of the test's own, which answers well, badly, or not at all.
 
+mod common;
+
+use common::program::{Outcome, PROGRAM, engram, fails, finish, names, process, succeeds};
 use engram::data::fetch::{Download, Silent, Watcher, download, unpack};
 use engram::data::files::{FileSpec, SUMS, md5_of, md5_of_bytes};
 use engram::rng::{Purpose, Rng};
@@ -8,12 +11,10 @@ use flate2::{Compression, write::GzEncoder};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_engram");
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 // ------------------------------------------------------------------------------------------------------------- server
@@ -117,13 +118,6 @@ fn item(body: &[u8]) -> Download {
 fn fetch(body: &[u8], mirrors: &[&str], dir: &TempDir) -> Result<PathBuf> {
     let mirrors: Vec<String> = mirrors.iter().map(|url| url.to_string()).collect();
     download(&item(body), &mirrors, dir.path(), &mut Silent, &NEVER)
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn temp() -> TempDir {
@@ -412,25 +406,12 @@ fn archives_are_unpacked_whole_or_not_at_all() {
 
 // ---------------------------------------------------------------------------------------------------------- the program
 
-fn engram(dir: &TempDir, arguments: &str) -> Output {
-    let mut command = Command::new(PROGRAM);
-    command.current_dir(dir.path()).args(arguments.split_whitespace());
-    for variable in ["ENGRAM_DATA_DIR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-        command.env_remove(variable);
-    }
-    command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 #[test]
 fn without_a_network_the_message_says_what_to_put_where() {
     let dir = temp();
     let run = engram(&dir, &format!("datasets fetch fashion-mnist --data-dir data --mirror {}", nobody()));
-    let err = text(&run.stderr);
-    assert_eq!(run.status.code(), Some(1), "{err}");
+    let err = run.err;
+    assert_eq!(run.code, 1, "{err}");
     let folder = format!("{}", Path::new("data").join("fashion-mnist").display());
     for words in [
         "error: train-images-idx3-ubyte.gz could not be downloaded",
@@ -445,20 +426,17 @@ fn without_a_network_the_message_says_what_to_put_where() {
         assert!(err.contains(words), "no {words:?} in {err}");
     }
     assert!(!err.contains(['\r', '\u{1b}']), "no bar where stderr is no terminal: {err:?}");
-    assert_eq!(names(&dir.path().join("data/fashion-mnist")), [] as [&str; 0]);
+    assert_eq!(names(dir.path().join("data/fashion-mnist")), [] as [&str; 0]);
 
-    let run = engram(&dir, &format!("datasets fetch cifar-100 --mirror {}", nobody()));
-    let err = text(&run.stderr);
+    let err = engram(&dir, &format!("datasets fetch cifar-100 --mirror {}", nobody())).err;
     for words in
         ["cifar-100-binary.tar.gz", "168,513,733 bytes", "03b5dce01913d631647c71ecec9e9cb8", "run this command again"]
     {
         assert!(err.contains(words), "no {words:?} in {err}");
     }
-    let run = engram(&dir, "datasets fetch glyphs");
-    assert!(run.status.success() && text(&run.stderr).contains("built in"));
-    assert_eq!(engram(&dir, "datasets fetch imagenet").status.code(), Some(2));
-    let run = engram(&dir, "datasets fetch mnist --mirror example.org");
-    assert!(run.status.code() == Some(2) && text(&run.stderr).contains("https://"), "{}", text(&run.stderr));
+    assert!(succeeds(&dir, "datasets fetch glyphs").err.contains("built in"));
+    fails(&dir, "datasets fetch imagenet", 2, &["imagenet"]);
+    fails(&dir, "datasets fetch mnist --mirror example.org", 2, &["https://"]);
 }
 
 /// The real files of MNIST, where the tests have them, through a server and back.
@@ -481,15 +459,11 @@ fn mnist_is_fetched_verified_and_run() {
     });
     let url = server.url.trim_end_matches('/');
     let command = format!("datasets fetch mnist --data-dir data --mirror {url}");
-    let run = engram(&dir, &command);
-    assert!(run.status.success(), "{}", text(&run.stderr));
-    assert_eq!((text(&run.stdout).lines().count(), n.load(Relaxed)), (1, 4));
-    let run = engram(&dir, &command);
-    assert!(run.status.success() && n.load(Relaxed) == 4, "everything is there: {}", text(&run.stderr));
+    assert_eq!((succeeds(&dir, &command).out.lines().count(), n.load(Relaxed)), (1, 4));
+    succeeds(&dir, &command);
+    assert_eq!(n.load(Relaxed), 4, "everything is there");
 
-    let run = engram(&dir, "datasets verify mnist --data-dir data");
-    let out = text(&run.stdout);
-    assert!(run.status.success(), "{out}{}", text(&run.stderr));
+    let out = succeeds(&dir, "datasets verify mnist --data-dir data").out;
     assert_eq!((out.lines().count(), out.matches("ok ").count()), (6, 6), "{out}");
     assert!(out.contains("60,000 of 10 classes, 5,421 to 6,742 of each, 1x28x28"), "{out}");
 
@@ -499,11 +473,11 @@ fn mnist_is_fetched_verified_and_run() {
     bytes[2000] ^= 1;
     std::fs::write(&labels, bytes).unwrap();
     let run = engram(&dir, "datasets verify mnist --data-dir data");
-    assert_eq!(run.status.code(), Some(1));
-    assert!(text(&run.stdout).contains("t10k-labels-idx1-ubyte.gz: its MD5 is"), "{}", text(&run.stdout));
-    assert!(engram(&dir, &command).status.success());
+    assert_eq!(run.code, 1);
+    assert!(run.out.contains("t10k-labels-idx1-ubyte.gz: its MD5 is"), "{}", run.out);
+    succeeds(&dir, &command);
     assert_eq!(n.load(Relaxed), 5);
-    assert!(engram(&dir, "datasets verify mnist --data-dir data").status.success());
+    succeeds(&dir, "datasets verify mnist --data-dir data");
 }
 
 /// A process may write so many blocks and no more: as good as a full disk.
@@ -520,12 +494,13 @@ fn a_full_disk_is_named_and_leaves_only_the_part() {
         "trap '' XFSZ; ulimit -f 64; exec '{PROGRAM}' datasets fetch mnist --data-dir data --mirror {}",
         server.url
     );
-    let run = Command::new("sh").current_dir(dir.path()).args(["-c", &script]).output().unwrap();
-    let err = text(&run.stderr);
-    assert_eq!(run.status.code(), Some(1), "{err}");
+    let mut shell = process("sh", &dir);
+    shell.args(["-c", &script]);
+    let Outcome { code, err, .. } = finish(shell);
+    assert_eq!(code, 1, "{err}");
     for words in ["train-images-idx3-ubyte.gz.part: cannot write", "more bytes are needed", "free some space"] {
         assert!(err.contains(words), "no {words:?} in {err}");
     }
-    assert_eq!(names(&dir.path().join("data/mnist")), ["train-images-idx3-ubyte.gz.part"]);
+    assert_eq!(names(dir.path().join("data/mnist")), ["train-images-idx3-ubyte.gz.part"]);
     assert_eq!(server.asked().len(), 1, "a full disk is no reason to try another mirror");
 }

@@ -1,5 +1,8 @@
 //! The runner costs next to nothing beside the steps it runs.
 
+mod common;
+
+use common::program::succeeds;
 use engram::experiment::results::{LoopSeconds, Timing};
 
 /// The most that may go to loading, logging, progress and checkpoints, of the training loop.
@@ -7,9 +10,7 @@ const MOST: f64 = 0.03;
 
 /// A run of the program with its page, its checkpoints and its progress; what timing.json says.
 fn timing(dir: &std::path::Path) -> Timing {
-    let arguments = "finetune --model cnn --epochs 3 --max-tasks 2 --device cpu --out R --force";
-    let mut command = assert_cmd::Command::cargo_bin("engram").unwrap();
-    command.current_dir(dir).args(arguments.split(' ')).assert().success();
+    succeeds(dir, "finetune --model cnn --epochs 3 --max-tasks 2 --device cpu --out R --force");
     serde_json::from_str(&std::fs::read_to_string(dir.join("R/timing.json")).unwrap()).unwrap()
 }
 

@@ -1,10 +1,12 @@
 //! Pictures: folders of them, CIFAR's files, contact sheets, and the settings that natural images need.
 
+mod common;
+
+use common::program::{engram, fails, succeeds};
 use engram::data::{self, Augment, Augmentation, Dataset, ImageFormat, Labels, LoadOptions, Normalize, Source, sheet};
 use engram::{Error, Result};
 use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use std::path::Path;
-use std::process::{Command, Output};
 use tempfile::TempDir;
 
 const RGB8: ImageFormat = ImageFormat { channels: 3, side: 8 };
@@ -348,30 +350,6 @@ fn sheets_have_a_row_per_class() {
 
 // --------------------------------------------------------------------------------------------------------- the program
 
-fn engram(dir: &TempDir, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_engram"));
-    command.current_dir(dir.path()).args(arguments.split_whitespace()).env_remove("ENGRAM_DATA_DIR");
-    command.output().unwrap()
-}
-
-#[track_caller]
-fn succeeds(dir: &TempDir, arguments: &str) -> String {
-    let output = engram(dir, arguments);
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "engram {arguments}:\n{err}");
-    String::from_utf8_lossy(&output.stdout).into_owned() + &err
-}
-
-#[track_caller]
-fn fails(dir: &TempDir, arguments: &str, code: i32, words: &[&str]) {
-    let output = engram(dir, arguments);
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "engram {arguments}:\n{err}");
-    for word in words {
-        assert!(err.contains(word), "engram {arguments}: no {word:?} in\n{err}");
-    }
-}
-
 #[test]
 fn every_method_runs_on_a_folder_of_pictures() {
     let dir = temp();
@@ -385,7 +363,8 @@ fn every_method_runs_on_a_folder_of_pictures() {
     std::fs::rename(&pictures, dir.path().join("pets")).unwrap();
     let quick = "--dataset folder:pets --epochs 3 --batch-size 8 --model mlp --device cpu";
     for (method, format) in [("icarl", "rgb32"), ("icarl", "grey28"), ("finetune", "rgb32"), ("joint", "grey28")] {
-        let text = succeeds(&dir, &format!("{method} {quick} --image-format {format} --force --out out"));
+        let run = succeeds(&dir, &format!("{method} {quick} --image-format {format} --force --out out"));
+        let text = run.out + &run.err;
         assert!(text.contains("warning: 1 of 61 pictures") && text.contains("broken.png"), "{text}");
         assert!(text.contains("cat") && text.contains(&format!("{method} on pets")), "{text}");
         let config = std::fs::read_to_string(dir.path().join("out/config.json")).unwrap();
@@ -430,8 +409,8 @@ fn the_orders_of_the_literature_and_the_settings_of_natural_images_run() {
     fails(&dir, "icarl --class-order icarl-1993", 2, &["icarl-1993", "100 classes", "has 10"]);
     fails(&dir, "icarl --augment rotate", 2, &["rotate", "crop-flip"]);
     let verify = engram(&dir, "datasets verify cifar-100 --data-dir .");
-    assert_eq!(verify.status.code(), Some(1), "a tenth of the images is not the data set");
-    let out = String::from_utf8_lossy(&verify.stdout);
+    assert_eq!(verify.code, 1, "a tenth of the images is not the data set");
+    let out = verify.out;
     assert!(out.contains("train.bin: 307,400 bytes, but the published file has 153,700,000"), "{out}");
     assert!(out.contains("WRONG  training images: 100 of 100 classes, 1 of each"), "{out}");
 }

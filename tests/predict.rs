@@ -2,58 +2,15 @@
 
 mod common;
 
+use common::program::{Outcome, fails, json, succeeds};
 use engram::experiment::saved::Predictor;
 use engram::{Device, continual, data};
 use image::{ExtendedColorType, GrayImage, ImageFormat, Luma, RgbImage};
 use serde_json::Value;
 use std::path::Path;
-use std::time::Duration;
 use tempfile::TempDir;
 
 const TINY: &str = "--limit-per-task 60 --epochs 1 --memory 40 --device cpu --quiet";
-
-struct Outcome {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-fn engram(dir: &Path, arguments: &[&str]) -> Outcome {
-    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_engram"));
-    command.current_dir(dir).args(arguments).timeout(Duration::from_secs(120));
-    command.env("XDG_RUNTIME_DIR", dir).env_remove("ENGRAM_DATA_DIR");
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-fn words(text: &str) -> Vec<&str> {
-    text.split_whitespace().collect()
-}
-
-#[track_caller]
-fn succeeds(dir: &Path, arguments: &str) -> Outcome {
-    let outcome = engram(dir, &words(arguments));
-    assert_eq!(outcome.code, Some(0), "engram {arguments}:\n{}", outcome.err);
-    outcome
-}
-
-#[track_caller]
-fn fails(dir: &Path, arguments: &str, code: i32, wanted: &[&str]) {
-    let outcome = engram(dir, &words(arguments));
-    assert_eq!(outcome.code, Some(code), "engram {arguments}:\n{}{}", outcome.out, outcome.err);
-    assert!(outcome.err.starts_with("error: ") && outcome.err.matches("error:").count() == 1, "{}", outcome.err);
-    // A message is broken where a line would be too long.
-    let message = outcome.err.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(outcome.out, "", "engram {arguments}");
-    for word in wanted {
-        assert!(message.contains(word), "engram {arguments}: no {word:?} in\n{}", outcome.err);
-    }
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
 
 fn temp_with_run(method: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -81,15 +38,14 @@ fn test_pictures(dir: &Path) -> Vec<(String, u32)> {
 #[track_caller]
 fn agrees_with_the_evaluation(dir: &Path, classifier: &str, score: &str) {
     let pictures = test_pictures(dir);
-    let mut arguments = words("predict run --json --top-k 10 --device cpu --classifier").to_vec();
-    arguments.push(classifier);
-    arguments.extend(pictures.iter().map(|(name, _)| name.as_str()));
-    let outcome = engram(dir, &arguments);
-    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    let names: Vec<&str> = pictures.iter().map(|(name, _)| name.as_str()).collect();
+    let arguments = format!("predict run --json --top-k 10 --device cpu --classifier {classifier} {}", names.join(" "));
+    let outcome = succeeds(dir, &arguments);
+    assert_eq!(outcome.err, "");
     let answers: Value = serde_json::from_str(&outcome.out).unwrap();
     assert_eq!(answers.as_array().unwrap().len(), pictures.len());
 
-    let metrics = read_json(&dir.join("run/metrics.json"));
+    let metrics = json(dir.join("run/metrics.json"));
     let classes: Vec<u64> = metrics["classes_per_task"]
         .as_array()
         .unwrap()
@@ -144,7 +100,7 @@ fn the_means_saved_are_the_means_computed() {
     let learner = continual::Learner::new(network, &device, &dataset).unwrap();
 
     // 40 exemplars of 10 classes: all four of a class lie in the folder as pictures.
-    let index = read_json(&folder.join("exemplars/index.json"));
+    let index = json(folder.join("exemplars/index.json"));
     let find = |name: &str| {
         let pixels = image::open(folder.join("exemplars").join(name)).unwrap().into_luma8().into_raw();
         (0..dataset.train.len()).find(|&i| dataset.train.image(i) == pixels).expect("no training image") as u32
@@ -302,7 +258,7 @@ fn bad_input_gets_one_clear_message() {
 fn an_incomplete_run_names_the_classes_it_has_seen() {
     let dir = temp_with_run("icarl");
     let path = dir.path().join("run/model.json");
-    let mut card = read_json(&path);
+    let mut card = json(&path);
     card["n_tasks_learnt"] = 4.into();
     std::fs::write(&path, card.to_string()).unwrap();
     RgbImage::new(28, 28).save(dir.path().join("a.png")).unwrap();

@@ -1,21 +1,10 @@
 //! Presets and reproductions on data sets of the right form with two images a class: that they start, resume, and say that
 //! they were shortened.
 
+mod common;
+
+use common::program::{json, succeeds};
 use std::path::Path;
-
-fn engram(dir: &Path, arguments: &str) -> (i32, String, String) {
-    let mut command = assert_cmd::Command::cargo_bin("engram").unwrap();
-    let output = command.current_dir(dir).args(arguments.split_whitespace()).env_remove("ENGRAM_DATA_DIR").output();
-    let output = output.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-fn succeeds(dir: &Path, arguments: &str) -> String {
-    let (code, out, err) = engram(dir, arguments);
-    assert_eq!(code, 0, "engram {arguments}:\n{out}{err}");
-    out
-}
 
 /// Records of these labels; every class has a brightness of its own.
 fn records(labels: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
@@ -57,15 +46,12 @@ fn task_incremental_cifar_100_starts() {
             "compare {methods} --preset {preset} --out {preset} --width 0.05 --epochs 1 --max-tasks 2 --seeds 1 \
              --fisher-samples 3 --device cpu"
         );
-        let out = succeeds(dir.path(), &line);
+        let out = succeeds(&dir, &line).out;
         for wanted in ["task-incremental, resnet18", "ACC", "BWT", "a-gem K=1300", "Answer:"] {
             assert!(out.contains(wanted), "{preset}: no {wanted:?} in {out}");
         }
         let run = dir.path().join(preset).join("lwf/seed-1");
-        let read = |name: &str| -> serde_json::Value {
-            serde_json::from_str(&std::fs::read_to_string(run.join(name)).unwrap()).unwrap()
-        };
-        let (config, metrics) = (read("config.json"), read("metrics.json"));
+        let (config, metrics) = (json(run.join("config.json")), json(run.join("metrics.json")));
         assert_eq!((&config["scenario"], &config["augment"]), (&"task".into(), &"none".into()));
         assert_eq!(metrics["classes_per_task"][0].as_array().unwrap().len(), n_classes, "{preset}");
         assert!(metrics["classifiers"]["network"]["backward_transfer"].is_number());
@@ -78,7 +64,7 @@ fn der_is_reproduced_beside_icarl() {
     write_cifar_10(dir.path());
     let line = "reproduce der-cifar10 --methods er,der++ --memory 200 --width 0.05 --epochs 1 --limit-per-task 4 \
                 --seeds 2 --device cpu --out L";
-    let out = succeeds(dir.path(), line);
+    let out = succeeds(&dir, line).out;
     for wanted in [
         "| DER++ | 2 | 200 | final accuracy | 64.88 |",
         "| DER++ | 2 | 200 | final accuracy with the task known | 91.92 |",
@@ -89,8 +75,7 @@ fn der_is_reproduced_beside_icarl() {
         assert!(out.contains(wanted), "no {wanted:?} in {out}");
     }
     assert!(!out.contains("A-GEM") && !out.contains("72.7"), "{out}");
-    let config = std::fs::read_to_string(dir.path().join("L/seed-2/er-k200/config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let config = json(dir.path().join("L/seed-2/er-k200/config.json"));
     assert_eq!((config["lr"].as_f64().map(|lr| lr as f32), config["seed"].as_u64()), (Some(0.1), Some(2)));
     assert_eq!(config["options"]["unseen"], "compete");
     let csv = std::fs::read_to_string(dir.path().join("L/reproduced.csv")).unwrap();
@@ -100,7 +85,7 @@ fn der_is_reproduced_beside_icarl() {
 
     // Complete runs are kept; a run whose results are gone is done again and gives the same.
     std::fs::remove_dir_all(dir.path().join("L/seed-1/er-k200")).unwrap();
-    let again = succeeds(dir.path(), line);
+    let again = succeeds(&dir, line).out;
     assert_eq!(again.matches("is complete").count(), 3, "{again}");
     let measured =
         |csv: &str| csv.lines().map(|line| line.split(',').take(12).collect::<Vec<_>>().join(",")).collect::<Vec<_>>();

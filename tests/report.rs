@@ -1,5 +1,8 @@
 //! `report.html`: complete, self-contained, well-formed, and a function of the run folder.
 
+mod common;
+
+use common::program::{fails, succeeds};
 use engram::continual;
 use engram::data::{Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder, Timing};
@@ -12,24 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 const TINY: &str = "--limit-per-task 60 --epochs 1 --memory 40 --device cpu --quiet";
-
-fn engram(dir: &Path, arguments: &str) -> (i32, String) {
-    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_engram"));
-    command.current_dir(dir).args(arguments.split_whitespace()).timeout(Duration::from_secs(120));
-    let output = command.env("XDG_RUNTIME_DIR", dir).env_remove("ENGRAM_DATA_DIR").output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    (output.status.code().unwrap(), text)
-}
-
-#[track_caller]
-fn succeeds(dir: &Path, arguments: &str) -> String {
-    let (code, text) = engram(dir, arguments);
-    assert_eq!(code, 0, "engram {arguments}:\n{text}");
-    text
-}
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -156,7 +143,7 @@ fn a_page_is_a_function_of_the_folder() {
     let page = dir.path().join("out").join(REPORT_FILE);
     let html = read(&page);
     std::fs::remove_file(&page).unwrap();
-    assert_eq!(succeeds(dir.path(), "report out").trim(), Path::new("out").join(REPORT_FILE).display().to_string());
+    assert_eq!(succeeds(&dir, "report out").out.trim(), Path::new("out").join(REPORT_FILE).display().to_string());
     assert_eq!(read(&page), html);
 
     // Names of classes are data.
@@ -171,19 +158,17 @@ fn a_page_is_a_function_of_the_folder() {
     for (arguments, code, words) in
         [("report nowhere", 2, "no such run"), ("report .", 2, "holds runs"), ("report", 2, "<DIR>")]
     {
-        let (status, text) = engram(dir.path(), arguments);
-        assert!(status == code && text.contains(words), "engram {arguments}: {status} {text}");
+        fails(&dir, arguments, code, &[words]);
     }
     std::fs::write(dir.path().join("out/timing.json"), "{").unwrap();
-    let (status, text) = engram(dir.path(), "report out");
-    assert!(status == 1 && text.contains("timing.json"), "{status} {text}");
+    fails(&dir, "report out", 1, &["timing.json"]);
     assert_eq!(read(&page), html, "a failure leaves the old page");
 }
 
 #[test]
 fn seeds_have_a_page_of_means() {
     let dir = tempfile::tempdir().unwrap();
-    let text = succeeds(dir.path(), &format!("icarl {TINY} --classes-per-task 5 --seed 4 --seeds 2 --out out"));
+    let text = succeeds(&dir, &format!("icarl {TINY} --classes-per-task 5 --seed 4 --seeds 2 --out out")).out;
     let root = dir.path().join("out");
     assert!(text.contains("out/report.html"), "{text}");
     let html = sound(&root.join(REPORT_FILE));
@@ -205,10 +190,9 @@ fn seeds_have_a_page_of_means() {
     sound(&root.join("seed-4").join(REPORT_FILE));
 
     let before = read(root.join(REPORT_FILE));
-    assert_eq!(succeeds(dir.path(), "report out").lines().count(), 3);
+    assert_eq!(succeeds(&dir, "report out").out.lines().count(), 3);
     assert_eq!(read(root.join(REPORT_FILE)), before);
-    let (code, text) = engram(dir.path(), &format!("icarl {TINY} --seed 8 --seeds 2 --out out"));
-    assert!(code == 2 && text.contains("report.html") && text.contains("--force"), "{text}");
+    fails(&dir, &format!("icarl {TINY} --seed 8 --seeds 2 --out out"), 2, &["report.html", "--force"]);
 
     // A seed that is not there yet is said; another experiment is refused.
     let mut folders: Vec<PathBuf> = [4, 5, 6].map(|seed| root.join(format!("seed-{seed}"))).into();

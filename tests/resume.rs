@@ -2,7 +2,7 @@
 
 mod common;
 
-use assert_cmd::Command;
+use common::program::{engram, fails, json, succeeds};
 use common::runs::glyphs;
 use engram::continual::{self, OptionFlags};
 use engram::data::Dataset;
@@ -139,20 +139,12 @@ fn what_cannot_go_on_says_why() {
 #[test]
 fn a_run_with_a_time_budget_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("run");
-    let engram = || Command::cargo_bin("engram").unwrap();
-    let flags = ["--device", "cpu", "--limit-per-task", "400", "--epochs", "30", "--model", "mlp", "--max-tasks", "2"];
-    let stopped =
-        engram().arg("icarl").args(flags).args(["--stop-after", "0.5s", "--out"]).arg(&out).assert().code(130);
-    let text = String::from_utf8(stopped.get_output().stderr.clone()).unwrap();
-    assert!(text.contains("engram icarl --resume"), "{text}");
-    let wrong = engram().args(["finetune", "--resume"]).arg(&out).assert().code(2);
-    let text = String::from_utf8(wrong.get_output().stderr.clone()).unwrap();
-    assert!(text.contains("holds a run of icarl"), "{text}");
-    engram().args(["icarl", "--quiet", "--resume"]).arg(&out).assert().success();
-    let again = engram().args(["icarl", "--resume"]).arg(&out).assert().code(2);
-    let text = String::from_utf8(again.get_output().stderr.clone()).unwrap();
-    assert!(text.contains("is complete"), "{text}");
-    let metrics = std::fs::read_to_string(out.join("metrics.json")).unwrap();
-    assert!(metrics.contains("\"complete\": true") && metrics.contains("\"n_tasks\": 2"), "{metrics}");
+    let flags = "--device cpu --limit-per-task 400 --epochs 30 --model mlp --max-tasks 2";
+    let stopped = engram(&dir, &format!("icarl {flags} --stop-after 0.5s --out run"));
+    assert!(stopped.code == 130 && stopped.err.contains("engram icarl --resume"), "{stopped:?}");
+    fails(&dir, "finetune --resume run", 2, &["holds a run of icarl"]);
+    succeeds(&dir, "icarl --quiet --resume run");
+    fails(&dir, "icarl --resume run", 2, &["is complete"]);
+    let metrics = json(dir.path().join("run/metrics.json"));
+    assert_eq!((&metrics["complete"], &metrics["n_tasks"]), (&true.into(), &2.into()));
 }

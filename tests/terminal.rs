@@ -1,16 +1,13 @@
 //! What the program looks like: help that fits 100 columns, colour only for a terminal that wants it, completion scripts that
 //! their shells accept, and a version that says what a bug report needs.
 
-use std::process::{Command, Output};
+mod common;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_engram");
-const VARIABLES: [&str; 5] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "ENGRAM_DATA_DIR"];
+use common::program::{PROGRAM, process};
+use std::process::{Command, Output, Stdio};
 
 fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(program);
-    for variable in VARIABLES {
-        command.env_remove(variable);
-    }
+    let mut command = process(program, std::env::temp_dir());
     command.args(arguments).envs(variables.iter().copied()).output().unwrap()
 }
 
@@ -132,12 +129,9 @@ fn the_version_names_that_of_wgpu() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     for command in ["models", "methods", "distill list"] {
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_engram"))
-            .args(command.split(' '))
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = process(PROGRAM, std::env::temp_dir());
+        process.args(command.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = process.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{command}: {output:?}");

@@ -1,12 +1,14 @@
 //! `engram tune`: what it searches, that it never looks at a test image, and how it answers a user.
 
+mod common;
+
+use common::program::{check_width, fails, json, succeeds};
 use engram::continual;
 use engram::data::{self, Dataset, Images};
 use engram::experiment::sink::{Silent, Sink};
 use engram::experiment::tune::{Framework, Search, Tuned, Validation, tune};
 use engram::experiment::{Config, Overrides, learn_task, run};
 use engram::{Device, Error};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -93,42 +95,28 @@ fn methods_are_tuned_by_what_they_have() {
     }
 }
 
-fn engram(dir: &Path, arguments: &str) -> (i32, String, String) {
-    let mut command = assert_cmd::Command::cargo_bin("engram").unwrap();
-    let output = command.current_dir(dir).args(arguments.split_whitespace()).env_remove("ENGRAM_DATA_DIR").output();
-    let output = output.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
 const SHORT: &str = "--model mlp --width 0.25 --epochs 1 --limit-per-task 60 --max-tasks 2 --device cpu --threads 1";
 
 #[test]
 fn the_command_prints_what_it_tried_and_ends_with_an_answer() {
     let dir = tempfile::tempdir().unwrap();
     let line = format!("tune mas --scenario task --lr-grid 1e30,0.003,0.001 --drop 0.1 --out T {SHORT}");
-    let (code, out, err) = engram(dir.path(), &line);
-    assert_eq!(code, 0, "{err}");
+    let out = succeeds(&dir, &line).out;
     for wanted in ["Task 2 of 2: 2 3", "diverged", "--penalty-weight 100 ", "kept", "Answer: mas with --lr 0.00"] {
         assert!(out.contains(wanted), "no {wanted:?} in {out}");
     }
-    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
-    let json = std::fs::read_to_string(dir.path().join("T/tune.json")).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((json["complete"].as_bool(), json["tasks"].as_array().map(Vec::len)), (Some(true), Some(2)));
-    assert_eq!(json["trade_off_start"]["penalty_weight"], 100.0);
+    check_width(&out);
+    let search = json(dir.path().join("T/tune.json"));
+    assert_eq!((search["complete"].as_bool(), search["tasks"].as_array().map(Vec::len)), (Some(true), Some(2)));
+    assert_eq!(search["trade_off_start"]["penalty_weight"], 100.0);
     // The flags of the answer are flags.
     let answer = out.lines().find(|line| line.trim_start().starts_with("engram mas")).expect("a command to go on with");
-    let (code, _, err) =
-        engram(dir.path(), &format!("{} {SHORT} --quiet", answer.trim().trim_start_matches("engram ")));
-    assert_eq!(code, 0, "{answer}: {err}");
+    succeeds(&dir, &format!("{} {SHORT} --quiet", answer.trim().trim_start_matches("engram ")));
     let compare = out.lines().find(|line| line.trim_start().starts_with("engram compare")).unwrap();
     let compare = compare.trim().trim_start_matches("engram ");
-    let (code, _, err) = engram(dir.path(), &format!("{compare} {SHORT} --scenario task --seeds 1"));
-    assert_eq!(code, 0, "{compare}: {err}");
+    succeeds(&dir, &format!("{compare} {SHORT} --scenario task --seeds 1"));
     // A second search does not overwrite the first.
-    let (code, _, err) = engram(dir.path(), &line);
-    assert!(code == 2 && err.contains("--force"), "{err}");
+    fails(&dir, &line, 2, &["--force"]);
 }
 
 #[test]
@@ -147,9 +135,8 @@ fn wrong_use_is_refused_before_anything_is_made() {
         ("ewc --seeds 3", "one seed"),
         ("ewc --dataset mnist", "mnist"),
     ] {
-        let (code, _, err) = engram(dir.path(), &format!("tune {arguments} --device cpu"));
-        let words = err.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!((code == 2 || arguments.contains("mnist")) && words.contains(wanted), "{arguments}: {code} {err}");
+        let code = if arguments.contains("mnist") { 1 } else { 2 };
+        fails(&dir, &format!("tune {arguments} --device cpu"), code, &[wanted]);
         assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "{arguments} left something");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 pub mod golden;
+pub mod program;
 pub mod runs;
 
 use engram::Device;
