@@ -2,7 +2,8 @@
 
     python der_cifar10.py der++ --data cifar-10-batches-bin --seed 1 --out 1.json
 
-With --stream DIR (of engram's example record_stream) it begins with engram's weights and is shown what engram is shown.
+With --stream DIR (of engram's example record_stream) it begins with engram's weights and is shown what engram is shown; with
+--lockstep it makes every step from where engram was before that step, and says how far from engram each one leads.
 """
 
 import argparse
@@ -27,6 +28,7 @@ parser.add_argument("--replay-weight", type=float, default=0.5)
 parser.add_argument("--unseen", choices=["masked", "compete"], default="compete")
 parser.add_argument("--limit-per-task", type=int, default=0)
 parser.add_argument("--stream", help="a folder of engram's example record_stream; without it, a random stream by --seed")
+parser.add_argument("--lockstep", action="store_true", help="of a stream that was recorded with a learning rate")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--out", required=True)
@@ -38,20 +40,25 @@ BATCH = 32
 
 x_train, y_train = cifar(args.data, [f"data_batch_{i}.bin" for i in range(1, 6)], 1)
 x_test, y_test = cifar(args.data, ["test_batch.bin"], 1)
-scaled = x_train.double() / 255
-mean, deviation = (f((0, 2, 3)).float().view(3, 1, 1) for f in (scaled.mean, scaled.std))
-del scaled
+mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
+deviation = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
 
 
 def prepared(images):
     return (images.float() / 255 - mean) / deviation
 
 
-net = he_normal(resnet18(10, args.width))
-if args.stream:
+
+def engrams(step):
+    """Engram's weights and running statistics before a step."""
     from safetensors.torch import load_file
 
-    net.load_state_dict(load_file(Path(args.stream, "initial.safetensors")))
+    return load_file(Path(args.stream, "weights", f"{step}.safetensors"))
+
+
+net = he_normal(resnet18(10, args.width))
+if args.stream:
+    net.load_state_dict(engrams(0))
 optimizer = torch.optim.SGD(net.parameters(), args.lr)
 # What the network said of each image of the memory.
 said = torch.zeros(args.memory, 10)
@@ -126,7 +133,16 @@ def accuracy(n_seen):
     return (labels == y_test[tested]).float().mean().item()
 
 
-seen = []
+def distances(before, after):
+    """How far the step made here ends from engram's: weights, in lengths of the step; the worst statistics, in their own."""
+    ours, norm = net.state_dict(), lambda parts: torch.cat([part.flatten().double() for part in parts]).norm().item()
+    moved = [name for name, _ in net.named_parameters()]
+    apart = norm(ours[name] - after[name] for name in moved) / norm(after[name] - before[name] for name in moved)
+    statistics = [name for name in after if "running" in name]
+    return apart, max(norm([ours[name] - after[name]]) / norm([after[name]]) for name in statistics)
+
+
+seen, apart = [], []
 
 
 def finish(task):
@@ -135,7 +151,9 @@ def finish(task):
 
 
 running = 0
-for task, (x, y), replays, slots in recorded_steps() if args.stream else random_steps():
+for step, (task, (x, y), replays, slots) in enumerate(recorded_steps() if args.stream else random_steps()):
+    if args.lockstep:
+        net.load_state_dict(engrams(step))
     if task != running:
         finish(running)
         running = task
@@ -143,8 +161,15 @@ for task, (x, y), replays, slots in recorded_steps() if args.stream else random_
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    if args.lockstep:
+        apart.append(distances(engrams(step), engrams(step + 1)))
     for slot, output in zip(slots, logits.detach()):
         if slot is not None:
             said[slot] = output
+if args.lockstep:
+    net.load_state_dict(engrams(len(apart)))
+    weights, statistics = (torch.tensor(column).double() for column in zip(*apart))
+    print(f"{len(apart)} steps: weights {weights.median():.1e} of a step apart (median), {weights.max():.1e} (most); "
+          f"running statistics at most {statistics.max():.1e}")
 finish(running)
-Path(args.out).write_text(json.dumps({"settings": vars(args), "seen": seen}))
+Path(args.out).write_text(json.dumps({"settings": vars(args), "seen": seen, "apart": apart}))
