@@ -2,16 +2,13 @@
 
 mod common;
 
-use common::program::{PROGRAM, Running, check_width, engram_with, fails, json, names, process, succeeds};
+use common::program::{PROGRAM, Running, TINY, check_width, engram_with, fails, json, names, process, succeeds};
 use engram::experiment::results::RESULT_FILES;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-/// A run of a second or less.
-const TINY: &str = "--limit-per-task 40 --epochs 1 --memory 20 --model mlp --device cpu";
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()

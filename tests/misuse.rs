@@ -2,13 +2,10 @@
 
 mod common;
 
-use common::program::{engram, fails, json, names, succeeds};
+use common::program::{TINY, engram, fails, json, names, succeeds};
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use std::path::Path;
 use tempfile::TempDir;
-
-/// A run of a second or less.
-const TINY: &str = "--limit-per-task 40 --epochs 1 --memory 20 --model mlp --device cpu";
 
 fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -60,7 +57,7 @@ fn damaged_data_files_are_named() {
         let mut bytes = whole.clone();
         damage(&mut bytes);
         std::fs::write(&path, bytes).unwrap();
-        let message = fails(&dir, command, 1, words);
+        let message = fails(&dir, command, 1, words).message();
         assert!(message.contains(name), "{name} is not named: {message}");
         std::fs::write(&path, whole).unwrap();
     }

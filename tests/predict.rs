@@ -12,6 +12,12 @@ use tempfile::TempDir;
 
 const TINY: &str = "--limit-per-task 60 --epochs 1 --memory 40 --device cpu --quiet";
 
+/// A refusal answers nothing.
+#[track_caller]
+fn refuses(dir: &Path, arguments: &str, code: i32, words: &[&str]) {
+    assert_eq!(fails(dir, arguments, code, words).out, "", "engram {arguments}");
+}
+
 fn temp_with_run(method: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     succeeds(dir.path(), &format!("{method} {TINY} --class-order seed:3 --out run"));
@@ -77,7 +83,7 @@ fn nearest_mean_and_network_say_what_they_said_in_the_run() {
 fn fine_tuning_says_what_it_said_in_the_run() {
     let dir = temp_with_run("finetune");
     agrees_with_the_evaluation(dir.path(), "network", "probability");
-    fails(dir.path(), "predict run 0.png --classifier nme", 2, &["nme", "network"]);
+    refuses(dir.path(), "predict run 0.png --classifier nme", 2, &["nme", "network"]);
     // Softmax over all classes.
     let all = succeeds(dir.path(), "predict run 0.png --json --top-k 10 --device cpu").out;
     let all: Value = serde_json::from_str(&all).unwrap();
@@ -203,26 +209,26 @@ fn bad_input_gets_one_clear_message() {
     let dir = temp_with_run("icarl");
     let path = |name: &str| dir.path().join(name);
     grey(&path("a.png"), 28, |_, _| 9);
-    fails(dir.path(), "predict nowhere a.png", 2, &["nowhere", "no such run"]);
+    refuses(dir.path(), "predict nowhere a.png", 2, &["nowhere", "no such run"]);
     std::fs::create_dir_all(path("empty")).unwrap();
-    fails(dir.path(), "predict empty a.png", 2, &["empty", "model.json"]);
+    refuses(dir.path(), "predict empty a.png", 2, &["empty", "model.json"]);
     std::fs::write(path("empty/config.json"), "{}").unwrap();
-    fails(dir.path(), "predict empty a.png", 2, &["empty", "before its first task"]);
+    refuses(dir.path(), "predict empty a.png", 2, &["empty", "before its first task"]);
     std::fs::create_dir_all(path("several")).unwrap();
     std::fs::rename(path("run"), path("several/seed-1")).unwrap();
-    fails(dir.path(), "predict several a.png", 2, &["holds runs", "seed-1"]);
+    refuses(dir.path(), "predict several a.png", 2, &["holds runs", "seed-1"]);
     std::fs::rename(path("several/seed-1"), path("run")).unwrap();
 
-    fails(dir.path(), "predict run missing.png", 1, &["missing.png", "cannot read"]);
+    refuses(dir.path(), "predict run missing.png", 1, &["missing.png", "cannot read"]);
     std::fs::write(path("text.png"), "no picture").unwrap();
-    fails(dir.path(), "predict run a.png text.png", 1, &["text.png", "PNG or JPEG"]);
+    refuses(dir.path(), "predict run a.png text.png", 1, &["text.png", "PNG or JPEG"]);
     let whole = std::fs::read(path("a.png")).unwrap();
     std::fs::write(path("half.png"), &whole[..whole.len() / 2]).unwrap();
-    fails(dir.path(), "predict run half.png", 1, &["half.png", "PNG or JPEG"]);
-    fails(dir.path(), "predict run .", 1, &["."]);
-    fails(dir.path(), "predict run a.png --top-k 0", 2, &["--top-k"]);
-    fails(dir.path(), "predict run a.png --classifier best", 2, &["best", "nme, network, ncm"]);
-    fails(dir.path(), "predict run a.png --device tpu", 2, &["tpu"]);
+    refuses(dir.path(), "predict run half.png", 1, &["half.png", "PNG or JPEG"]);
+    refuses(dir.path(), "predict run .", 1, &["."]);
+    refuses(dir.path(), "predict run a.png --top-k 0", 2, &["--top-k"]);
+    refuses(dir.path(), "predict run a.png --classifier best", 2, &["best", "nme, network, ncm"]);
+    refuses(dir.path(), "predict run a.png --device tpu", 2, &["tpu"]);
 
     for name in ["model.safetensors", "class_means.safetensors"] {
         let file = path("run").join(name);
@@ -231,10 +237,10 @@ fn bad_input_gets_one_clear_message() {
         *bent.last_mut().unwrap() ^= 1;
         for damaged in [&whole[..whole.len() - 1], &bent, b""] {
             std::fs::write(&file, damaged).unwrap();
-            fails(dir.path(), "predict run a.png", 1, &[name, "damaged"]);
+            refuses(dir.path(), "predict run a.png", 1, &[name, "damaged"]);
         }
         std::fs::remove_file(&file).unwrap();
-        fails(dir.path(), "predict run a.png", 1, &[name, "cannot read"]);
+        refuses(dir.path(), "predict run a.png", 1, &[name, "cannot read"]);
         std::fs::write(&file, whole).unwrap();
     }
     let card = std::fs::read_to_string(path("run/model.json")).unwrap();
@@ -243,13 +249,13 @@ fn bad_input_gets_one_clear_message() {
         std::fs::write(path("run/model.json"), card.replacen(from, to, 1)).unwrap();
     };
     with("\"format\": 1", "\"format\": 2");
-    fails(dir.path(), "predict run a.png", 1, &["model.json", "newer engram", "update"]);
+    refuses(dir.path(), "predict run a.png", 1, &["model.json", "newer engram", "update"]);
     with("\"model\": \"cnn\"", "\"model\": \"mlp\"");
-    fails(dir.path(), "predict run a.png", 1, &["model.safetensors"]);
+    refuses(dir.path(), "predict run a.png", 1, &["model.safetensors"]);
     with("\"n_outputs\": 10", "\"n_outputs\": 3");
-    fails(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
+    refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
     with("{", "");
-    fails(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
+    refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
     std::fs::write(path("run/model.json"), &card).unwrap();
     succeeds(dir.path(), "predict run a.png --device cpu");
 }

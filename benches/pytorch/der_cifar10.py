@@ -48,7 +48,6 @@ def prepared(images):
     return (images.float() / 255 - mean) / deviation
 
 
-
 def engrams(step):
     """Engram's weights and running statistics before a step."""
     from safetensors.torch import load_file
