@@ -16,10 +16,11 @@ const MAX_INVOCATIONS: u32 = 256;
 /// A parameter block has one slot of the uniform arena.
 const MAX_UNIFORM_BYTES: u32 = 256;
 
-/// Every kernel of the op table and of the tape, once.
+/// Every kernel of the op table, of the planner of products and of the tape, once: those that any adapter can run.
 fn kernels() -> Vec<&'static Kernel> {
     let mut kernels: Vec<&'static Kernel> = Vec::new();
-    for &kernel in ops::ALL.iter().flat_map(|op| op.kernels).chain(PRIMITIVE_KERNELS) {
+    let tiles = ops::tile_kernels(MAX_SHARED_BYTES as usize);
+    for kernel in ops::ALL.iter().flat_map(|op| op.kernels).chain(PRIMITIVE_KERNELS).copied().chain(tiles) {
         if !kernels.iter().any(|other| std::ptr::eq(*other, kernel)) {
             kernels.push(kernel);
         }
@@ -52,7 +53,7 @@ fn over_kernels(check: impl Fn(&'static Kernel) -> Result<(), String>) {
 
 /// The composed module, valid without any optional capability.
 fn module(kernel: &Kernel) -> Result<(Module, ModuleInfo), String> {
-    let source = kernel.source.concat();
+    let source = kernel.text();
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(&module)
@@ -122,9 +123,9 @@ fn workgroups_stay_within_portable_limits() {
         let (module, info) = module(kernel)?;
         entry_point(kernel, &module)?;
         for software in [false, true] {
-            let (constants, width) = kernel.workgroup.constants(software);
+            let (_, width) = kernel.workgroup.constants(software);
             let constants: HashMap<String, f64> =
-                constants.iter().chain(kernel.constants).map(|(name, value)| (name.to_string(), *value)).collect();
+                kernel.overrides(software).into_iter().map(|(name, value)| (name.to_string(), value)).collect();
             let entry = Some((ShaderStage::Compute, kernel.entry));
             let (resolved, info) = process_overrides(&module, &info, entry, &constants.into_iter().collect())
                 .map_err(|e| format!("with the constants of this workgroup: {e}"))?;

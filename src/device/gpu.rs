@@ -162,6 +162,11 @@ impl Gpu {
         self.software
     }
 
+    /// Shared memory of a workgroup, in bytes.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        self.limits.max_compute_workgroup_storage_size as usize
+    }
+
     /// What the driver says about itself.
     pub fn driver(&self) -> String {
         format!("{} {}", self.info.driver, self.info.driver_info).trim().to_string()
@@ -381,7 +386,7 @@ impl Gpu {
         }
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.source.concat().into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.text().into()),
         };
         let module = if checked {
             self.device.create_shader_module(descriptor)
@@ -396,7 +401,7 @@ impl Gpu {
             bind_group_layouts: &[Some(&group0), Some(state.recorder.arena_layout())],
             immediate_size: 0,
         });
-        let constants = [kernel.workgroup.constants(self.software).0, kernel.constants].concat();
+        let constants = kernel.overrides(self.software);
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&layout),

@@ -1,6 +1,9 @@
 //! What a kernel is: WGSL text, an entry point, its bindings, its workgroup and its constants.
 
+use super::text;
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 
 /// A compute kernel. The text is the concatenation of plain `.wgsl` files; tensors are bindings 0, 1, … of group 0 in
 /// the order of `bindings`, the parameter block is the uniform at group 1, binding 0.
@@ -16,9 +19,64 @@ pub struct Kernel {
     pub bindings: &'static str,
     /// How invocations are grouped.
     pub workgroup: Workgroup,
-    /// `override` constants besides those of the workgroup. A branch on one costs nothing at run time, while software
-    /// adapters execute both sides of any other.
+    /// Constants of the text besides those of the workgroup, `override` or `const`. A branch on one costs nothing at run
+    /// time, while software adapters execute both sides of any other.
     pub constants: &'static [(&'static str, f64)],
+}
+
+impl Kernel {
+    /// The WGSL that is compiled: the files joined, constants in place, marked loops written out (`src/device/text.rs`).
+    pub fn text(&self) -> String {
+        text::assemble(self.source, self.constants)
+    }
+
+    /// Values of the `override` constants: those of the workgroup, and those of the kernel that its text does not settle.
+    pub fn overrides(&self, software: bool) -> Vec<(&'static str, f64)> {
+        let own = self.constants.iter().filter(|(name, _)| !text::declares(self.source, name));
+        self.workgroup.constants(software).0.iter().chain(own).copied().collect()
+    }
+}
+
+/// Kernels of one text with other constants: made when first asked for, and kept.
+pub struct Family {
+    name: &'static str,
+    source: &'static [&'static str],
+    entry: &'static str,
+    bindings: &'static str,
+    made: Mutex<Option<HashMap<Vec<(&'static str, u32)>, &'static Kernel>>>,
+}
+
+impl Family {
+    /// A family whose workgroups are as its constants say ([`Workgroup::Own`]).
+    pub const fn new(
+        name: &'static str,
+        source: &'static [&'static str],
+        entry: &'static str,
+        bindings: &'static str,
+    ) -> Family {
+        Family { name, source, entry, bindings, made: Mutex::new(None) }
+    }
+
+    /// The kernel with these constants; its name is the family's with `label` behind it.
+    pub fn kernel(&self, label: impl FnOnce() -> String, constants: &[(&'static str, u32)]) -> &'static Kernel {
+        let mut made = self.made.lock();
+        let made = made.get_or_insert_default();
+        if let Some(kernel) = made.get(constants) {
+            return kernel;
+        }
+        // There are as many as the planners have tiles; they live as long as the program, as all kernels do.
+        let values: Vec<_> = constants.iter().map(|&(name, value)| (name, f64::from(value))).collect();
+        let kernel: &'static Kernel = Box::leak(Box::new(Kernel {
+            name: Box::leak(format!("{} {}", self.name, label()).into_boxed_str()),
+            source: self.source,
+            entry: self.entry,
+            bindings: self.bindings,
+            workgroup: Workgroup::Own,
+            constants: Box::leak(values.into_boxed_slice()),
+        }));
+        made.insert(constants.to_vec(), kernel);
+        kernel
+    }
 }
 
 /// The workgroup of a kernel, chosen by the kind of adapter through `override` constants.
@@ -74,7 +132,7 @@ pub enum Grid {
         /// Workgroups.
         z: usize,
     },
-    /// Workgroups for the tiles of a product in shared memory (`gemm_shared.wgsl`): more than 65,535 columns of them go on
+    /// Workgroups for the tiles of a product in shared memory (`gemm_tile.wgsl`): more than 65,535 columns of them go on
     /// below the rows.
     Tiles {
         /// Columns of tiles.

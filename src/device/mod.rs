@@ -12,13 +12,14 @@ mod kernel;
 mod pool;
 mod primitives;
 mod recorder;
+mod text;
 mod trace;
 
 pub use adapters::{Adapter, Options, Selection, list as list_adapters};
 pub use array::{Array, CpuRef, CpuRefMut, DType};
 pub use cpu::Cpu;
 pub use gpu::Gpu;
-pub use kernel::{Grid, Kernel, Workgroup};
+pub use kernel::{Family, Grid, Kernel, Workgroup};
 pub use primitives::{KERNELS as PRIMITIVE_KERNELS, PRELUDE, add_assign, copy, fill, scale};
 
 use crate::error::Result;

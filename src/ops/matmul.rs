@@ -1,12 +1,14 @@
-//! Matrix product with transposition flags. Twins: `shaders/matmul.wgsl` on `gemm_8x8.wgsl`, `matmul_shared.wgsl` on
-//! `gemm_shared.wgsl`.
+//! Matrix product with transposition flags. Twins: `shaders/matmul.wgsl` on `gemm_8x8.wgsl`; on `gemm_tile.wgsl` `matmul_tile.wgsl`
+//! where rows lie in whole vec4s, else `matmul_fours.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
+use super::channel_sum::channel_sum_into;
 use super::gemm::{Matrix, gemm_rows};
 use super::tiles::{
-    GEMM_8X8, GEMM_SHARED, PACK, Packing, TILE, register, register_grid, shared, shared_names, shared_tile,
+    A_ALONG_K, A_FOURS, B_FOURS, GEMM_8X8, GEMM_TILE, PACK, Packing, TILE, all_tiles, n_splits, plan, register,
+    register_grid,
 };
-use crate::device::{Array, DType, Device, Gpu, Kernel};
+use crate::device::{Array, DType, Device, Family, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::{Backward, Destinations, Tensor};
@@ -14,8 +16,34 @@ use rayon::prelude::*;
 
 static FORWARD: Kernel =
     register("matmul", &[GEMM_8X8, include_str!("../../shaders/matmul.wgsl")], "rrw", &[("DEPTH", 4.0)]);
-static FORWARD_SHARED: [Kernel; 4] =
-    shared(shared_names!("matmul"), &[GEMM_SHARED, include_str!("../../shaders/matmul_shared.wgsl")], "rrw");
+
+const SIZES: &str = include_str!("../../shaders/matmul_tile.wgsl");
+const A_ALONG_ROWS: &str = include_str!("../../shaders/matmul_a_along_rows.wgsl");
+const B_ALONG_K: &str = include_str!("../../shaders/matmul_b_along_k.wgsl");
+const B_ALONG_COLUMNS: &str = include_str!("../../shaders/matmul_b_along_columns.wgsl");
+/// By whether a is transposed, then b.
+static WHOLE: [[Family; 2]; 2] = [
+    [
+        Family::new("matmul", &[GEMM_TILE, SIZES, A_ALONG_K, B_ALONG_COLUMNS], "multiply", "rrw"),
+        Family::new("matmul nt", &[GEMM_TILE, SIZES, A_ALONG_K, B_ALONG_K], "multiply", "rrw"),
+    ],
+    [
+        Family::new("matmul tn", &[GEMM_TILE, SIZES, A_ALONG_ROWS, B_ALONG_COLUMNS], "multiply", "rrw"),
+        Family::new("matmul tt", &[GEMM_TILE, SIZES, A_ALONG_ROWS, B_ALONG_K], "multiply", "rrw"),
+    ],
+];
+static FOURS: Family = Family::new(
+    "matmul fours",
+    &[GEMM_TILE, A_FOURS, B_FOURS, include_str!("../../shaders/matmul_fours.wgsl")],
+    "multiply",
+    "rrw",
+);
+
+/// Every kernel of a product by tiles, on an adapter with so much shared memory.
+pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
+    let families = WHOLE.iter().flatten().chain([&FOURS]);
+    families.flat_map(|family| all_tiles(bytes, 1).into_iter().map(|tile| tile.kernel(family, &[]))).collect()
+}
 
 /// A matrix as it is stored, and whether it takes part transposed.
 #[derive(Clone, Copy)]
@@ -114,6 +142,7 @@ pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
 }
 
 /// Matrices of one shape in a buffer, and the steps in it from row to row, from column to column and to the next matrix.
+#[derive(Clone, Copy)]
 pub struct Stack<'a> {
     pub array: &'a Array,
     pub row: usize,
@@ -121,11 +150,41 @@ pub struct Stack<'a> {
     pub slice: usize,
 }
 
+impl Stack<'_> {
+    /// Whether what lies along a stored row comes in whole vec4s: of (rows, columns) numbers along it.
+    fn is_whole(&self, rows: usize, columns: usize) -> bool {
+        let (along, step) = if self.is_transposed() { (rows, self.column) } else { (columns, self.row) };
+        self.row.min(self.column) == 1 && [along, step, self.slice].iter().all(|size| size.is_multiple_of(4))
+    }
+
+    fn is_transposed(&self) -> bool {
+        self.column != 1
+    }
+}
+
 /// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
 pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
-    let (tile, grid) = shared_tile(m, n, s);
-    let params = [m, n, k, a.row, a.column, b.row, b.column, a.slice, b.slice].map(|size| size as u32);
-    gpu.launch(&FORWARD_SHARED[tile], &[a.array, b.array, y], &params, grid)
+    let tile = plan(gpu, m, n, s, 1);
+    let splits = if s == 1 { n_splits(tile, m, n, k) } else { 1 };
+    let per_split = k.div_ceil(splits).next_multiple_of(16);
+    let splits = k.div_ceil(per_split);
+    let whole = n.is_multiple_of(4) && a.is_whole(m, k) && b.is_whole(k, n);
+    let (kernel, params) = if whole {
+        let family = &WHOLE[usize::from(a.is_transposed())][usize::from(b.is_transposed())];
+        let (a_row, b_row) = (a.row.max(a.column), b.row.max(b.column));
+        (tile.kernel(family, &[]), vec![m, n, k, a_row, b_row, a.slice, b.slice, splits, per_split])
+    } else {
+        let sizes = vec![m, n, k, a.row, a.column, b.row, b.column, a.slice, b.slice, splits, per_split];
+        (tile.kernel(&FOURS, &[]), sizes)
+    };
+    let params: Vec<u32> = params.into_iter().map(|size| size as u32).collect();
+    let grid = tile.grid(m, n, s * splits);
+    if splits == 1 {
+        return gpu.launch(kernel, &[a.array, b.array, y], &params, grid);
+    }
+    let partials = Array::empty(&y.device(), [splits, m * n], DType::F32)?;
+    gpu.launch(kernel, &[a.array, b.array, &partials], &params, grid)?;
+    channel_sum_into(&partials, &y.reshape([m * n])?)
 }
 
 struct MatmulBackward {
@@ -162,8 +221,21 @@ fn case(name: &'static str, a: impl Into<Shape>, b: impl Into<Shape>, run: fn(&[
 pub static OP: Op = Op {
     name: "matmul",
     formula: "y = op(a) · op(b), op(x) = x or xᵀ",
-    shaders: &["matmul", "matmul_shared", "gemm_8x8", "gemm_shared", "pack"],
-    kernels: &[&PACK, &FORWARD, &FORWARD_SHARED[0], &FORWARD_SHARED[1], &FORWARD_SHARED[2], &FORWARD_SHARED[3]],
+    shaders: &[
+        "matmul",
+        "gemm_8x8",
+        "pack",
+        "gemm_tile",
+        "matmul_tile",
+        "gemm_a_along_k",
+        "matmul_a_along_rows",
+        "matmul_b_along_k",
+        "matmul_b_along_columns",
+        "matmul_fours",
+        "gemm_a_fours",
+        "gemm_b_fours",
+    ],
+    kernels: &[&PACK, &FORWARD],
     gradient: true,
     cases: || {
         vec![
@@ -176,6 +248,10 @@ pub static OP: Op = Op {
             case("middling_tiles", [30, 17], [17, 129], |x| x[0].matmul(&x[1])).without_differences(),
             case("large_tiles", [2050, 5], [5, 2049], |x| x[0].matmul(&x[1])).without_differences(),
             case("whole_tiles", [64, 32], [32, 128], |x| x[0].matmul(&x[1])).without_differences(),
+            case("whole_nt", [36, 28], [72, 28], |x| x[0].matmul_transposed(false, &x[1], true)).without_differences(),
+            case("whole_tt", [28, 40], [68, 28], |x| x[0].matmul_transposed(true, &x[1], true)).without_differences(),
+            case("split_depth", [20, 1300], [1300, 12], |x| x[0].matmul(&x[1])).without_differences(),
+            case("split_depth_of_any_length", [7, 777], [777, 5], |x| x[0].matmul(&x[1])).without_differences(),
         ]
     },
     refuses: |device| {

@@ -62,6 +62,11 @@ pub use penalty::{add_penalty_gradient, penalty};
 pub use project::project;
 pub use scatter_rows::scatter_rows;
 
+/// Every kernel by tiles in shared memory that products and convolutions may choose on an adapter with so many bytes of it.
+pub fn tile_kernels(shared_bytes: usize) -> Vec<&'static crate::device::Kernel> {
+    [matmul::tile_kernels(shared_bytes), conv2d::tile_kernels(shared_bytes)].concat()
+}
+
 /// Every op, in reading order.
 pub static ALL: &[&Op] = &[
     &zip::ADD,

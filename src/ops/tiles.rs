@@ -1,7 +1,7 @@
-//! The matrix products of the GPU: which skeleton and which tile a product gets, and how its operands are laid out.
-//! Twins: `shaders/gemm_8x8.wgsl`, `gemm_shared.wgsl`, `pack.wgsl`.
+//! The planner of the GPU's matrix products: which skeleton and which tile a product gets, and how its operands are laid out.
+//! Twins: `shaders/gemm_8x8.wgsl`, `gemm_tile.wgsl`, `gemm_dot.wgsl`, `pack.wgsl`.
 
-use crate::device::{Array, DType, Gpu, Grid, Kernel, PRELUDE, Workgroup};
+use crate::device::{Array, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 
 /// The skeleton for software adapters: registers only, a packed operand.
@@ -9,38 +9,13 @@ pub const GEMM_8X8: &str = include_str!("../../shaders/gemm_8x8.wgsl");
 /// Rows and columns of its tile.
 pub const TILE: usize = 8;
 /// The skeleton for hardware: tiles in shared memory, operands read where they lie.
-pub const GEMM_SHARED: &str = include_str!("../../shaders/gemm_shared.wgsl");
-
-/// Rows and columns of the tiles of [`GEMM_SHARED`].
-const SHARED_TILES: [[usize; 2]; 4] = [[16, 256], [32, 128], [64, 64], [128, 128]];
-/// Workgroups that keep a large GPU busy: with fewer, the largest tile gives way to smaller ones.
-const ENOUGH_GROUPS: usize = 256;
-
-/// The names of the kernels of [`shared`].
-macro_rules! shared_names {
-    ($name:literal) => {
-        [concat!($name, "_16x256"), concat!($name, "_32x128"), concat!($name, "_64x64"), concat!($name, "_128x128")]
-    };
-}
-pub(super) use shared_names;
-
-/// One kernel per tile of the skeleton in shared memory, in the order of [`SHARED_TILES`].
-pub const fn shared(names: [&'static str; 4], source: &'static [&'static str], bindings: &'static str) -> [Kernel; 4] {
-    const fn tile(
-        name: &'static str,
-        source: &'static [&'static str],
-        bindings: &'static str,
-        constants: &'static [(&'static str, f64)],
-    ) -> Kernel {
-        Kernel { name, source, entry: "multiply", bindings, workgroup: Workgroup::Own, constants }
-    }
-    [
-        tile(names[0], source, bindings, &[("WG_X", 32.0), ("WG_Y", 2.0)]),
-        tile(names[1], source, bindings, &[("WG_X", 16.0), ("WG_Y", 4.0)]),
-        tile(names[2], source, bindings, &[("WG_X", 8.0), ("WG_Y", 8.0)]),
-        tile(names[3], source, bindings, &[("WG_X", 16.0), ("WG_Y", 16.0)]),
-    ]
-}
+pub const GEMM_TILE: &str = include_str!("../../shaders/gemm_tile.wgsl");
+/// The same for factors that lie along k.
+pub const GEMM_DOT: &str = include_str!("../../shaders/gemm_dot.wgsl");
+/// Operands of [`GEMM_TILE`].
+pub const A_FOURS: &str = include_str!("../../shaders/gemm_a_fours.wgsl");
+pub const B_FOURS: &str = include_str!("../../shaders/gemm_b_fours.wgsl");
+pub const A_ALONG_K: &str = include_str!("../../shaders/gemm_a_along_k.wgsl");
 
 /// A kernel on [`GEMM_8X8`].
 pub const fn register(
@@ -52,35 +27,163 @@ pub const fn register(
     Kernel { name, source, entry: "multiply", bindings, workgroup: Workgroup::Tile, constants }
 }
 
-/// The tile in shared memory for a product of so many rows and columns (slices apart), and its grid: no more rows than there
-/// are, and a large tile only where there are enough of them.
-pub fn shared_tile(rows: usize, columns: usize, slices: usize) -> (usize, Grid) {
-    let tile = match rows {
-        0..=16 => 0,
-        17..=32 => 1,
-        33..=64 => 2,
-        _ if n_tiles(3, rows, columns).iter().product::<usize>() * slices < ENOUGH_GROUPS => 2,
-        _ => 3,
-    };
-    let [x, y] = n_tiles(tile, rows, columns);
-    (tile, Grid::Tiles { x, y, z: slices })
-}
-
-/// The slices that a product over a long depth is cut into, so that a large GPU has work.
-pub fn shared_slices(rows: usize, columns: usize) -> usize {
-    let (tile, _) = shared_tile(rows, columns, 1);
-    (4 * ENOUGH_GROUPS / n_tiles(tile, rows, columns).iter().product::<usize>()).clamp(1, 128)
-}
-
-/// Columns and rows of tiles.
-fn n_tiles(tile: usize, rows: usize, columns: usize) -> [usize; 2] {
-    let [tile_rows, tile_columns] = SHARED_TILES[tile];
-    [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)]
-}
-
 /// The grid of the skeleton in registers.
 pub fn register_grid(rows: usize, column_groups: usize, z: usize) -> Grid {
     Grid::Invocations3 { x: column_groups, y: rows.div_ceil(TILE), z }
+}
+
+/// Workgroups that keep a large GPU busy: with fewer, a tile gives way to a smaller one.
+const ENOUGH_GROUPS: usize = 120;
+/// Workgroups that a product over a long depth is cut into.
+const SLICED_GROUPS: usize = 384;
+/// What a workgroup computes, and its part of it for each invocation: rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    workgroup: [usize; 2],
+    invocation: [usize; 2],
+    /// Terms of the sum per slab in shared memory.
+    depth: usize,
+    /// Vec4s added to each row of a slab.
+    pad: usize,
+}
+
+/// Tiles of [`GEMM_TILE`], largest first.
+const TILES: [Tile; 6] = [
+    tile([128, 128], [8, 8]),
+    tile([64, 128], [8, 8]),
+    tile([64, 64], [8, 4]),
+    tile([32, 128], [4, 8]),
+    tile([32, 64], [4, 4]),
+    tile([16, 256], [4, 8]),
+];
+
+const fn tile(workgroup: [usize; 2], invocation: [usize; 2]) -> Tile {
+    Tile { workgroup, invocation, depth: 16, pad: 1 }
+}
+
+impl Tile {
+    /// Bytes of shared memory for slabs [k][rows] and [k][columns].
+    fn bytes_across(&self) -> usize {
+        16 * self.depth * (self.workgroup.iter().sum::<usize>() / 4 + 2 * self.pad)
+    }
+
+    /// The slabs of this tile for runs of `run` terms that stay together, as deep as `bytes` of shared memory allow.
+    fn with_depth(self, run: usize, bytes: usize) -> Option<Tile> {
+        let depths: &[usize] = match run {
+            3 => &[24, 12],
+            5 => &[20],
+            _ => &[16],
+        };
+        let deep = depths.iter().map(|&depth| Tile { depth, ..self });
+        deep.flat_map(|tile| [tile, Tile { pad: 0, ..tile }]).find(|tile| tile.bytes_across() <= bytes)
+    }
+
+    /// Columns and rows of tiles.
+    fn n_tiles(&self, rows: usize, columns: usize) -> [usize; 2] {
+        [columns.div_ceil(self.workgroup[1]), rows.div_ceil(self.workgroup[0])]
+    }
+
+    fn n_groups(&self, rows: usize, columns: usize) -> usize {
+        self.n_tiles(rows, columns).iter().product()
+    }
+
+    /// A workgroup per tile and slice.
+    pub fn grid(&self, rows: usize, columns: usize, slices: usize) -> Grid {
+        let [x, y] = self.n_tiles(rows, columns);
+        Grid::Tiles { x, y, z: slices }
+    }
+
+    /// The kernel of a family for this tile, with more constants of its own.
+    pub fn kernel(&self, family: &Family, more: &[(&'static str, u32)]) -> &'static Kernel {
+        let Tile { workgroup: [bm, bn], invocation: [tm, tn], depth, pad } = *self;
+        let label = || {
+            let more: String = more.iter().map(|(name, value)| format!(" {}{value}", name.to_lowercase())).collect();
+            format!("{bm}x{bn}x{depth}{more}")
+        };
+        let names = ["BM", "BN", "BK", "TM", "TN", "PAD"];
+        let values = [bm, bn, depth, tm, tn, pad].map(|size| size as u32);
+        let mut constants = [("", 0); 8];
+        for (slot, constant) in constants.iter_mut().zip(names.into_iter().zip(values).chain(more.iter().copied())) {
+            *slot = constant;
+        }
+        family.kernel(label, &constants[..names.len() + more.len()])
+    }
+}
+
+/// The tile of [`GEMM_TILE`] for a product of so many rows and columns (slices apart): no more rows than there are, and the largest
+/// of which there are enough. `run`: terms of the sum that stay together in a slab.
+pub fn plan(gpu: &Gpu, rows: usize, columns: usize, slices: usize, run: usize) -> Tile {
+    plan_within(gpu.shared_bytes(), rows, columns, slices, run)
+}
+
+fn plan_within(bytes: usize, rows: usize, columns: usize, slices: usize, run: usize) -> Tile {
+    let fitting: Vec<Tile> = candidates(bytes, run)
+        .filter(|tile| match rows {
+            0..=16 => tile.workgroup[0] == 16,
+            17..=32 => tile.workgroup[0] == 32,
+            33..=64 => tile.workgroup[0] <= 64 && tile.workgroup[0] > 16,
+            _ => tile.workgroup[0] > 16,
+        })
+        .collect();
+    let enough = fitting.iter().find(|tile| tile.n_groups(rows, columns) * slices >= ENOUGH_GROUPS);
+    // With few of any kind, the one of which there are most.
+    let most = fitting.iter().max_by_key(|tile| tile.n_groups(rows, columns));
+    *enough.or(most).expect("bug: no tile fits the smallest shared memory")
+}
+
+fn candidates(bytes: usize, run: usize) -> impl Iterator<Item = Tile> {
+    TILES.iter().filter_map(move |tile| tile.with_depth(run, bytes))
+}
+
+/// Slices that the depth of a product is cut into where its tiles alone would leave a large GPU idle.
+pub fn n_splits(tile: Tile, rows: usize, columns: usize, depth: usize) -> usize {
+    let groups = tile.n_groups(rows, columns);
+    // A slice of less than four slabs costs more than it saves.
+    if groups >= ENOUGH_GROUPS { 1 } else { (SLICED_GROUPS / groups).min(depth / (4 * tile.depth)).max(1) }
+}
+
+/// The tile of [`GEMM_DOT`], by rows and columns and the terms of a row of the kernel, which stay together.
+pub fn dot_plan(rows: usize, columns: usize, run: usize) -> Tile {
+    let (bm, tm) = match rows {
+        0..=16 => (16, 4),
+        17..=32 => (32, 8),
+        _ => (64, 8),
+    };
+    // Sixteen invocations side by side.
+    let tn = match (run, columns) {
+        (5, _) => 5,
+        (_, 0..=48) => 3,
+        _ if bm == 64 => 6,
+        _ => 9,
+    };
+    tile([bm, 16 * tn], [tm, tn])
+}
+
+/// Slices for so many fours of k, and fours per slice.
+pub fn dot_slices(tile: Tile, rows: usize, columns: usize, fours: usize) -> (usize, usize) {
+    let slab = tile.depth / 4;
+    let wanted = (SLICED_GROUPS / tile.n_groups(rows, columns)).clamp(1, fours.div_ceil(2 * slab));
+    let per_slice = fours.div_ceil(wanted).next_multiple_of(slab);
+    (fours.div_ceil(per_slice), per_slice)
+}
+
+/// A workgroup of [`GEMM_DOT`] per tile and slice.
+pub fn dot_grid(tile: Tile, rows: usize, columns: usize, slices: usize) -> Grid {
+    let [x, y] = tile.n_tiles(rows, columns);
+    Grid::Groups { x, y, z: slices }
+}
+
+/// Every tile that [`plan`] may choose with so much shared memory.
+pub fn all_tiles(bytes: usize, run: usize) -> Vec<Tile> {
+    candidates(bytes, run).collect()
+}
+
+/// Every tile that [`dot_plan`] may choose.
+pub fn all_dot_tiles(run: usize) -> Vec<Tile> {
+    let mut tiles: Vec<Tile> =
+        [16, 32, 64].into_iter().flat_map(|rows| [48, 144].map(|n| dot_plan(rows, n, run))).collect();
+    tiles.dedup();
+    tiles
 }
 
 pub static PACK: Kernel = Kernel {
@@ -116,5 +219,45 @@ impl Packing {
         let params = [n_k, n_m, inner, outer_step, inner_step, m_step].map(|size| size as u32);
         gpu.launch(&PACK, &[origin, &packed], &params, Grid::Invocations(height * width))?;
         Ok(packed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layers of ResNets at batch 128 and what was quickest for them on an H100 (2026-11-26).
+    #[test]
+    fn plans_are_those_that_were_measured() {
+        let planned = |rows, columns, run| plan_within(48 << 10, rows, columns, 1, run).workgroup;
+        for (rows, columns, run, expected) in [
+            (64, 131_072, 3, [64, 128]),
+            (64, 8192, 3, [64, 64]),
+            (128, 32_768, 3, [128, 128]),
+            (256, 8192, 3, [128, 128]),
+            (512, 2048, 3, [64, 128]),
+            (32, 32_768, 3, [32, 128]),
+            (4096, 4096, 1, [128, 128]),
+            (1024, 1024, 1, [64, 128]),
+            (512, 512, 1, [32, 64]),
+        ] {
+            assert_eq!(planned(rows, columns, run), expected, "{rows} × {columns}");
+        }
+    }
+
+    /// Whatever the shape, there is a tile for the least shared memory and for the most.
+    #[test]
+    fn every_shape_has_a_tile_that_fits() {
+        // The least that WebGPU guarantees, and more.
+        for bytes in [16 << 10, 32 << 10, 48 << 10] {
+            for run in [1, 3, 5] {
+                for rows in [1, 16, 17, 33, 65, 1000] {
+                    for columns in [1, 100, 10_000, 1_000_000] {
+                        let tile = plan_within(bytes, rows, columns, 1, run);
+                        assert!(tile.bytes_across() <= bytes && tile.depth.is_multiple_of(run.max(4)) || run == 5);
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! A convolution with the batch norm after it folded in, for inference. Twins: `shaders/conv2d_folded.wgsl` with
-//! `conv2d_forward.wgsl`, `conv2d_forward_shared.wgsl`.
+//! A convolution with the batch norm after it folded in, for inference. Twins: `shaders/conv2d_norm.wgsl` and `conv2d_folded.wgsl`
+//! with `conv2d_forward.wgsl`, `conv2d_forward_window.wgsl`, `conv2d_forward_fours.wgsl`.
 
 use super::{Conv2d, Sizes, cpu, gpu};
 use crate::device::{Array, DType, Device};
@@ -100,7 +100,18 @@ fn inputs([n, c, h, w]: [usize; 4], o: usize, residual: Option<[usize; 2]>) -> V
 pub static OP: Op = Op {
     name: "conv2d_batch_norm",
     formula: "y = act(conv2d(x, w) · γ/√(var + ε) + β + (b − mean) · γ/√(var + ε) + residual)",
-    shaders: &["conv2d_folded", "conv2d_forward", "conv2d_forward_shared", "conv2d", "gemm_8x8", "gemm_shared", "pack"],
+    shaders: &[
+        "conv2d",
+        "conv2d_norm",
+        "conv2d_folded",
+        "conv2d_folded_fours",
+        "conv2d_forward",
+        "conv2d_forward_window",
+        "conv2d_forward_fours",
+        "gemm_8x8",
+        "gemm_tile",
+        "pack",
+    ],
     kernels: gpu::FOLDED_KERNELS,
     gradient: false,
     cases: || {

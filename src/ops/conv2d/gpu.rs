@@ -1,22 +1,22 @@
-//! Convolution on the GPU: implicit matrix products, on hardware with tiles in shared memory, on software adapters with
-//! tiles in registers. Twins: `shaders/conv2d_*.wgsl`.
+//! Convolution on the GPU: implicit matrix products, on hardware with tiles in shared memory (`hardware.rs`), on software
+//! adapters with tiles in registers. Twins: `shaders/conv2d_forward.wgsl`, `conv2d_backward_input.wgsl`,
+//! `conv2d_backward_weight.wgsl`.
 
-use super::Sizes;
 use super::folded::Finish;
+use super::{Sizes, hardware};
 use crate::device::{Array, DType, Gpu, Kernel};
 use crate::error::Result;
 use crate::ops::channel_sum::channel_sum_into;
-use crate::ops::tiles::{
-    GEMM_8X8, GEMM_SHARED, Packing, TILE, register, register_grid, shared, shared_names, shared_slices, shared_tile,
-};
+use crate::ops::tiles::{GEMM_8X8, Packing, TILE, register, register_grid};
 use crate::tensor::Tensor;
 
-const SIZES: &str = include_str!("../../../shaders/conv2d.wgsl");
-
-const BIAS: &str = include_str!("../../../shaders/conv2d_bias.wgsl");
-const FOLDED: &str = include_str!("../../../shaders/conv2d_folded.wgsl");
+pub(super) const SIZES: &str = include_str!("../../../shaders/conv2d.wgsl");
+/// What becomes of a sum, and where it goes.
+pub(super) const BIAS: &str = include_str!("../../../shaders/conv2d_bias.wgsl");
+pub(super) const Y: &str = include_str!("../../../shaders/conv2d_y.wgsl");
+pub(super) const NORM: &str = include_str!("../../../shaders/conv2d_norm.wgsl");
+pub(super) const FOLDED: &str = include_str!("../../../shaders/conv2d_folded.wgsl");
 const FORWARD: &str = include_str!("../../../shaders/conv2d_forward.wgsl");
-const SHARED_FORWARD: &str = include_str!("../../../shaders/conv2d_forward_shared.wgsl");
 const INPUT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
 const WEIGHT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
 
@@ -44,27 +44,12 @@ const fn by_row(names: [&'static str; 5], source: &'static [&'static str], bindi
         register(names[4], source, bindings, &[("SLIDING", 1.0), ("DEPTH", 5.0)]),
     ]
 }
-static FORWARD_BY_ROW: [Kernel; 5] = by_row(row_names!("conv2d.forward"), &[GEMM_8X8, SIZES, BIAS, FORWARD], "rrrw");
+static FORWARD_BY_ROW: [Kernel; 5] = by_row(row_names!("conv2d.forward"), &[GEMM_8X8, SIZES, BIAS, Y, FORWARD], "rrrw");
 static INPUT_BY_ROW: [Kernel; 5] = by_row(row_names!("conv2d.backward_input"), INPUT, "rrw");
 static WEIGHT_BY_PIXEL: Kernel = register("conv2d.backward_weight", WEIGHT, "rrw", &[]);
 
-static FORWARD_SHARED: [Kernel; 4] =
-    shared(shared_names!("conv2d.forward"), &[GEMM_SHARED, SIZES, BIAS, SHARED_FORWARD], "rrrw");
 static FOLDED_BY_ROW: [Kernel; 5] =
-    by_row(row_names!("conv2d.forward_folded"), &[GEMM_8X8, SIZES, FOLDED, FORWARD], "rrrrrrrw");
-static FOLDED_SHARED: [Kernel; 4] =
-    shared(shared_names!("conv2d.forward_folded"), &[GEMM_SHARED, SIZES, FOLDED, SHARED_FORWARD], "rrrrrrrw");
-static INPUT_SHARED: [Kernel; 4] = shared(
-    shared_names!("conv2d.backward_input"),
-    &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_input_shared.wgsl")],
-    "rrw",
-);
-static WEIGHT_SHARED: [Kernel; 4] = shared(
-    shared_names!("conv2d.backward_weight"),
-    &[GEMM_SHARED, SIZES, include_str!("../../../shaders/conv2d_backward_weight_shared.wgsl")],
-    "rrw",
-);
-
+    by_row(row_names!("conv2d.forward_folded"), &[GEMM_8X8, SIZES, NORM, FOLDED, FORWARD], "rrrrrrrw");
 pub static KERNELS: &[&Kernel] = &[
     &FORWARD_BY_ROW[0],
     &FORWARD_BY_ROW[1],
@@ -77,37 +62,13 @@ pub static KERNELS: &[&Kernel] = &[
     &INPUT_BY_ROW[3],
     &INPUT_BY_ROW[4],
     &WEIGHT_BY_PIXEL,
-    &FORWARD_SHARED[0],
-    &FORWARD_SHARED[1],
-    &FORWARD_SHARED[2],
-    &FORWARD_SHARED[3],
-    &INPUT_SHARED[0],
-    &INPUT_SHARED[1],
-    &INPUT_SHARED[2],
-    &INPUT_SHARED[3],
-    &WEIGHT_SHARED[0],
-    &WEIGHT_SHARED[1],
-    &WEIGHT_SHARED[2],
-    &WEIGHT_SHARED[3],
 ];
 
-pub static FOLDED_KERNELS: &[&Kernel] = &[
-    &FOLDED_BY_ROW[0],
-    &FOLDED_BY_ROW[1],
-    &FOLDED_BY_ROW[2],
-    &FOLDED_BY_ROW[3],
-    &FOLDED_BY_ROW[4],
-    &FOLDED_SHARED[0],
-    &FOLDED_SHARED[1],
-    &FOLDED_SHARED[2],
-    &FOLDED_SHARED[3],
-];
+pub static FOLDED_KERNELS: &[&Kernel] =
+    &[&FOLDED_BY_ROW[0], &FOLDED_BY_ROW[1], &FOLDED_BY_ROW[2], &FOLDED_BY_ROW[3], &FOLDED_BY_ROW[4]];
 
 /// Where has_bias stands in the parameter block.
 const HAS_BIAS: usize = 13;
-/// Terms of a sum that the shaders can number by divisions in floating point.
-const MAX_DEPTH: usize = 1 << 20;
-
 /// The kernel for rows of so many columns.
 fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'static Kernel {
     match (sliding, columns) {
@@ -121,50 +82,41 @@ fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'stat
 
 impl Sizes {
     /// The parameter block of shaders/conv2d.wgsl.
-    fn params(&self, per_slice: usize) -> [u32; 15] {
+    pub(super) fn params(&self, per_slice: usize) -> [u32; 15] {
         let Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding, dilation } = *self;
         [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), 0, per_slice].map(|size| size as u32)
-    }
-
-    fn shared(&self, gpu: &Gpu, depth: usize) -> bool {
-        !gpu.is_software() && depth < MAX_DEPTH
     }
 }
 
 pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Finish, y: &Array) -> Result<()> {
     let (patch, o) = (sizes.patch(), sizes.o);
-    let rows = sizes.n * sizes.p;
     let mut params = sizes.params(0).to_vec();
     params[HAS_BIAS] = u32::from(finish.bias.is_some());
     // Where something is missing the weight stands in for the binding and is not read.
     let mut rest = vec![finish.bias.unwrap_or(weight)];
-    let (mut by_row, mut tiles) = (&FORWARD_BY_ROW, &FORWARD_SHARED);
     if let Some(norm) = finish.norm {
-        (by_row, tiles) = (&FOLDED_BY_ROW, &FOLDED_SHARED);
         let residual = norm.residual.map(Tensor::array);
         params.extend([u32::from(residual.is_some()), norm.epsilon.to_bits(), norm.lowest().to_bits()]);
         rest.extend([norm.weight.array(), norm.bias.array(), norm.running, residual.unwrap_or(weight)]);
     }
     rest.push(y);
-    if sizes.shared(gpu, patch) {
-        let (tile, grid) = shared_tile(o, rows * sizes.q.next_multiple_of(4), 1);
-        return gpu.launch(&tiles[tile], &[&[weight, x][..], &rest].concat(), &params, grid);
+    let folded = finish.norm.is_some();
+    if hardware::takes(gpu, patch) {
+        return hardware::forward(sizes, gpu, folded, &[&[weight, x][..], &rest].concat(), &params);
     }
     let packing = Packing { n_k: patch, n_m: o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
     let packed = packing.of(gpu, weight)?;
+    let by_row = if folded { &FOLDED_BY_ROW } else { &FORWARD_BY_ROW };
     let kernel = along(by_row, sizes.stride == 1 && sizes.dilation == 1, sizes.kw);
-    let grid = register_grid(o, rows * sizes.q.div_ceil(TILE), 1);
+    let grid = register_grid(o, sizes.n * sizes.p * sizes.q.div_ceil(TILE), 1);
     gpu.launch(kernel, &[&[&packed, x][..], &rest].concat(), &params, grid)
 }
 
 /// One dispatch, whatever the stride: its phases are slices of the grid.
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
     let &Sizes { n, c, h, w, o, kh, kw, stride, dilation, .. } = sizes;
-    let params = sizes.params(0);
-    let (rows, columns) = (n * h.div_ceil(stride), w.div_ceil(stride));
-    if sizes.shared(gpu, o * kh * kw) {
-        let (tile, grid) = shared_tile(c, rows * columns.next_multiple_of(4), stride * stride);
-        return gpu.launch(&INPUT_SHARED[tile], &[weight, dy, dx], &params, grid);
+    if hardware::takes(gpu, o * kh * kw) {
+        return hardware::backward_input(sizes, gpu, dy, weight, dx);
     }
     let (window, patch) = (kh * kw, sizes.patch());
     let packing = Packing { n_k: o * window, n_m: c, inner: window, outer_step: patch, inner_step: 1, m_step: window };
@@ -172,7 +124,8 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
     // With a stride the phases have different numbers of taps.
     let taps = if stride == 1 { kw } else { 0 };
     let kernel = along(&INPUT_BY_ROW, dilation == 1, taps);
-    gpu.launch(kernel, &[&weight, dy, dx], &params, register_grid(c, rows * columns.div_ceil(TILE), stride * stride))
+    let columns = n * h.div_ceil(stride) * w.div_ceil(stride).div_ceil(TILE);
+    gpu.launch(kernel, &[&weight, dy, dx], &sizes.params(0), register_grid(c, columns, stride * stride))
 }
 
 /// The sum runs over all output pixels of the batch while the result is small: it is split into slices whose partial sums
@@ -181,12 +134,7 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
     let &Sizes { n, o, p, q, .. } = sizes;
     let (pixels, patch) = (p * q, sizes.patch());
     if !gpu.is_software() {
-        // Whole slabs of eight.
-        let per_slice = (n * pixels).div_ceil(shared_slices(o, patch)).next_multiple_of(8);
-        let n_slices = (n * pixels).div_ceil(per_slice);
-        let (tile, grid) = shared_tile(o, patch, n_slices);
-        let kernel = &WEIGHT_SHARED[tile];
-        return add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid));
+        return hardware::backward_weight(sizes, gpu, dy, x, dw);
     }
     let image_rows = n * p;
     let tiles = o.div_ceil(TILE) * patch.div_ceil(TILE);
@@ -202,7 +150,12 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
 }
 
 /// Has the slices of a weight gradient computed, and adds them.
-fn add_slices(sizes: &Sizes, n_slices: usize, dw: &Array, compute: impl FnOnce(&Array) -> Result<()>) -> Result<()> {
+pub(super) fn add_slices(
+    sizes: &Sizes,
+    n_slices: usize,
+    dw: &Array,
+    compute: impl FnOnce(&Array) -> Result<()>,
+) -> Result<()> {
     if n_slices == 1 {
         return compute(dw);
     }

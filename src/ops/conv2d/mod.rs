@@ -7,6 +7,7 @@
 mod cpu;
 pub mod folded;
 mod gpu;
+mod hardware;
 mod layout;
 mod product;
 mod transpose;
@@ -17,6 +18,7 @@ use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use folded::Finish;
+pub use hardware::tile_kernels;
 
 /// How a kernel moves over the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,15 +209,32 @@ pub static OP: Op = Op {
     shaders: &[
         "conv2d",
         "conv2d_bias",
+        "conv2d_y",
         "conv2d_forward",
         "conv2d_backward_input",
         "conv2d_backward_weight",
-        "conv2d_forward_shared",
-        "conv2d_backward_input_shared",
-        "conv2d_backward_weight_shared",
         "gemm_8x8",
-        "gemm_shared",
         "pack",
+        "conv2d_window",
+        "conv2d_window_fours",
+        "conv2d_window_scalars",
+        "conv2d_forward_window",
+        "conv2d_weight_rows",
+        "conv2d_weight_scalars",
+        "conv2d_weight_flipped",
+        "conv2d_backward_weight_window",
+        "conv2d_dy_fours",
+        "conv2d_dy_scalars",
+        "conv2d_y_fours",
+        "conv2d_put_scalars",
+        "conv2d_forward_fours",
+        "conv2d_backward_input_fours",
+        "conv2d_backward_weight_fours",
+        "gemm_tile",
+        "gemm_dot",
+        "gemm_a_along_k",
+        "gemm_a_fours",
+        "gemm_b_fours",
         "channel_sum",
     ],
     kernels: gpu::KERNELS,

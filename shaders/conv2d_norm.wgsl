@@ -1,0 +1,21 @@
+// What leaves a convolution into which a batch norm with running statistics is folded, with the residual sum and the ReLU after it:
+//
+//   y = max((sum + bias) · scale + shift + residual, lowest),   scale = gamma / √(var + ε), shift = beta − mean · scale
+//
+// Shapes: bias, gamma, beta (O), running (2, O): means, then variances; residual and y (N, O, P, Q). This file stands in place of
+// conv2d_bias.wgsl; conv2d_folded.wgsl or conv2d_folded_fours.wgsl add the residual. CPU twin: src/ops/conv2d/cpu.rs::forward
+
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> gamma: array<f32>;
+@group(0) @binding(4) var<storage, read> beta: array<f32>;
+@group(0) @binding(5) var<storage, read> running: array<f32>;
+
+// Factor and summand of an out-channel.
+fn affine(o: u32) -> vec2<f32> {
+    let scale = gamma[o] / sqrt(running[params.o + o] + params.epsilon);
+    var mean = running[o];
+    if params.has_bias != 0u {
+        mean -= bias[o];
+    }
+    return vec2<f32>(scale, beta[o] - mean * scale);
+}
