@@ -21,6 +21,13 @@ pub struct Kernel {
     pub constants: &'static [(&'static str, f64)],
 }
 
+impl Kernel {
+    /// The text of the module.
+    pub fn text(&self) -> String {
+        self.source.concat()
+    }
+}
+
 /// The workgroup of a kernel, chosen by the kind of adapter through `override` constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workgroup {
