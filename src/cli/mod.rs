@@ -91,7 +91,7 @@ struct DeviceArgs {
 
 impl DeviceArgs {
     fn options(&self) -> Options {
-        Options { checked: self.checked, trace: false, as_hardware: self.as_hardware }
+        Options { checked: self.checked, as_hardware: self.as_hardware, cache: true, ..Options::default() }
     }
 
     /// The device, and what the user should be told about it.

@@ -3,7 +3,7 @@
 use super::{INTERRUPTED, use_threads, warn};
 use crate::continual::MethodSpec;
 use crate::data::{Dataset, Labels, Source};
-use crate::device::{Device, Options, Selection};
+use crate::device::{Device, Options, Selection, Trace};
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::Checkpoint;
 use crate::experiment::results::RunFolder;
@@ -123,8 +123,9 @@ pub fn open(config: &Config, checked: bool, trace: bool) -> Result<(Dataset, Dev
     let mut dataset = config.source().load(&config.load_options())?;
     dataset.flips = config.augment.flips();
     dataset.notes.iter().for_each(|note| warn(note));
-    let (device, warning) =
-        config.device.parse::<Selection>()?.open(Options { checked, trace, ..Default::default() })?;
+    let trace = if trace { Trace::Lines } else { Trace::Off };
+    let options = Options { checked, trace, cache: true, ..Default::default() };
+    let (device, warning) = config.device.parse::<Selection>()?.open(options)?;
     if let Some(warning) = warning {
         warn(&warning);
     }

@@ -1,6 +1,6 @@
 //! Finding adapters and choosing one.
 
-use super::{Device, Gpu};
+use super::{Device, Gpu, Trace};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -65,11 +65,13 @@ impl fmt::Debug for Adapter {
 pub struct Options {
     /// Compiles shaders with bounds checks.
     pub checked: bool,
-    /// Keeps a record of every dispatch.
-    pub trace: bool,
+    /// What to keep a record of.
+    pub trace: Trace,
     /// Takes a software adapter for hardware: it gets the kernels and workgroups of a GPU, so that those can be tested
     /// where there is none.
     pub as_hardware: bool,
+    /// Keeps compiled kernels in the user's folder for caches (`ENGRAM_CACHE_DIR` moves it; empty, it turns this off).
+    pub cache: bool,
 }
 
 /// Every adapter, best first: discrete before integrated before virtual before software, one entry per physical GPU
@@ -166,8 +168,7 @@ impl Selection {
         }
     }
 
-    /// Opens the device. `checked` compiles shaders with bounds checks; `trace` times every dispatch.
-    /// The second value is a warning for the user, if there is one.
+    /// Opens the device. The second value is a warning for the user, if there is one.
     ///
     /// # Errors
     /// As [`Selection::choose`], or if the adapter refuses to open.

@@ -3,16 +3,19 @@
 use super::Counters;
 use super::adapters::{Adapter, Options};
 use super::array::Array;
+use super::bind_groups::{BindGroups, MAX_BINDINGS};
+use super::cache::DiskCache;
 use super::kernel::{Grid, Kernel};
+use super::pipelines::Pipelines;
 use super::pool::{FreeLists, size_class};
-use super::recorder::Recorder;
-use super::trace::Tracer;
+use super::recorder::{Recorder, nanoseconds};
+use super::trace::{KernelUse, Trace, Tracer};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 /// An open adapter.
 pub struct Gpu {
@@ -32,29 +35,17 @@ struct State {
     /// Buffers that are written from the host: kept apart so that one can be found that no recorded kernel uses.
     free_uploads: FreeLists<RawBuffer>,
     staging: Option<wgpu::Buffer>,
-    pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
-    layouts: HashMap<&'static str, wgpu::BindGroupLayout>,
-    bind_groups: HashMap<BindKey, wgpu::BindGroup>,
+    pipelines: Pipelines,
+    cache: Option<DiskCache>,
+    bind_groups: BindGroups,
     recorder: Recorder,
     counters: Counters,
     next_buffer_id: u64,
 }
 
-/// The address of a kernel (two crates may give theirs the same name), and whether it is compiled with bounds checks.
-type PipelineKey = (usize, bool);
-
-/// Group 0 of a launch: access letters, then (buffer, offset, words) of each binding.
-#[derive(PartialEq, Eq, Hash)]
-struct BindKey(&'static str, [(u64, usize, usize); MAX_BINDINGS]);
-
-/// Storage bindings per kernel that every adapter allows.
-const MAX_BINDINGS: usize = 8;
-/// Bind groups kept before the cache starts over; a training loop needs a few hundred.
-const MAX_BIND_GROUPS: usize = 16_384;
-
-struct RawBuffer {
-    raw: wgpu::Buffer,
-    id: u64,
+pub(super) struct RawBuffer {
+    pub(super) raw: wgpu::Buffer,
+    pub(super) id: u64,
     last_use: AtomicU64,
 }
 
@@ -67,7 +58,7 @@ pub(super) struct GpuBuffer {
 }
 
 impl GpuBuffer {
-    fn raw(&self) -> &RawBuffer {
+    pub(super) fn raw(&self) -> &RawBuffer {
         self.buffer.as_ref().expect("bug: a dropped buffer is used")
     }
 }
@@ -97,11 +88,14 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// Opens an adapter with its own limits.
     pub(super) fn open(adapter: &Adapter, options: Options) -> Result<Gpu> {
-        let Options { checked, trace, as_hardware } = options;
-        let timestamps = trace && adapter.raw.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let Options { checked, trace, as_hardware, cache } = options;
+        let mut wanted = wgpu::Features::empty();
+        wanted.set(wgpu::Features::TIMESTAMP_QUERY, trace != Trace::Off);
+        wanted.set(wgpu::Features::PIPELINE_CACHE, cache);
+        let features = wanted & adapter.raw.features();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("engram"),
-            required_features: if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() },
+            required_features: features,
             required_limits: adapter.raw.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -129,9 +123,12 @@ impl Gpu {
             }
         });
 
-        let tracer = trace.then(|| Tracer::new(&device, &queue, timestamps));
+        let timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
+        let tracer = (trace != Trace::Off).then(|| Tracer::new(&device, &queue, timestamps, trace == Trace::Lines));
+        let software = adapter.is_software() && !as_hardware;
+        let recorder = Recorder::new(&device, tracer);
         Ok(Gpu {
-            software: adapter.is_software() && !as_hardware,
+            software,
             info: adapter.info.clone(),
             limits: device.limits(),
             checked,
@@ -139,10 +136,10 @@ impl Gpu {
                 free: FreeLists::default(),
                 free_uploads: FreeLists::default(),
                 staging: None,
-                pipelines: HashMap::new(),
-                layouts: HashMap::new(),
-                bind_groups: HashMap::new(),
-                recorder: Recorder::new(&device, tracer),
+                pipelines: Pipelines::new(recorder.arena_layout().clone(), software),
+                cache: DiskCache::open(&device, &adapter.info),
+                bind_groups: BindGroups::default(),
+                recorder,
                 counters: Counters::default(),
                 next_buffer_id: 0,
             }),
@@ -178,7 +175,30 @@ impl Gpu {
 
     /// `--trace`: the table of time per kernel, if tracing is on.
     pub fn trace_summary(&self) -> Option<String> {
-        self.state.lock().recorder.tracer().map(Tracer::summary)
+        self.state.lock().recorder.tracer().as_ref().map(Tracer::summary)
+    }
+
+    /// Runs `f` and says what each kernel did meanwhile; a trace that was kept until then starts over.
+    ///
+    /// # Errors
+    /// Those of `f`, and if the adapter was lost.
+    pub fn profile(&self, f: impl FnOnce() -> Result<()>) -> Result<Vec<KernelUse>> {
+        self.flush()?;
+        let is_traced = {
+            let mut state = self.state.lock();
+            let tracer = state.recorder.tracer();
+            let is_traced = tracer.is_some();
+            tracer.get_or_insert_with(Tracer::counting).take();
+            is_traced
+        };
+        let result = f().and_then(|()| self.flush());
+        let mut state = self.state.lock();
+        let tracer = state.recorder.tracer();
+        let rows = tracer.as_mut().map(Tracer::take).unwrap_or_default();
+        if !is_traced {
+            *tracer = None;
+        }
+        result.map(|()| rows)
     }
 
     fn check(&self) -> Result<()> {
@@ -202,10 +222,10 @@ impl Gpu {
         }
         let mut state = self.state.lock();
         let recycled = if for_upload {
-            let pending = state.recorder.submission();
+            let waiting = state.recorder.batch();
             state
                 .free_uploads
-                .take_smallest(class, |buffer| (buffer.last_use.load(Relaxed) != pending).then_some(buffer.id))
+                .take_smallest(class, |buffer| (buffer.last_use.load(Relaxed) != waiting).then_some(buffer.id))
         } else {
             state.free.take_smallest(class, |buffer| Some(buffer.id))
         };
@@ -229,7 +249,7 @@ impl Gpu {
         if self.failure.lock().as_deref() == Some(OUT_OF_MEMORY) {
             // Buffers that wait in the pool are given up before the user is told.
             *self.failure.lock() = None;
-            state.recorder.submit(&self.device, &self.queue, &mut state.counters);
+            self.submit(state);
             state.bind_groups.clear();
             for buffer in state.free.drain().into_iter().chain(state.free_uploads.drain()) {
                 state.counters.held_bytes -= buffer.raw.size();
@@ -249,20 +269,37 @@ impl Gpu {
     pub(super) fn upload(&self, buffer: &GpuBuffer, offset: usize, bytes: &[u8]) -> Result<()> {
         let mut state = self.state.lock();
         // The queue runs `write_buffer` before the next submission: what is recorded but not submitted would see it.
-        if buffer.raw().last_use.load(Relaxed) == state.recorder.submission() {
+        if buffer.raw().last_use.load(Relaxed) == state.recorder.batch() {
             self.submit(&mut state);
         }
         self.queue.write_buffer(&buffer.raw().raw, 4 * offset as u64, bytes);
-        state.recorder.n_uploads += 1;
-        if state.recorder.n_uploads >= 64 {
-            self.submit(&mut state);
+        let State { recorder, counters, .. } = &mut *state;
+        recorder.n_uploads += 1;
+        if recorder.n_uploads >= MAX_UPLOADS {
+            recorder.submit_uploads(&self.device, &self.queue, counters);
         }
         drop(state);
         self.check()
     }
 
+    /// Compiles what has to be, and submits what waits. Errors are left for [`Gpu::check`].
     fn submit(&self, state: &mut State) {
-        state.recorder.submit(&self.device, &self.queue, &mut state.counters);
+        let State { recorder, pipelines, counters, cache, .. } = state;
+        if pipelines.any_missing() {
+            let started = Instant::now();
+            match pipelines.compile_missing(&self.device, cache.as_ref().map(|cache| &cache.raw)) {
+                Ok(n) => counters.pipelines += n as u64,
+                Err(message) => {
+                    self.failure.lock().get_or_insert(message);
+                }
+            }
+            counters.host.compiling += nanoseconds(started);
+        }
+        if self.failure.lock().is_some() {
+            recorder.discard();
+        } else {
+            recorder.submit(&self.device, &self.queue, pipelines, counters);
+        }
     }
 
     /// Hands recorded work to the adapter.
@@ -288,6 +325,7 @@ impl Gpu {
         let bytes = 4 * words as u64;
         let mut state = self.state.lock();
         self.submit(&mut state);
+        self.check()?;
         let staging = match state.staging.take() {
             Some(staging) if staging.size() >= bytes => staging,
             _ => self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -335,8 +373,9 @@ impl Gpu {
     /// compiled with bounds checks, which costs a little time: nobody has proved that it stays inside its tensors.
     ///
     /// # Errors
-    /// If the text is no valid WGSL (the message has the compiler's words), the adapter was lost, or the launch is too
-    /// large. After an error of the first two kinds the device refuses all further work.
+    /// If the adapter was lost or the launch is too large. Kernels are compiled when launches are handed over: text that is
+    /// no valid WGSL is an error of a later launch or, at the latest, of the next [`Device::flush`](super::Device::flush),
+    /// wait or read-back, in the compiler's words. After a lost adapter or wrong text the device refuses all further work.
     ///
     /// # Panics
     /// If the bindings are not those the kernel declares, more than 8, or not on this device.
@@ -364,116 +403,36 @@ impl Gpu {
         let mut state = self.state.lock();
         let state = &mut *state;
 
-        let pipeline = self.pipeline(state, kernel, checked)?;
-        let bind_group = self.bind_group(state, kernel, bindings);
-        let pending = state.recorder.submission();
+        let pipeline = state.pipelines.number(&self.device, kernel, checked);
+        let layout = state.pipelines.layout_of(pipeline);
+        let layout = (layout, state.pipelines.layout(layout));
+        let (bind_group, is_new) = state.bind_groups.get(&self.device, layout, bindings);
+        let waiting = state.recorder.batch();
         for array in bindings {
-            array.gpu_buffer().raw().last_use.store(pending, Relaxed);
+            array.gpu_buffer().raw().last_use.store(waiting, Relaxed);
         }
+        state.counters.bind_groups += u64::from(is_new);
         state.counters.dispatches += 1;
-        state.recorder.record(&self.device, kernel, &pipeline, &bind_group, bindings, params, groups);
-        if state.recorder.is_full() {
+        state.recorder.record(kernel, pipeline, bind_group, bindings, params, groups);
+        if state.recorder.is_full(&self.device, &state.pipelines) {
             self.submit(state);
             self.check()?;
         }
         Ok(())
     }
+}
 
-    fn pipeline(&self, state: &mut State, kernel: &'static Kernel, checked: bool) -> Result<wgpu::ComputePipeline> {
-        let key = (std::ptr::from_ref(kernel).addr(), checked);
-        if let Some(pipeline) = state.pipelines.get(&key) {
-            return Ok(pipeline.clone());
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        let State { cache, counters, .. } = self.state.get_mut();
+        if let Some(cache) = cache.as_ref().filter(|_| counters.pipelines > 0) {
+            cache.save();
         }
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.text().into()),
-        };
-        let module = if checked {
-            self.device.create_shader_module(descriptor)
-        } else {
-            // SAFETY: every shader that is launched unchecked is part of this crate (`launch` is not public), guards its own indices, has only loops that end, and is
-            // compared with its CPU twin on odd sizes by the tests, with checks on and off.
-            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-        };
-        let group0 = self.layout(state, kernel.bindings);
-        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name),
-            bind_group_layouts: &[Some(&group0), Some(state.recorder.arena_layout())],
-            immediate_size: 0,
-        });
-        let constants = kernel.overrides(self.software);
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some(kernel.entry),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &constants,
-                zero_initialize_workgroup_memory: checked,
-            },
-            cache: None,
-        });
-        self.check()?;
-        state.counters.pipelines += 1;
-        state.pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn layout(&self, state: &mut State, bindings: &'static str) -> wgpu::BindGroupLayout {
-        let create = || {
-            let entries: Vec<_> = (0..)
-                .zip(bindings.chars())
-                .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
-                    binding,
-                    visibility: wgpu::ShaderStages::COMPUTE,
-                    ty: wgpu::BindingType::Buffer {
-                        ty: wgpu::BufferBindingType::Storage { read_only: access == 'r' },
-                        has_dynamic_offset: false,
-                        min_binding_size: None,
-                    },
-                    count: None,
-                })
-                .collect();
-            self.device
-                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(bindings), entries: &entries })
-        };
-        state.layouts.entry(bindings).or_insert_with(create).clone()
-    }
-
-    fn bind_group(&self, state: &mut State, kernel: &'static Kernel, arrays: &[&Array]) -> wgpu::BindGroup {
-        let mut key = BindKey(kernel.bindings, Default::default());
-        for (slot, array) in key.1.iter_mut().zip(arrays) {
-            *slot = (array.gpu_buffer().raw().id, array.offset, array.bound_words());
-        }
-        if let Some(group) = state.bind_groups.get(&key) {
-            return group.clone();
-        }
-        let layout = self.layout(state, kernel.bindings);
-        let entries: Vec<_> = (0..)
-            .zip(arrays)
-            .map(|(binding, array)| wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &array.gpu_buffer().raw().raw,
-                    offset: 4 * array.offset as u64,
-                    size: wgpu::BufferSize::new(4 * array.bound_words() as u64),
-                }),
-            })
-            .collect();
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &layout,
-            entries: &entries,
-        });
-        if state.bind_groups.len() >= MAX_BIND_GROUPS {
-            state.bind_groups.clear();
-        }
-        state.counters.bind_groups += 1;
-        state.bind_groups.insert(key, group.clone());
-        group
     }
 }
 
+/// Host writes before they are handed over: the memory they wait in is freed then.
+const MAX_UPLOADS: usize = 64;
 const OUT_OF_MEMORY: &str = "out of device memory. Use a smaller --batch-size, a smaller --model, or --device cpu";
 
 fn mebibytes(bytes: u64) -> f64 {

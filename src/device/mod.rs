@@ -6,9 +6,13 @@
 
 mod adapters;
 mod array;
+mod bind_groups;
+mod cache;
 mod cpu;
 mod gpu;
+mod hasher;
 mod kernel;
+mod pipelines;
 mod pool;
 mod primitives;
 mod recorder;
@@ -21,6 +25,7 @@ pub use cpu::Cpu;
 pub use gpu::Gpu;
 pub use kernel::{Family, Grid, Kernel, Workgroup};
 pub use primitives::{KERNELS as PRIMITIVE_KERNELS, PRELUDE, add_assign, copy, fill, scale};
+pub use trace::{KernelUse, Trace, table as kernel_table};
 
 use crate::error::Result;
 use std::sync::Arc;
@@ -62,6 +67,21 @@ pub struct Counters {
     pub bind_groups: u64,
     /// Bytes of buffers that exist now, in use or in the pool.
     pub held_bytes: u64,
+    /// What the host spent its time on (all 0 on the CPU).
+    pub host: HostTime,
+}
+
+/// Nanoseconds that the host spent on an adapter, apart from recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostTime {
+    /// Compiling kernels.
+    pub compiling: u64,
+    /// Turning launches into commands of the driver.
+    pub encoding: u64,
+    /// Handing commands to the queue.
+    pub submitting: u64,
+    /// Waiting for the adapter because too much was in flight.
+    pub waiting: u64,
 }
 
 impl Device {

@@ -1,6 +1,6 @@
 //! Free lists by size class, the same for host vectors and GPU buffers.
 
-use std::collections::HashMap;
+use super::hasher::QuickMap;
 
 /// Rounds a size in words up to its class: eight classes per power of two, so at most 12.5 % is wasted, and always a
 /// multiple of four words, so that kernels may read whole `vec4`s.
@@ -12,11 +12,11 @@ pub fn size_class(words: usize) -> usize {
 
 /// Buffers that wait for their next use, most recently freed first.
 #[derive(Debug)]
-pub struct FreeLists<T>(HashMap<usize, Vec<T>>);
+pub struct FreeLists<T>(QuickMap<usize, Vec<T>>);
 
 impl<T> Default for FreeLists<T> {
     fn default() -> Self {
-        FreeLists(HashMap::new())
+        FreeLists(QuickMap::default())
     }
 }
 

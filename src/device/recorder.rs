@@ -1,41 +1,55 @@
-//! One open compute pass that collects dispatches, submitted every few dozen.
+//! Launches that wait for their submission, and the submissions in flight.
 
 use super::Counters;
 use super::array::Array;
 use super::kernel::Kernel;
+use super::pipelines::Pipelines;
 use super::trace::Tracer;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::time::Instant;
 
-/// Dispatches per submission: enough to hide its cost, few enough to keep the adapter busy from early on.
-const SLOTS: usize = 64;
+/// Launches that are worth a submission of their own when the adapter has nothing to do: it starts while the rest of the step
+/// is recorded.
+const FEW: usize = 16;
+/// Launches in a submission to an adapter that is at work, and parameter blocks in the arena. A submission costs the host as
+/// much as encoding 25 launches; still larger ones gain a fiftieth of a microsecond per launch, and hold a slow adapter for
+/// longer than some systems allow.
+pub(super) const MANY: usize = 64;
+/// Launches that wait at most while kernels have to be compiled: a whole step of most models, so that all are compiled at
+/// once. They are handed over in submissions of the usual sizes: one that takes seconds would be ended by some systems.
+const MOST_WAITING: usize = 1024;
 /// Bytes per parameter block; the alignment of dynamic offsets that every adapter accepts.
 const SLOT_BYTES: usize = 256;
 /// Submissions in flight before recording waits for the oldest.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// The open pass, and the arena that holds the parameter blocks of its dispatches.
+/// The launches since the last submission, and the arena for the parameter blocks of one submission.
 pub(super) struct Recorder {
-    // Declared before the encoder, so that it also ends before it when the device is dropped.
-    pass: Option<wgpu::ComputePass<'static>>,
-    encoder: Option<wgpu::CommandEncoder>,
     arena: wgpu::Buffer,
     arena_layout: wgpu::BindGroupLayout,
     arena_group: wgpu::BindGroup,
+    launches: Vec<Launch>,
+    /// A slot per launch.
     params: Vec<u8>,
-    n_dispatches: usize,
     /// Host writes since the last submission: their staging memory lives until the next one.
     pub(super) n_uploads: usize,
-    submission: u64,
+    batch: u64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     tracer: Option<Tracer>,
+}
+
+struct Launch {
+    pipeline: usize,
+    bind_group: wgpu::BindGroup,
+    groups: [u32; 3],
 }
 
 impl Recorder {
     pub(super) fn new(device: &wgpu::Device, tracer: Option<Tracer>) -> Recorder {
         let arena = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameter blocks"),
-            size: (SLOTS * SLOT_BYTES) as u64,
+            size: (MANY * SLOT_BYTES) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -62,15 +76,13 @@ impl Recorder {
             }],
         });
         Recorder {
-            pass: None,
-            encoder: None,
             arena,
             arena_layout,
             arena_group,
-            params: Vec::with_capacity(SLOTS * SLOT_BYTES),
-            n_dispatches: 0,
+            launches: Vec::with_capacity(MANY),
+            params: Vec::with_capacity(MANY * SLOT_BYTES),
             n_uploads: 0,
-            submission: 0,
+            batch: 0,
             in_flight: VecDeque::new(),
             tracer,
         }
@@ -80,79 +92,140 @@ impl Recorder {
         &self.arena_layout
     }
 
-    /// The number of the submission that is being recorded.
-    pub(super) fn submission(&self) -> u64 {
-        self.submission
+    /// The number of the launches that wait, as a whole: another one once they are submitted.
+    pub(super) fn batch(&self) -> u64 {
+        self.batch
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.n_dispatches == SLOTS
+    /// True if what waits should be submitted.
+    pub(super) fn is_full(&self, device: &wgpu::Device, pipelines: &Pipelines) -> bool {
+        let n = self.launches.len();
+        if pipelines.any_missing() {
+            return n >= MOST_WAITING;
+        }
+        n >= MANY
+            || n.is_multiple_of(FEW)
+                && matches!(device.poll(wgpu::PollType::Poll), Ok(status) if status.is_queue_empty())
     }
 
-    pub(super) fn tracer(&self) -> Option<&Tracer> {
-        self.tracer.as_ref()
+    pub(super) fn tracer(&mut self) -> &mut Option<Tracer> {
+        &mut self.tracer
     }
 
-    #[allow(clippy::too_many_arguments)] // the parts of one dispatch, called from one place
     pub(super) fn record(
         &mut self,
-        device: &wgpu::Device,
         kernel: &'static Kernel,
-        pipeline: &wgpu::ComputePipeline,
-        bind_group: &wgpu::BindGroup,
+        pipeline: usize,
+        bind_group: wgpu::BindGroup,
         bindings: &[&Array],
         params: &[u32],
         groups: [u32; 3],
     ) {
         assert!(4 * params.len() <= SLOT_BYTES, "bug: the parameter block of {} is too long", kernel.name);
-        let offset = self.params.len();
         self.params.extend_from_slice(bytemuck::cast_slice(params));
-        self.params.resize(offset + SLOT_BYTES, 0);
-
-        let encoder = self
-            .encoder
-            .get_or_insert_with(|| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()));
+        self.launches.push(Launch { pipeline, bind_group, groups });
+        self.params.resize(self.launches.len() * SLOT_BYTES, 0);
         if let Some(tracer) = &mut self.tracer {
-            // Timestamps are taken at the borders of a pass, so each dispatch gets its own.
-            self.pass = None;
-            let timestamp_writes = tracer.begin(kernel.name, bindings, groups);
-            let descriptor = wgpu::ComputePassDescriptor { label: Some(kernel.name), timestamp_writes };
-            self.pass = Some(encoder.begin_compute_pass(&descriptor).forget_lifetime());
+            tracer.note(kernel, bindings, groups);
         }
-        let pass = self.pass.get_or_insert_with(|| {
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
-        });
-        pass.set_pipeline(pipeline);
-        pass.set_bind_group(0, bind_group, &[]);
-        pass.set_bind_group(1, &self.arena_group, &[offset as u32]);
-        pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
-        self.n_dispatches += 1;
     }
 
-    /// Ends the pass and hands it to the queue. Does nothing if nothing was recorded or uploaded.
-    pub(super) fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, counters: &mut Counters) {
-        if self.n_dispatches == 0 && self.n_uploads == 0 {
-            return;
+    /// Submits what waits; every kernel must be compiled. Does nothing if nothing was recorded or uploaded.
+    pub(super) fn submit(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        pipelines: &Pipelines,
+        counters: &mut Counters,
+    ) {
+        let (launches, params) = (std::mem::take(&mut self.launches), std::mem::take(&mut self.params));
+        for (launches, params) in launches.chunks(MANY).zip(params.chunks(MANY * SLOT_BYTES)) {
+            let commands = self.encode(device, pipelines, launches, counters);
+            queue.write_buffer(&self.arena, 0, params);
+            self.enqueue(device, queue, Some(commands), counters);
+            if let Some(tracer) = &mut self.tracer {
+                tracer.report(device, launches.len());
+            }
         }
-        self.pass = None;
-        queue.write_buffer(&self.arena, 0, &self.params);
-        if let (Some(tracer), Some(encoder)) = (&self.tracer, &mut self.encoder) {
-            tracer.resolve(encoder, self.n_dispatches);
+        self.submit_uploads(device, queue, counters);
+        (self.launches, self.params) = (launches, params);
+        self.discard();
+    }
+
+    /// Hands host writes over, without the launches that wait: no launch that waits uses what was written.
+    pub(super) fn submit_uploads(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, counters: &mut Counters) {
+        if self.n_uploads > 0 {
+            self.enqueue(device, queue, None, counters);
         }
-        let index = queue.submit(self.encoder.take().map(wgpu::CommandEncoder::finish));
+    }
+
+    /// Forgets what waits.
+    pub(super) fn discard(&mut self) {
+        if !self.launches.is_empty() {
+            self.batch += 1;
+        }
+        self.launches.clear();
         self.params.clear();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.discard();
+        }
+    }
+
+    fn encode(
+        &self,
+        device: &wgpu::Device,
+        pipelines: &Pipelines,
+        launches: &[Launch],
+        counters: &mut Counters,
+    ) -> wgpu::CommandBuffer {
+        let started = Instant::now();
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        // Timestamps are taken at the borders of a pass: each launch gets its own then.
+        let timer = self.tracer.as_ref().filter(|tracer| tracer.is_timed());
+        for (i, launches) in launches.chunks(if timer.is_some() { 1 } else { MANY }).enumerate() {
+            let timestamp_writes = timer.and_then(|tracer| tracer.timestamps(i));
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            let mut current = None;
+            for (j, Launch { pipeline, bind_group, groups: [x, y, z] }) in (i..).zip(launches) {
+                if current.replace(pipeline) != Some(pipeline) {
+                    pass.set_pipeline(pipelines.get(*pipeline));
+                }
+                pass.set_bind_group(0, bind_group, &[]);
+                pass.set_bind_group(1, &self.arena_group, &[(j * SLOT_BYTES) as u32]);
+                pass.dispatch_workgroups(*x, *y, *z);
+            }
+        }
+        if let Some(tracer) = timer {
+            tracer.resolve(&mut encoder, launches.len());
+        }
+        let commands = encoder.finish();
+        counters.host.encoding += nanoseconds(started);
+        commands
+    }
+
+    fn enqueue(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        commands: Option<wgpu::CommandBuffer>,
+        counters: &mut Counters,
+    ) {
+        let started = Instant::now();
+        self.in_flight.push_back(queue.submit(commands));
         self.n_uploads = 0;
-        self.submission += 1;
         counters.submissions += 1;
-        self.in_flight.push_back(index);
+        counters.host.submitting += nanoseconds(started);
         if self.in_flight.len() > MAX_IN_FLIGHT {
+            let started = Instant::now();
             let oldest = self.in_flight.pop_front();
             // An error here is also reported through the device's error handler, which the caller checks.
             let _ = device.poll(wgpu::PollType::Wait { submission_index: oldest, timeout: None });
+            counters.host.waiting += nanoseconds(started);
         }
-        if let Some(tracer) = &mut self.tracer {
-            tracer.report(device, self.n_dispatches);
-        }
-        self.n_dispatches = 0;
     }
+}
+
+/// Since then.
+pub(super) fn nanoseconds(started: Instant) -> u64 {
+    started.elapsed().as_nanos() as u64
 }

@@ -1,18 +1,49 @@
-//! `--trace`: one line per dispatch, and the time per kernel at the end.
+//! What kernels do: how often they run, the bytes they move, and, where the adapter has timestamps, how long they take.
 
 use super::array::Array;
+use super::kernel::Kernel;
+use super::recorder::MANY;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Timestamps of at most one submission.
-const MAX_QUERIES: u32 = 128;
+/// A timestamp before and after each launch of a submission.
+const MAX_QUERIES: u32 = 2 * MANY as u32;
 
-/// Collects what was dispatched and how long it took.
+/// What a device keeps a record of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trace {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Launches, bytes and time of each kernel.
+    Totals,
+    /// The same, and every launch on stderr.
+    Lines,
+}
+
+/// What the launches of one kernel did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelUse {
+    /// Its name.
+    pub kernel: &'static str,
+    /// How often it ran.
+    pub dispatches: u64,
+    /// Bytes of the tensors it reads only: what was bound, each once.
+    pub read_bytes: u64,
+    /// Bytes of the tensors it writes, or changes in place: each once too.
+    pub written_bytes: u64,
+    /// How long it ran, on a device that was opened with a trace and has timestamps.
+    pub microseconds: Option<f64>,
+}
+
+/// Collects what was launched.
 pub(super) struct Tracer {
     timer: Option<Timer>,
-    /// Dispatches of the submission that is being recorded.
+    prints: bool,
+    /// Launches that wait for their submission.
     pending: Vec<Line>,
-    totals: BTreeMap<&'static str, Total>,
+    totals: BTreeMap<&'static str, KernelUse>,
 }
 
 struct Timer {
@@ -24,18 +55,15 @@ struct Timer {
 
 struct Line {
     kernel: &'static str,
+    /// Bytes read, bytes written.
+    bytes: [u64; 2],
     shapes: String,
     groups: [u32; 3],
 }
 
-#[derive(Default)]
-struct Total {
-    calls: u64,
-    microseconds: f64,
-}
-
 impl Tracer {
-    pub(super) fn new(device: &wgpu::Device, queue: &wgpu::Queue, timestamps: bool) -> Tracer {
+    /// A tracer that measures time if the device has `timestamps`, and prints a line per launch if it `prints`.
+    pub(super) fn new(device: &wgpu::Device, queue: &wgpu::Queue, timestamps: bool, prints: bool) -> Tracer {
         let timer = timestamps.then(|| {
             let buffer = |label, usage| {
                 device.create_buffer(&wgpu::BufferDescriptor {
@@ -56,70 +84,85 @@ impl Tracer {
                 nanoseconds_per_tick: queue.get_timestamp_period(),
             }
         });
-        Tracer { timer, pending: Vec::new(), totals: BTreeMap::new() }
+        Tracer { timer, prints, pending: Vec::new(), totals: BTreeMap::new() }
     }
 
-    /// Notes a dispatch; its pass writes these timestamps.
-    pub(super) fn begin(
-        &mut self,
-        kernel: &'static str,
-        bindings: &[&Array],
-        groups: [u32; 3],
-    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
-        let first = 2 * self.pending.len() as u32;
-        let shapes: Vec<String> = bindings.iter().map(|array| array.shape().to_string()).collect();
-        self.pending.push(Line { kernel, shapes: shapes.join(" "), groups });
+    /// A tracer that only counts.
+    pub(super) fn counting() -> Tracer {
+        Tracer { timer: None, prints: false, pending: Vec::new(), totals: BTreeMap::new() }
+    }
+
+    /// Notes a launch.
+    pub(super) fn note(&mut self, kernel: &'static Kernel, bindings: &[&Array], groups: [u32; 3]) {
+        let mut bytes = [0, 0];
+        for (access, array) in kernel.bindings.chars().zip(bindings) {
+            bytes[usize::from(access != 'r')] += 4 * array.bound_words() as u64;
+        }
+        let shapes = match self.prints {
+            true => bindings.iter().map(|array| array.shape().to_string()).collect::<Vec<_>>().join(" "),
+            false => String::new(),
+        };
+        self.pending.push(Line { kernel: kernel.name, bytes, shapes, groups });
+    }
+
+    /// True if each launch needs a pass of its own, with [`Tracer::timestamps`].
+    pub(super) fn is_timed(&self) -> bool {
+        self.timer.is_some()
+    }
+
+    /// Where the pass of a launch writes its timestamps; launches are counted within their submission.
+    pub(super) fn timestamps(&self, launch: usize) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         self.timer.as_ref().map(|timer| wgpu::ComputePassTimestampWrites {
             query_set: &timer.queries,
-            beginning_of_pass_write_index: Some(first),
-            end_of_pass_write_index: Some(first + 1),
+            beginning_of_pass_write_index: Some(2 * launch as u32),
+            end_of_pass_write_index: Some(2 * launch as u32 + 1),
         })
     }
 
     /// Makes the timestamps of a submission readable.
-    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, n_dispatches: usize) {
+    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, n_launches: usize) {
         if let Some(timer) = &self.timer {
-            let n_queries = 2 * n_dispatches as u32;
+            let n_queries = 2 * n_launches as u32;
             encoder.resolve_query_set(&timer.queries, 0..n_queries, &timer.resolved, 0);
             encoder.copy_buffer_to_buffer(&timer.resolved, 0, &timer.readable, 0, 8 * u64::from(n_queries));
         }
     }
 
-    /// Waits for a submission and prints its lines to stderr.
-    pub(super) fn report(&mut self, device: &wgpu::Device, n_dispatches: usize) {
-        if n_dispatches == 0 {
-            return;
-        }
-        let times = self.timer.as_ref().map(|timer| timer.read(device, n_dispatches));
-        for (i, line) in self.pending.drain(..).enumerate() {
-            let total = self.totals.entry(line.kernel).or_default();
-            total.calls += 1;
-            let mut time = String::from("-");
-            if let Some(microseconds) = times.as_ref().and_then(|times| times.get(i)) {
-                total.microseconds += microseconds;
-                time = format!("{microseconds:.1}");
+    /// Adds up the launches of a submission, the oldest of those noted; waits for their times if there are any.
+    pub(super) fn report(&mut self, device: &wgpu::Device, n_launches: usize) {
+        let times = self.timer.as_ref().map(|timer| timer.read(device, n_launches));
+        for (i, line) in self.pending.drain(..n_launches).enumerate() {
+            let Line { kernel, bytes: [read, written], shapes, groups } = line;
+            let microseconds = times.as_ref().and_then(|times| times.get(i).copied());
+            let none = KernelUse { kernel, dispatches: 0, read_bytes: 0, written_bytes: 0, microseconds: None };
+            let total = self.totals.entry(kernel).or_insert(none);
+            total.dispatches += 1;
+            total.read_bytes += read;
+            total.written_bytes += written;
+            if let Some(microseconds) = microseconds {
+                *total.microseconds.get_or_insert_default() += microseconds;
             }
-            let [x, y, z] = line.groups;
-            eprintln!("{:<26} {time:>9} µs  groups {x}×{y}×{z}  {}", line.kernel, line.shapes);
+            if self.prints {
+                let time = microseconds.map_or("-".into(), |time| format!("{time:.1}"));
+                let [x, y, z] = groups;
+                eprintln!("{kernel:<26} {time:>9} µs  groups {x}×{y}×{z}  {shapes}");
+            }
         }
     }
 
-    /// Time per kernel, longest first.
+    /// Forgets launches that will not be submitted.
+    pub(super) fn discard(&mut self) {
+        self.pending.clear();
+    }
+
+    /// What was added up so far, which starts over; the longest first, then those that move most.
+    pub(super) fn take(&mut self) -> Vec<KernelUse> {
+        sorted(std::mem::take(&mut self.totals).into_values().collect())
+    }
+
+    /// A table of all so far.
     pub(super) fn summary(&self) -> String {
-        let mut rows: Vec<_> = self.totals.iter().collect();
-        rows.sort_by(|a, b| b.1.microseconds.total_cmp(&a.1.microseconds));
-        let sum: f64 = rows.iter().map(|(_, total)| total.microseconds).sum();
-        let mut text = format!("{:<26} {:>8} {:>12} {:>10} {:>6}\n", "kernel", "calls", "total ms", "µs/call", "share");
-        for (kernel, total) in rows {
-            let per_call = total.microseconds / total.calls as f64;
-            let share = if sum > 0.0 { 100.0 * total.microseconds / sum } else { 0.0 };
-            let _ = writeln!(
-                text,
-                "{kernel:<26} {:>8} {:>12.2} {per_call:>10.1} {share:>5.1}%",
-                total.calls,
-                total.microseconds / 1e3
-            );
-        }
+        let mut text = table(&sorted(self.totals.values().cloned().collect()), 1);
         if self.timer.is_none() {
             text.push_str("(this adapter has no timestamps: times are unknown)\n");
         }
@@ -127,10 +170,51 @@ impl Tracer {
     }
 }
 
+fn sorted(mut rows: Vec<KernelUse>) -> Vec<KernelUse> {
+    let bytes = |row: &KernelUse| row.read_bytes + row.written_bytes;
+    let time = |row: &KernelUse| row.microseconds.unwrap_or(0.0);
+    rows.sort_by(|a, b| time(b).total_cmp(&time(a)).then(bytes(b).cmp(&bytes(a))));
+    rows
+}
+
+/// A line per kernel and one for all, of launches that were made `repeat` times: per time.
+pub fn table(rows: &[KernelUse], repeat: u64) -> String {
+    let mib = |bytes: u64| bytes as f64 / repeat as f64 / f64::from(1 << 20);
+    let sum = |what: fn(&KernelUse) -> f64| rows.iter().map(what).sum::<f64>();
+    let all = KernelUse {
+        kernel: "all",
+        dispatches: rows.iter().map(|row| row.dispatches).sum(),
+        read_bytes: rows.iter().map(|row| row.read_bytes).sum(),
+        written_bytes: rows.iter().map(|row| row.written_bytes).sum(),
+        microseconds: rows
+            .iter()
+            .any(|row| row.microseconds.is_some())
+            .then(|| sum(|row| row.microseconds.unwrap_or(0.0))),
+    };
+    let mut text = format!("{:<32} {:>8} {:>10} {:>10}", "kernel", "calls", "MiB read", "written");
+    if all.microseconds.is_some() {
+        let _ = write!(text, " {:>9} {:>9} {:>6} {:>6}", "total ms", "µs/call", "GB/s", "share");
+    }
+    text.push('\n');
+    for row in rows.iter().chain([&all]) {
+        let KernelUse { kernel, dispatches, read_bytes, written_bytes, microseconds } = row;
+        let calls = *dispatches as f64 / repeat as f64;
+        let _ = write!(text, "{kernel:<32} {calls:>8} {:>10.2} {:>10.2}", mib(*read_bytes), mib(*written_bytes));
+        if let (Some(time), Some(whole)) = (microseconds, all.microseconds) {
+            let per_call = time / *dispatches as f64;
+            let rate = (read_bytes + written_bytes) as f64 / time / 1e3;
+            let (ms, share) = (time / repeat as f64 / 1e3, 100.0 * time / whole);
+            let _ = write!(text, " {ms:>9.3} {per_call:>9.1} {rate:>6.0} {share:>5.1}%");
+        }
+        text.push('\n');
+    }
+    text
+}
+
 impl Timer {
-    /// Microseconds per dispatch.
-    fn read(&self, device: &wgpu::Device, n_dispatches: usize) -> Vec<f64> {
-        let slice = self.readable.slice(..16 * n_dispatches as u64);
+    /// Microseconds per launch.
+    fn read(&self, device: &wgpu::Device, n_launches: usize) -> Vec<f64> {
+        let slice = self.readable.slice(..16 * n_launches as u64);
         slice.map_async(wgpu::MapMode::Read, |_| ());
         let mut times = Vec::new();
         if device.poll(wgpu::PollType::wait_indefinitely()).is_ok()

@@ -46,8 +46,8 @@ pub fn process(program: impl AsRef<OsStr>, dir: impl AsRef<Path>) -> Command {
     for variable in VARIABLES {
         command.env_remove(variable);
     }
-    // Mesa complains on stderr where a machine has no such folder.
-    command.current_dir(&dir).env("XDG_RUNTIME_DIR", dir.as_ref());
+    // Mesa complains on stderr where a machine has no such folder. The person's own cache stays as it is.
+    command.current_dir(&dir).env("XDG_RUNTIME_DIR", dir.as_ref()).env("ENGRAM_CACHE_DIR", "");
     command
 }
 
