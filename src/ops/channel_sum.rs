@@ -1,9 +1,10 @@
-//! Sums over everything but the channels: the gradient of a bias, the sum of the rows of a matrix.
-//! Twin: `shaders/channel_sum.wgsl`.
+//! Sums over everything but the channels: the gradient of a bias, the sum of the rows of a matrix (the slices of a weight's
+//! gradient). Twins: `shaders/channel_sum.wgsl`, on hardware `shaders/channel_sum_wide.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::threads::{for_rows, sum_f64};
-use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
+use super::wide::{ADD_UP, VALUES_1, VALUES_4, WIDTH, lanes, loads};
+use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
@@ -25,6 +26,24 @@ static OUTER: Kernel = Kernel {
     workgroup: Workgroup::Rows,
     constants: &[],
 };
+const WIDE: &str = include_str!("../../shaders/channel_sum_wide.wgsl");
+const fn wide(name: &'static str, entry: &'static str, source: &'static [&'static str]) -> Kernel {
+    Kernel { name, source, entry, bindings: "rw", workgroup: Workgroup::Shared, constants: &[] }
+}
+/// On hardware, by the loads of a row: four numbers at once, one number.
+static PLANES: [Kernel; 2] = [
+    wide("channel_sum.planes_4", "planes", &[PRELUDE, ADD_UP, VALUES_4, WIDE]),
+    wide("channel_sum.planes_1", "planes", &[PRELUDE, ADD_UP, VALUES_1, WIDE]),
+];
+static COLUMNS: [Kernel; 2] = [
+    wide("channel_sum.columns_4", "columns", &[PRELUDE, ADD_UP, VALUES_4, WIDE]),
+    wide("channel_sum.columns_1", "columns", &[PRELUDE, ADD_UP, VALUES_1, WIDE]),
+];
+/// Workgroups that keep a large GPU busy.
+const ENOUGH_GROUPS: usize = 512;
+/// Loads that each invocation has at least where a sum is cut into slices or strips.
+const LOADS: usize = 4;
+
 static BACKWARD: Kernel = Kernel {
     name: "channel_sum.backward",
     source: SOURCE,
@@ -63,6 +82,23 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             }
             Ok(())
         }
+        Device::Gpu(gpu) if !gpu.is_software() => {
+            if inner == 1 {
+                return sum_columns(&gpu, x, n, y);
+            }
+            let (kernel, loads) = loads(inner);
+            let n_slices = (n * loads / (LOADS * WIDTH)).min(ENOUGH_GROUPS / channels).clamp(1, n);
+            let per_slice = n.div_ceil(n_slices);
+            let n_slices = n.div_ceil(per_slice);
+            let params = [n, channels, loads, per_slice, lanes(loads)].map(|size| size as u32);
+            let grid = Grid::Groups { x: channels, y: n_slices, z: 1 };
+            if n_slices == 1 {
+                return gpu.launch(&PLANES[kernel], &[x, y], &params, grid);
+            }
+            let partials = Array::empty(&x.device(), [n_slices, channels], DType::F32)?;
+            gpu.launch(&PLANES[kernel], &[x, &partials], &params, grid)?;
+            sum_columns(&gpu, &partials, n_slices, y)
+        }
         Device::Gpu(gpu) => {
             let outer =
                 |x: &Array| gpu.launch(&OUTER, &[x, y], &[n as u32, channels as u32, 1], Grid::Invocations(channels));
@@ -75,6 +111,19 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             outer(&sums)
         }
     }
+}
+
+/// The sum of the rows of a matrix, on hardware: in parallel over columns and, where those are few, over strips of rows.
+fn sum_columns(gpu: &Gpu, x: &Array, n_rows: usize, y: &Array) -> Result<()> {
+    let (kernel, n_loads) = loads(y.n_elements());
+    // 64 bytes of a row side by side are the fewest that are read at the full rate.
+    let narrowest = if kernel == 0 { 4 } else { 16 };
+    let mut lanes = WIDTH;
+    while lanes > narrowest && n_loads.div_ceil(lanes) < ENOUGH_GROUPS && WIDTH / lanes * LOADS <= n_rows {
+        lanes /= 2;
+    }
+    let params = [n_rows, n_loads, 1, 1, lanes].map(|size| size as u32);
+    gpu.launch(&COLUMNS[kernel], &[x, y], &params, Grid::Invocations(n_loads.div_ceil(lanes) * WIDTH))
 }
 
 struct ChannelSumBackward;
@@ -104,14 +153,28 @@ impl Backward for ChannelSumBackward {
 pub static OP: Op = Op {
     name: "channel_sum",
     formula: "y[c] = Σ_{n,…} x[n,c,…]",
-    shaders: &["channel_sum"],
-    kernels: &[&INNER, &OUTER, &BACKWARD],
+    shaders: &["channel_sum", "channel_sum_wide", "add_up", "values_4", "values_1"],
+    kernels: &[&INNER, &OUTER, &PLANES[0], &PLANES[1], &COLUMNS[0], &COLUMNS[1], &BACKWARD],
     gradient: true,
     cases: || {
         let run = |x: &[Tensor]| x[0].channel_sum();
         vec![
             Case::new("matrix", vec![Input::random([13, 7])], run).tolerance(Tolerance::Sum(13)),
             Case::new("image", vec![Input::random([3, 5, 4, 7])], run).tolerance(Tolerance::Sum(84)),
+            Case::new("odd_image", vec![Input::random([5, 3, 3, 7])], run).tolerance(Tolerance::Sum(105)),
+            // As a weight's gradient has them, with columns left over; few columns, as a linear layer's bias has them.
+            Case::new("many_slices", vec![Input::random([301, 1156])], run)
+                .tolerance(Tolerance::Sum(301))
+                .without_differences(),
+            Case::new("few_columns", vec![Input::random([515, 10])], run)
+                .tolerance(Tolerance::Sum(515))
+                .without_differences(),
+            Case::new("slices_of_images", vec![Input::random([67, 3, 16, 18])], run)
+                .tolerance(Tolerance::Sum(67 * 288))
+                .without_differences(),
+            Case::new("slices_of_odd_images", vec![Input::random([39, 2, 19, 17])], run)
+                .tolerance(Tolerance::Sum(39 * 323))
+                .without_differences(),
         ]
     },
     refuses: |device| Tensor::from_u32(device, [2], &[1, 2])?.channel_sum(),

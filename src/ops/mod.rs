@@ -49,6 +49,7 @@ mod target_log_odds;
 mod threads;
 mod tiles;
 mod unary;
+mod wide;
 mod zip;
 
 pub use batch_norm::{BatchNorm, Mode};
