@@ -1,6 +1,6 @@
 //! `engram bench`: medians of ops and training steps.
 
-use super::{DeviceArgs, use_threads, warn};
+use super::{DeviceArgs, tiles, use_threads, warn};
 use crate::device::{Array, Counters, Device};
 use crate::distill::{self, Distiller, SchemeSpec};
 use crate::error::{Error, Result};
@@ -34,6 +34,14 @@ pub enum BenchCommand {
         /// Factor on the channels of every layer
         #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
         width: f32,
+        /// Images per step
+        #[arg(long, value_name = "N", default_value_t = 128)]
+        batch_size: usize,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Time every tile that a matrix product or a convolution could take on this adapter, and mark the one it takes
+    Tiles {
         /// Images per step
         #[arg(long, value_name = "N", default_value_t = 128)]
         batch_size: usize,
@@ -92,8 +100,10 @@ struct Row {
 
 /// Times and prints.
 pub fn run(command: &BenchCommand) -> Result<()> {
-    let (BenchCommand::Op { common, .. } | BenchCommand::Step { common, .. } | BenchCommand::Distill { common, .. }) =
-        command;
+    let (BenchCommand::Op { common, .. }
+    | BenchCommand::Step { common, .. }
+    | BenchCommand::Tiles { common, .. }
+    | BenchCommand::Distill { common, .. }) = command;
     if common.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
     }
@@ -105,12 +115,24 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     if let Some(warning) = warning {
         warn(&warning);
     }
+    if let BenchCommand::Tiles { batch_size: batch_size @ 1.., .. } = command {
+        let rows = tiles::run(&device, *batch_size, common.repeat)?;
+        if common.json {
+            println!("{}", serde_json::to_string(&rows).expect("bug: a bench row is no JSON"));
+        } else {
+            println!("{}, median of {}", device.describe(), common.repeat);
+            tiles::print(&rows);
+        }
+        return Ok(());
+    }
     let rows = match command {
         BenchCommand::Op { size: 0, .. }
         | BenchCommand::Step { batch_size: 0, .. }
+        | BenchCommand::Tiles { batch_size: 0, .. }
         | BenchCommand::Distill { batch_size: 0, .. } => {
             return Err(Error::usage("the size must be at least 1"));
         }
+        BenchCommand::Tiles { .. } => unreachable!("tiles have a table of their own"),
         BenchCommand::Op { name, size, .. } => match name.as_str() {
             "matmul" => matmul(&device, *size, common.repeat)?,
             "conv2d" => conv2d(&device, *size, common.repeat)?,
@@ -169,7 +191,7 @@ fn time(device: &Device, name: String, flop: f64, repeat: usize, mut f: impl FnM
     })
 }
 
-fn random(device: &Device, shape: impl Into<Shape>, counter: u64) -> Result<Tensor> {
+pub(super) fn random(device: &Device, shape: impl Into<Shape>, counter: u64) -> Result<Tensor> {
     let shape = shape.into();
     let mut rng = Rng::keyed(0, Purpose::Test, counter);
     let values: Vec<f32> = (0..shape.n_elements()).map(|_| rng.range(-1.0, 1.0)).collect();

@@ -13,6 +13,7 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
+mod tiles;
 mod tune;
 
 use crate::continual;

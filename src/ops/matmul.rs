@@ -5,8 +5,8 @@ use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
 use super::gemm::{Matrix, gemm_rows};
 use super::tiles::{
-    A_ALONG_K, A_FOURS, B_FOURS, GEMM_8X8, GEMM_TILE, PACK, Packing, TILE, all_tiles, n_splits, plan, register,
-    register_grid,
+    A_ALONG_K, A_FOURS, B_FOURS, Candidate, GEMM_8X8, GEMM_TILE, PACK, Packing, TILE, Tile, all_tiles, n_splits, plan,
+    register, register_grid,
 };
 use crate::device::{Array, DType, Device, Family, Gpu, Kernel};
 use crate::error::{Error, Result};
@@ -164,7 +164,10 @@ impl Stack<'_> {
 
 /// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
 pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
-    let tile = plan(gpu, m, n, s, 1);
+    multiply_by(plan(gpu, m, n, s, 1), gpu, [s, m, k, n], a, b, y)
+}
+
+fn multiply_by(tile: Tile, gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
     let splits = if s == 1 { n_splits(tile, m, n, k) } else { 1 };
     let per_split = k.div_ceil(splits).next_multiple_of(16);
     let splits = k.div_ceil(per_split);
@@ -185,6 +188,30 @@ pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y
     let partials = Array::empty(&y.device(), [splits, m * n], DType::F32)?;
     gpu.launch(kernel, &[a.array, b.array, &partials], &params, grid)?;
     channel_sum_into(&partials, &y.reshape([m * n])?)
+}
+
+/// Every way to compute a product on this adapter; flags transpose.
+pub fn candidates<'a>(
+    gpu: &'a Gpu,
+    (a, transpose_a): (&'a Tensor, bool),
+    (b, transpose_b): (&'a Tensor, bool),
+) -> Result<Vec<Candidate<'a>>> {
+    let a = Operand { array: a.array(), transposed: transpose_a };
+    let b = Operand { array: b.array(), transposed: transpose_b };
+    let ((m, k), (_, n)) = (a.sizes(), b.sizes());
+    let y = Array::empty(&a.array.device(), [m, n], DType::F32)?;
+    let planned = plan(gpu, m, n, 1, 1);
+    let stack = |operand: Operand<'a>| {
+        let (row, column) = operand.strides();
+        Stack { array: operand.array, row, column, slice: 0 }
+    };
+    let (a, b) = (stack(a), stack(b));
+    let all = all_tiles(gpu.shared_bytes(), 1).into_iter();
+    let candidates = all.map(|tile| {
+        let y = y.clone();
+        Candidate::new(tile.label(), tile == planned, move || multiply_by(tile, gpu, [1, m, k, n], a, b, &y))
+    });
+    Ok(candidates.collect())
 }
 
 struct MatmulBackward {

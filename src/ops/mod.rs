@@ -56,12 +56,15 @@ pub use batch_norm::{BatchNorm, Mode};
 pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;
+pub use conv2d::candidates as conv2d_candidates;
 pub use image_batch::{Normalization, image_batch};
 pub use importance::{add_magnitudes, add_path, add_squares};
+pub use matmul::candidates as matmul_candidates;
 pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
 pub use penalty::{add_penalty_gradient, penalty};
 pub use project::project;
 pub use scatter_rows::scatter_rows;
+pub use tiles::Candidate;
 
 /// Every kernel by tiles in shared memory that products and convolutions may choose on an adapter with so many bytes of it.
 pub fn tile_kernels(shared_bytes: usize) -> Vec<&'static crate::device::Kernel> {

@@ -93,12 +93,18 @@ impl Tile {
         Grid::Tiles { x, y, z: slices }
     }
 
+    /// As in `64x128x16`: rows, columns and depth.
+    pub fn label(&self) -> String {
+        let Tile { workgroup: [bm, bn], depth, .. } = self;
+        format!("{bm}x{bn}x{depth}")
+    }
+
     /// The kernel of a family for this tile, with more constants of its own.
     pub fn kernel(&self, family: &Family, more: &[(&'static str, u32)]) -> &'static Kernel {
         let Tile { workgroup: [bm, bn], invocation: [tm, tn], depth, pad } = *self;
         let label = || {
             let more: String = more.iter().map(|(name, value)| format!(" {}{value}", name.to_lowercase())).collect();
-            format!("{bm}x{bn}x{depth}{more}")
+            self.label() + &more
         };
         let names = ["BM", "BN", "BK", "TM", "TN", "PAD"];
         let values = [bm, bn, depth, tm, tn, pad].map(|size| size as u32);
@@ -107,6 +113,22 @@ impl Tile {
             *slot = constant;
         }
         family.kernel(label, &constants[..names.len() + more.len()])
+    }
+}
+
+/// One way to compute something, for `engram bench tiles`.
+pub struct Candidate<'a> {
+    /// Its tile.
+    pub label: String,
+    /// Whether the planner takes it.
+    pub chosen: bool,
+    /// Records it.
+    pub run: Box<dyn Fn() -> Result<()> + 'a>,
+}
+
+impl<'a> Candidate<'a> {
+    pub fn new(label: String, chosen: bool, run: impl Fn() -> Result<()> + 'a) -> Candidate<'a> {
+        Candidate { label, chosen, run: Box::new(run) }
     }
 }
 
@@ -159,11 +181,15 @@ pub fn dot_plan(rows: usize, columns: usize, run: usize) -> Tile {
     tile([bm, 16 * tn], [tm, tn])
 }
 
-/// Slices for so many fours of k, and fours per slice.
-pub fn dot_slices(tile: Tile, rows: usize, columns: usize, fours: usize) -> (usize, usize) {
+/// Slices that give a large GPU enough workgroups of [`GEMM_DOT`].
+pub fn dot_groups(tile: Tile, rows: usize, columns: usize) -> usize {
+    (SLICED_GROUPS / tile.n_groups(rows, columns)).max(1)
+}
+
+/// Slices of so many fours of k, no more than wanted and none shorter than two slabs, and fours per slice.
+pub fn dot_slices(tile: Tile, wanted: usize, fours: usize) -> (usize, usize) {
     let slab = tile.depth / 4;
-    let wanted = (SLICED_GROUPS / tile.n_groups(rows, columns)).clamp(1, fours.div_ceil(2 * slab));
-    let per_slice = fours.div_ceil(wanted).next_multiple_of(slab);
+    let per_slice = fours.div_ceil(wanted).next_multiple_of(slab).max(2 * slab);
     (fours.div_ceil(per_slice), per_slice)
 }
 

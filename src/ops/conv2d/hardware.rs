@@ -2,14 +2,15 @@
 //! 1 or 2 read the image by windows; any other is read four pixels at a time.
 //! Twins: `shaders/conv2d_*_window.wgsl`, `conv2d_*_fours.wgsl`.
 
-use super::Sizes;
 use super::gpu::{BIAS, FOLDED, NORM, SIZES, Y, add_slices};
-use crate::device::{Array, Family, Gpu, Kernel};
+use super::{Conv2d, Sizes};
+use crate::device::{Array, DType, Family, Gpu, Kernel};
 use crate::error::Result;
 use crate::ops::tiles::{
-    A_ALONG_K, A_FOURS, B_FOURS, GEMM_DOT, GEMM_TILE, all_dot_tiles, all_tiles, dot_grid, dot_plan, dot_slices,
-    n_splits, plan,
+    A_ALONG_K, A_FOURS, B_FOURS, Candidate, GEMM_DOT, GEMM_TILE, Tile, all_dot_tiles, all_tiles, dot_grid, dot_groups,
+    dot_plan, dot_slices, n_splits, plan,
 };
+use crate::tensor::Tensor;
 
 const WEIGHT_ROWS: &str = include_str!("../../../shaders/conv2d_weight_rows.wgsl");
 const WEIGHT_SCALARS: &str = include_str!("../../../shaders/conv2d_weight_scalars.wgsl");
@@ -199,58 +200,125 @@ impl Sizes {
 
 /// `bindings` and `params` are those of shaders/conv2d_bias.wgsl or, `folded`, conv2d_norm.wgsl.
 pub fn forward(sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], params: &[u32]) -> Result<()> {
+    let tile = plan(gpu, sizes.o, sizes.columns(), 1, sizes.run().unwrap_or(1));
+    forward_by(tile, sizes, gpu, folded, bindings, params)
+}
+
+fn forward_by(tile: Tile, sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], params: &[u32]) -> Result<()> {
     let forward = if folded { &WITH_NORM } else { &PLAIN };
-    let columns = sizes.columns();
-    let (tile, kernel) = match sizes.run() {
+    let kernel = match sizes.run() {
         Some(run) => {
-            let tile = plan(gpu, sizes.o, columns, 1, run);
             let rows = sizes.patch().is_multiple_of(4);
             let family = &forward.windows[usize::from(sizes.is_whole())][usize::from(rows)];
-            (tile, tile.kernel(family, &window(run, sizes.stride)))
+            tile.kernel(family, &window(run, sizes.stride))
         }
-        None => {
-            let tile = plan(gpu, sizes.o, columns, 1, 1);
-            (tile, tile.kernel(&forward.fours, &[]))
-        }
+        None => tile.kernel(&forward.fours, &[]),
     };
-    gpu.launch(kernel, bindings, params, tile.grid(sizes.o, columns, 1))
+    gpu.launch(kernel, bindings, params, tile.grid(sizes.o, sizes.columns(), 1))
 }
 
 /// With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn; else its phases are slices of
 /// the grid.
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
-    let &Sizes { n, c, h, w, o, kw, p, q, stride, padding, .. } = sizes;
-    if let (Some(run), 1, Some(padding)) = (sizes.run(), stride, (kw - 1).checked_sub(padding)) {
-        let turned = Sizes { c: o, h: p, w: q, o: c, p: h, q: w, padding, ..*sizes };
-        let columns = turned.columns();
-        let tile = plan(gpu, c, columns, 1, run);
-        let kernel = tile.kernel(&INPUT[usize::from(turned.is_whole())], &window(run, 1));
-        return gpu.launch(kernel, &[weight, dy, weight, dx], &turned.params(0), tile.grid(c, columns, 1));
+    let (rows, columns, slices, run) = sizes.input_product();
+    input_by(plan(gpu, rows, columns, slices, run), sizes, gpu, dy, weight, dx)
+}
+
+fn input_by(tile: Tile, sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
+    let (rows, columns, slices, run) = sizes.input_product();
+    let grid = tile.grid(rows, columns, slices);
+    match sizes.turned() {
+        Some(turned) => {
+            let kernel = tile.kernel(&INPUT[usize::from(turned.is_whole())], &window(run, 1));
+            gpu.launch(kernel, &[weight, dy, weight, dx], &turned.params(0), grid)
+        }
+        None => gpu.launch(tile.kernel(&INPUT_BY_PHASE, &[]), &[weight, dy, dx], &sizes.params(0), grid),
     }
-    let columns = n * h.div_ceil(stride) * w.div_ceil(stride).next_multiple_of(4);
-    let tile = plan(gpu, c, columns, stride * stride, 1);
-    let grid = tile.grid(c, columns, stride * stride);
-    gpu.launch(tile.kernel(&INPUT_BY_PHASE, &[]), &[weight, dy, dx], &sizes.params(0), grid)
+}
+
+impl Sizes {
+    /// The convolution of dy that computes the input gradient of this one, if windows can read it.
+    fn turned(&self) -> Option<Sizes> {
+        let &Sizes { c, h, w, o, kw, p, q, stride, padding, .. } = self;
+        let padding = (kw - 1).checked_sub(padding)?;
+        (stride == 1 && self.run().is_some()).then_some(Sizes { c: o, h: p, w: q, o: c, p: h, q: w, padding, ..*self })
+    }
+
+    /// Rows, columns and slices of the product that computes the input gradient, and terms that stay together.
+    fn input_product(&self) -> (usize, usize, usize, usize) {
+        let &Sizes { n, c, h, w, kw, stride, .. } = self;
+        let columns = n * h.div_ceil(stride) * w.div_ceil(stride).next_multiple_of(4);
+        (c, columns, stride * stride, if self.turned().is_some() { kw } else { 1 })
+    }
 }
 
 /// In slices whose sums are added afterwards, in order.
 pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
     let (o, patch) = (sizes.o, sizes.patch());
-    let (kernel, grid, n_slices, per_slice) = match sizes.run() {
-        Some(run) => {
-            let tile = dot_plan(o, patch, run);
-            let (n_slices, per_slice) = dot_slices(tile, o, patch, sizes.columns() / 4);
-            let family = &WEIGHT_BY_WINDOW[usize::from(sizes.is_whole())];
-            let kernel = tile.kernel(family, &window(run, sizes.stride));
-            (kernel, dot_grid(tile, o, patch, n_slices), n_slices, per_slice)
-        }
-        None => {
-            let pixels = sizes.n * sizes.p * sizes.q;
-            let tile = plan(gpu, o, patch, 1, 1);
-            let per_slice = pixels.div_ceil(n_splits(tile, o, patch, pixels)).next_multiple_of(16);
-            let n_slices = pixels.div_ceil(per_slice);
-            (tile.kernel(&WEIGHT_BY_PIXEL, &[]), tile.grid(o, patch, n_slices), n_slices, per_slice)
-        }
-    };
+    if let Some(run) = sizes.run() {
+        let tile = dot_plan(o, patch, run);
+        return weight_by(tile, dot_groups(tile, o, patch), sizes, gpu, dy, x, dw);
+    }
+    let pixels = sizes.n * sizes.p * sizes.q;
+    let tile = plan(gpu, o, patch, 1, 1);
+    let per_slice = pixels.div_ceil(n_splits(tile, o, patch, pixels)).next_multiple_of(16);
+    let n_slices = pixels.div_ceil(per_slice);
+    let (kernel, grid) = (tile.kernel(&WEIGHT_BY_PIXEL, &[]), tile.grid(o, patch, n_slices));
     add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid))
+}
+
+fn weight_by(
+    tile: Tile,
+    wanted_slices: usize,
+    sizes: &Sizes,
+    gpu: &Gpu,
+    dy: &Array,
+    x: &Array,
+    dw: &Array,
+) -> Result<()> {
+    let (n_slices, per_slice) = dot_slices(tile, wanted_slices, sizes.columns() / 4);
+    let kernel = tile.kernel(&WEIGHT_BY_WINDOW[usize::from(sizes.is_whole())], &window(sizes.kw, sizes.stride));
+    let grid = dot_grid(tile, sizes.o, sizes.patch(), n_slices);
+    add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid))
+}
+
+/// Every way to compute the three passes of a convolution on this adapter: forward, input gradient, weight gradient.
+pub fn candidates<'a>(
+    gpu: &'a Gpu,
+    x: &'a Tensor,
+    weight: &'a Tensor,
+    dy: &'a Array,
+    geometry: Conv2d,
+) -> Result<[Vec<Candidate<'a>>; 3]> {
+    let sizes = Sizes::new(x, weight, None, geometry)?;
+    let (x, weight) = (x.array(), weight.array());
+    let empty = |like: &Array| Array::empty(&like.device(), like.shape(), DType::F32);
+    let (y, dx, dw) = (empty(dy)?, empty(x)?, empty(weight)?);
+    let run = sizes.run().unwrap_or(1);
+    let planned = plan(gpu, sizes.o, sizes.columns(), 1, run);
+    let forward = all_tiles(gpu.shared_bytes(), run).into_iter().map(|tile| {
+        let y = y.clone();
+        Candidate::new(tile.label(), tile == planned, move || {
+            forward_by(tile, &sizes, gpu, false, &[weight, x, weight, &y], &sizes.params(0))
+        })
+    });
+    let (rows, columns, slices, run) = sizes.input_product();
+    let planned = plan(gpu, rows, columns, slices, run);
+    let input = all_tiles(gpu.shared_bytes(), run).into_iter().map(|tile| {
+        let dx = dx.clone();
+        Candidate::new(tile.label(), tile == planned, move || input_by(tile, &sizes, gpu, dy, weight, &dx))
+    });
+    let (o, patch) = (sizes.o, sizes.patch());
+    let mut dot = Vec::new();
+    for tile in sizes.run().into_iter().flat_map(all_dot_tiles) {
+        let groups = dot_groups(tile, o, patch);
+        for wanted in [groups.div_ceil(2), groups, 2 * groups] {
+            let dw = dw.clone();
+            let chosen = tile == dot_plan(o, patch, sizes.kw) && wanted == groups;
+            dot.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
+                weight_by(tile, wanted, &sizes, gpu, dy, x, &dw)
+            }));
+        }
+    }
+    Ok([forward.collect(), input.collect(), dot])
 }
