@@ -1,7 +1,10 @@
 //! `engram bench`: medians of ops and training steps.
 
-use super::{DeviceArgs, tiles, use_threads, warn};
-use crate::device::{Array, Counters, Device};
+mod record;
+mod tiles;
+
+use super::{DeviceArgs, use_threads, warn};
+use crate::device::{Array, Counters, Device, KernelUse, Trace, kernel_table};
 use crate::distill::{self, Distiller, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
@@ -28,7 +31,7 @@ pub enum BenchCommand {
     },
     /// Time a training step: forward, cross-entropy, backward, SGD with momentum
     Step {
-        /// A name from `engram models`
+        /// A name from `engram models`, or all for one after the other
         #[arg(long, value_name = "NAME", default_value = "cnn5")]
         model: String,
         /// Factor on the channels of every layer
@@ -37,6 +40,20 @@ pub enum BenchCommand {
         /// Images per step
         #[arg(long, value_name = "N", default_value_t = 128)]
         batch_size: usize,
+        /// Print how often each kernel runs in a step and how many bytes it moves
+        #[arg(long)]
+        traffic: bool,
+        /// Print how long each kernel of a step takes, too; steps are slower then
+        #[arg(long)]
+        trace: bool,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Time what the host does for a step: recording launches, encoding and submitting them; kernels do not run
+    Record {
+        /// Launches
+        #[arg(default_value_t = 300)]
+        launches: usize,
         #[command(flatten)]
         common: BenchArgs,
     },
@@ -89,6 +106,11 @@ pub struct BenchArgs {
 struct Row {
     name: String,
     ms: f64,
+    /// The first time, with all that is made once: kernels are compiled, buffers made.
+    first_ms: f64,
+    /// Until everything is submitted, without waits: what the host has to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_ms: Option<f64>,
     gflops: f64,
     /// Per repetition.
     dispatches: u64,
@@ -96,6 +118,21 @@ struct Row {
     allocated_bytes: u64,
     /// Bytes of all buffers, in use or kept for use: the most that was needed at once.
     held_bytes: u64,
+    /// Per repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernels: Option<Vec<KernelUse>>,
+}
+
+impl Row {
+    fn print(&self) {
+        let Row { name, ms, first_ms, host_ms, gflops, dispatches, held_bytes, kernels, .. } = self;
+        let host_ms = host_ms.map_or("–".into(), |ms| format!("{ms:.3}"));
+        let held = *held_bytes as f64 / f64::from(1 << 20);
+        println!("{name:<42} {ms:>9.3} {gflops:>8.1} {dispatches:>10} {host_ms:>8} {first_ms:>8.0} {held:>8.1}");
+        if let Some(kernels) = kernels {
+            println!("\n{}", kernel_table(kernels));
+        }
+    }
 }
 
 /// Times and prints.
@@ -103,6 +140,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     let (BenchCommand::Op { common, .. }
     | BenchCommand::Step { common, .. }
     | BenchCommand::Tiles { common, .. }
+    | BenchCommand::Record { common, .. }
     | BenchCommand::Distill { common, .. }) = command;
     if common.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
@@ -111,29 +149,42 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         return Err(Error::usage("--threads must be at least 1"));
     }
     use_threads(common.threads);
-    let (device, warning) = common.device.open()?;
+    let trace = matches!(command, BenchCommand::Step { trace: true, .. });
+    let open = || common.device.open_with(if trace { Trace::Totals } else { Trace::Off });
+    let (device, warning) = open()?;
     if let Some(warning) = warning {
         warn(&warning);
     }
-    if let BenchCommand::Tiles { batch_size: batch_size @ 1.., .. } = command {
-        let rows = tiles::run(&device, *batch_size, common.repeat)?;
-        if common.json {
-            println!("{}", serde_json::to_string(&rows).expect("bug: a bench row is no JSON"));
-        } else {
-            println!("{}, median of {}", device.describe(), common.repeat);
-            tiles::print(&rows);
-        }
-        return Ok(());
+    if let BenchCommand::Op { size: 0, .. }
+    | BenchCommand::Step { batch_size: 0, .. }
+    | BenchCommand::Tiles { batch_size: 0, .. }
+    | BenchCommand::Record { launches: 0, .. }
+    | BenchCommand::Distill { batch_size: 0, .. } = command
+    {
+        return Err(Error::usage("the size must be at least 1"));
     }
-    let rows = match command {
-        BenchCommand::Op { size: 0, .. }
-        | BenchCommand::Step { batch_size: 0, .. }
-        | BenchCommand::Tiles { batch_size: 0, .. }
-        | BenchCommand::Distill { batch_size: 0, .. } => {
-            return Err(Error::usage("the size must be at least 1"));
+    if let BenchCommand::Tiles { batch_size, .. } = command {
+        return tiles::run(&device, *batch_size, common.repeat, common.json);
+    }
+    if let BenchCommand::Record { launches, .. } = command {
+        return record::run(&device, *launches, common.repeat, common.json);
+    }
+    if !common.json {
+        let [name, unit] = [device.describe(), format!("median of {}, in ms", common.repeat)];
+        println!("{name}, {unit}");
+        let columns = ["", "ms", "GFLOP/s", "dispatches", "host", "first", "MiB held"];
+        let [what, ms, gflops, dispatches, host, first, held] = columns;
+        println!("{what:<42} {ms:>9} {gflops:>8} {dispatches:>10} {host:>8} {first:>8} {held:>8}");
+    }
+    let mut all = Vec::new();
+    let mut tell = |rows: Vec<Row>| {
+        if !common.json {
+            rows.iter().for_each(Row::print);
         }
-        BenchCommand::Tiles { .. } => unreachable!("tiles have a table of their own"),
-        BenchCommand::Op { name, size, .. } => match name.as_str() {
+        all.extend(rows);
+    };
+    match command {
+        BenchCommand::Op { name, size, .. } => tell(match name.as_str() {
             "matmul" => matmul(&device, *size, common.repeat)?,
             "conv2d" => conv2d(&device, *size, common.repeat)?,
             "elementwise" => elementwise(&device, *size, common.repeat)?,
@@ -141,57 +192,71 @@ pub fn run(command: &BenchCommand) -> Result<()> {
                 let message = format!("unknown op '{name}': there are matmul, conv2d, elementwise");
                 return Err(Error::usage(message));
             }
-        },
-        BenchCommand::Step { model, width, batch_size, .. } => {
+        }),
+        BenchCommand::Step { model, width, batch_size, traffic, trace, .. } => {
             let options = models::Options { width: *width, ..models::Options::default() };
-            step(&device, model, &options, *batch_size, common.repeat)?
+            let profiled = *traffic || *trace;
+            if model == "all" {
+                drop(device);
+                for spec in models::ALL {
+                    // A device of its own: what it holds is then what this model needs.
+                    let (device, _) = open()?;
+                    tell(vec![step(&device, spec.name, &options, *batch_size, common.repeat, profiled)?]);
+                }
+            } else {
+                tell(vec![step(&device, model, &options, *batch_size, common.repeat, profiled)?]);
+            }
         }
         BenchCommand::Distill { scheme, teacher, student, width, batch_size, .. } => {
             let options = models::Options { width: *width, ..models::Options::default() };
-            distill(&device, distill::spec(scheme)?, [teacher, student], &options, *batch_size, common.repeat)?
+            tell(distill(&device, distill::spec(scheme)?, [teacher, student], &options, *batch_size, common.repeat)?);
         }
-    };
-    if common.json {
-        println!("{}", serde_json::to_string(&rows).expect("bug: a bench row is no JSON"));
-        return Ok(());
+        BenchCommand::Tiles { .. } | BenchCommand::Record { .. } => unreachable!("ran above"),
     }
-    println!("{}, median of {}", device.describe(), common.repeat);
-    println!("{:<44} {:>10} {:>9} {:>11} {:>10} {:>9}", "", "ms", "GFLOP/s", "dispatches", "new bytes", "MiB held");
-    for Row { name, ms, gflops, dispatches, allocated_bytes, held_bytes } in rows {
-        let held = held_bytes as f64 / (1 << 20) as f64;
-        println!("{name:<44} {ms:>10.3} {gflops:>9.1} {dispatches:>11} {allocated_bytes:>10} {held:>9.1}");
+    if common.json {
+        println!("{}", serde_json::to_string(&all).expect("bug: a bench row is no JSON"));
     }
     Ok(())
 }
 
 /// Runs `f` twice to warm up, then times it; waits for the device each time.
 fn time(device: &Device, name: String, flop: f64, repeat: usize, mut f: impl FnMut() -> Result<()>) -> Result<Row> {
-    for _ in 0..2 {
-        f()?;
-        device.synchronize()?;
-    }
-    let before = device.counters();
-    let mut seconds = Vec::new();
-    for _ in 0..repeat {
+    let mut timed = || -> Result<[f64; 2]> {
+        let waited = device.counters().host.waiting;
         let started = Instant::now();
         f()?;
+        device.flush()?;
+        let until_submitted = started.elapsed().as_secs_f64();
         device.synchronize()?;
-        seconds.push(started.elapsed().as_secs_f64());
-    }
+        let whole = started.elapsed().as_secs_f64();
+        Ok([whole, until_submitted - 1e-9 * (device.counters().host.waiting - waited) as f64])
+    };
+    let [first, _] = timed()?;
+    timed()?;
+    let before = device.counters();
+    let times = (0..repeat).map(|_| timed()).collect::<Result<Vec<_>>>()?;
     let Counters { dispatches, allocated_bytes, held_bytes, .. } = device.counters();
-    seconds.sort_by(f64::total_cmp);
-    let median = seconds[repeat / 2];
+    let seconds = median(times.iter().map(|[whole, _]| *whole));
     Ok(Row {
         name,
-        ms: 1e3 * median,
-        gflops: flop / median / 1e9,
+        ms: 1e3 * seconds,
+        first_ms: 1e3 * first,
+        host_ms: matches!(device, Device::Gpu(_)).then(|| 1e3 * median(times.iter().map(|[_, host]| *host))),
+        gflops: flop / seconds / 1e9,
         dispatches: (dispatches - before.dispatches) / repeat as u64,
         allocated_bytes: (allocated_bytes - before.allocated_bytes) / repeat as u64,
         held_bytes,
+        kernels: None,
     })
 }
 
-pub(super) fn random(device: &Device, shape: impl Into<Shape>, counter: u64) -> Result<Tensor> {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn random(device: &Device, shape: impl Into<Shape>, counter: u64) -> Result<Tensor> {
     let shape = shape.into();
     let mut rng = Rng::keyed(0, Purpose::Test, counter);
     let values: Vec<f32> = (0..shape.n_elements()).map(|_| rng.range(-1.0, 1.0)).collect();
@@ -240,8 +305,23 @@ fn elementwise(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>>
     ])
 }
 
-fn step(device: &Device, model: &str, options: &models::Options, batch: usize, repeat: usize) -> Result<Vec<Row>> {
+/// One training step; `profiled`, with what its kernels do.
+fn step(
+    device: &Device,
+    model: &str,
+    options: &models::Options,
+    batch: usize,
+    repeat: usize,
+    profiled: bool,
+) -> Result<Row> {
     let input = models::spec(model)?.input;
+    let gpu = match device {
+        Device::Gpu(gpu) => profiled.then_some(gpu),
+        Device::Cpu(_) if profiled => {
+            return Err(Error::usage("--traffic and --trace show GPU dispatches; the CPU has none. Use --device gpu"));
+        }
+        Device::Cpu(_) => None,
+    };
     let network = Network::with_options(model, options, input, 10, device, 1)?;
     let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 0.0, &network.parameters)?;
     let x = random(device, [batch, input[0], input[1], input[2]], 0)?;
@@ -249,12 +329,17 @@ fn step(device: &Device, model: &str, options: &models::Options, batch: usize, r
     let labels = Tensor::from_u32(device, [batch], &labels)?;
     let name = format!("step {model} batch {batch}");
     let flop = network.training_flop() * batch as f64;
-    let row = time(device, name, flop, repeat, || {
+    let mut one = || {
         let loss = network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
         network.parameters.backward(&loss)?;
         optimizer.step(&network.parameters, 0.01)
-    })?;
-    Ok(vec![row])
+    };
+    let mut row = time(device, name, flop, repeat, &mut one)?;
+    if let Some(gpu) = gpu {
+        let kernels = gpu.profile(|| (0..repeat).try_for_each(|_| one()))?;
+        row.kernels = Some(kernels.into_iter().map(|kernel| kernel.per(repeat as u64)).collect());
+    }
+    Ok(row)
 }
 
 /// A whole step, its two parts alone, and by how much it is more than their sum.

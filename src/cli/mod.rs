@@ -13,11 +13,10 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
-mod tiles;
 mod tune;
 
 use crate::continual;
-use crate::device::{Device, Options, Selection};
+use crate::device::{Device, Options, Selection, Trace};
 use crate::error::{Error, Result};
 use crate::report::{WIDTH, message};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -97,7 +96,12 @@ impl DeviceArgs {
 
     /// The device, and what the user should be told about it.
     fn open(&self) -> Result<(Device, Option<String>)> {
-        self.device.parse::<Selection>()?.open(self.options())
+        self.open_with(Trace::Off)
+    }
+
+    /// The same, with a record of what kernels do.
+    fn open_with(&self, trace: Trace) -> Result<(Device, Option<String>)> {
+        self.device.parse::<Selection>()?.open(Options { trace, ..self.options() })
     }
 }
 

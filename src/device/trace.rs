@@ -37,6 +37,20 @@ pub struct KernelUse {
     pub microseconds: Option<f64>,
 }
 
+impl KernelUse {
+    /// The same for one of so many times.
+    #[must_use]
+    pub fn per(self, times: u64) -> KernelUse {
+        KernelUse {
+            kernel: self.kernel,
+            dispatches: self.dispatches / times,
+            read_bytes: self.read_bytes / times,
+            written_bytes: self.written_bytes / times,
+            microseconds: self.microseconds.map(|microseconds| microseconds / times as f64),
+        }
+    }
+}
+
 /// Collects what was launched.
 pub(super) struct Tracer {
     timer: Option<Timer>,
@@ -162,7 +176,7 @@ impl Tracer {
 
     /// A table of all so far.
     pub(super) fn summary(&self) -> String {
-        let mut text = table(&sorted(self.totals.values().cloned().collect()), 1);
+        let mut text = table(&sorted(self.totals.values().cloned().collect()));
         if self.timer.is_none() {
             text.push_str("(this adapter has no timestamps: times are unknown)\n");
         }
@@ -177,34 +191,29 @@ fn sorted(mut rows: Vec<KernelUse>) -> Vec<KernelUse> {
     rows
 }
 
-/// A line per kernel and one for all, of launches that were made `repeat` times: per time.
-pub fn table(rows: &[KernelUse], repeat: u64) -> String {
-    let mib = |bytes: u64| bytes as f64 / repeat as f64 / f64::from(1 << 20);
-    let sum = |what: fn(&KernelUse) -> f64| rows.iter().map(what).sum::<f64>();
+/// A line per kernel, and one for all.
+pub fn table(rows: &[KernelUse]) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let sum = |what: fn(&KernelUse) -> u64| rows.iter().map(what).sum();
     let all = KernelUse {
         kernel: "all",
-        dispatches: rows.iter().map(|row| row.dispatches).sum(),
-        read_bytes: rows.iter().map(|row| row.read_bytes).sum(),
-        written_bytes: rows.iter().map(|row| row.written_bytes).sum(),
-        microseconds: rows
-            .iter()
-            .any(|row| row.microseconds.is_some())
-            .then(|| sum(|row| row.microseconds.unwrap_or(0.0))),
+        dispatches: sum(|row| row.dispatches),
+        read_bytes: sum(|row| row.read_bytes),
+        written_bytes: sum(|row| row.written_bytes),
+        microseconds: rows.iter().filter_map(|row| row.microseconds).reduce(|a, b| a + b),
     };
-    let mut text = format!("{:<32} {:>8} {:>10} {:>10}", "kernel", "calls", "MiB read", "written");
+    let mut text = format!("{:<30} {:>7} {:>9} {:>9}", "kernel", "calls", "MiB read", "written");
     if all.microseconds.is_some() {
-        let _ = write!(text, " {:>9} {:>9} {:>6} {:>6}", "total ms", "µs/call", "GB/s", "share");
+        let _ = write!(text, " {:>10} {:>9} {:>6} {:>6}", "total ms", "µs/call", "GB/s", "share");
     }
     text.push('\n');
     for row in rows.iter().chain([&all]) {
         let KernelUse { kernel, dispatches, read_bytes, written_bytes, microseconds } = row;
-        let calls = *dispatches as f64 / repeat as f64;
-        let _ = write!(text, "{kernel:<32} {calls:>8} {:>10.2} {:>10.2}", mib(*read_bytes), mib(*written_bytes));
+        let _ = write!(text, "{kernel:<30} {dispatches:>7} {:>9.2} {:>9.2}", mib(*read_bytes), mib(*written_bytes));
         if let (Some(time), Some(whole)) = (microseconds, all.microseconds) {
-            let per_call = time / *dispatches as f64;
-            let rate = (read_bytes + written_bytes) as f64 / time / 1e3;
-            let (ms, share) = (time / repeat as f64 / 1e3, 100.0 * time / whole);
-            let _ = write!(text, " {ms:>9.3} {per_call:>9.1} {rate:>6.0} {share:>5.1}%");
+            let (ms, per_call) = (time / 1e3, time / *dispatches as f64);
+            let (rate, share) = ((read_bytes + written_bytes) as f64 / time / 1e3, 100.0 * time / whole);
+            let _ = write!(text, " {ms:>10.3} {per_call:>9.1} {rate:>6.0} {share:>5.1}%");
         }
         text.push('\n');
     }

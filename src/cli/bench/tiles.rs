@@ -1,6 +1,6 @@
 //! `engram bench tiles`: every tile that a product or a convolution could take, timed on this adapter.
 
-use super::bench::random;
+use super::random;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{Candidate, Conv2d, conv2d_candidates, matmul_candidates};
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// A candidate and its time.
 #[derive(Serialize)]
-pub struct Row {
+struct Row {
     /// The product or the pass of a convolution.
     case: String,
     tile: String,
@@ -48,8 +48,19 @@ const CONVOLUTIONS: [[usize; 5]; 19] = [
     [64, 16, 64, 1, 1],
 ];
 
-/// Times all cases at this batch size; `repeat` measurements of each, of which the median counts.
-pub fn run(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>> {
+/// Times all cases at this batch size, `repeat` measurements of each, of which the median counts; and prints them.
+pub fn run(device: &Device, batch: usize, repeat: usize, json: bool) -> Result<()> {
+    let rows = measure(device, batch, repeat)?;
+    if json {
+        println!("{}", serde_json::to_string(&rows).expect("bug: a bench row is no JSON"));
+    } else {
+        println!("{}, median of {repeat}", device.describe());
+        print(&rows);
+    }
+    Ok(())
+}
+
+fn measure(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>> {
     let Device::Gpu(gpu) = device else {
         return Err(Error::usage("tiles are kernels of a GPU: give --device gpu"));
     };
@@ -114,7 +125,7 @@ fn time(
 }
 
 /// A table by case, quickest first; the planner's choice is marked.
-pub fn print(rows: &[Row]) {
+fn print(rows: &[Row]) {
     for case in rows.chunk_by(|a, b| a.case == b.case) {
         println!("{}", case[0].case);
         let mut sorted: Vec<&Row> = case.iter().collect();

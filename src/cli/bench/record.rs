@@ -1,0 +1,95 @@
+//! `engram bench record`: what the host does for launches whose kernels have nothing to do.
+
+use super::median;
+use crate::device::{Array, Counters, DType, Device, Grid, Kernel};
+use crate::error::{Error, Result};
+use crate::ops;
+use serde::Serialize;
+use std::time::Instant;
+
+/// Kernels in turn: as many as a training step has.
+const MAX_KERNELS: usize = 24;
+/// Arrays bound in turn; a prime number, so that every launch binds others.
+const N_ARRAYS: usize = 499;
+
+#[derive(Serialize)]
+struct Host {
+    launches: usize,
+    kernels: usize,
+    submissions: u64,
+    /// Of one round, as all below: launches are noted, their bind groups found.
+    record_ms: f64,
+    /// wgpu turns them into commands of the driver.
+    encode_ms: f64,
+    /// wgpu and the driver hand them to the queue.
+    submit_ms: f64,
+    /// The three together.
+    host_ms: f64,
+    /// Compiling the kernels, before the rounds.
+    compile_ms: f64,
+}
+
+/// Launches kernels of three to eight bindings without workgroups; medians of rounds.
+pub fn run(device: &Device, launches: usize, repeat: usize, json: bool) -> Result<()> {
+    let Device::Gpu(gpu) = device else {
+        return Err(Error::usage("bench record times launches on a GPU; the CPU has none. Use --device gpu"));
+    };
+    let mut kernels: Vec<&'static Kernel> = Vec::new();
+    for &kernel in ops::ALL.iter().flat_map(|op| op.kernels) {
+        let is_new = !kernels.iter().any(|other| std::ptr::eq(*other, kernel));
+        if is_new && kernel.bindings.len() >= 3 && kernels.len() < MAX_KERNELS {
+            kernels.push(kernel);
+        }
+    }
+    let arrays = (0..N_ARRAYS).map(|_| Array::empty(device, [64], DType::F32)).collect::<Result<Vec<_>>>()?;
+    let round = || -> Result<()> {
+        for i in 0..launches {
+            let kernel = kernels[i % kernels.len()];
+            let mut bound = [&arrays[0]; 8];
+            for (j, slot) in bound.iter_mut().enumerate() {
+                *slot = &arrays[(7 * i + 31 * j) % N_ARRAYS];
+            }
+            gpu.launch(kernel, &bound[..kernel.bindings.len()], &[0; 8], Grid::Groups { x: 0, y: 0, z: 0 })?;
+        }
+        device.flush()
+    };
+    round()?;
+    device.synchronize()?;
+    let compile_ms = device.counters().host.compiling as f64 / 1e6;
+    let mut times = Vec::new();
+    let mut submissions = 0;
+    for _ in 0..repeat {
+        let before = device.counters();
+        let started = Instant::now();
+        round()?;
+        let whole = started.elapsed().as_secs_f64() * 1e3;
+        let Counters { host, submissions: after, .. } = device.counters();
+        device.synchronize()?;
+        let since = |now: u64, then: u64| (now - then) as f64 / 1e6;
+        let [encode, submit] =
+            [since(host.encoding, before.host.encoding), since(host.submitting, before.host.submitting)];
+        times.push([whole - encode - submit - since(host.waiting, before.host.waiting), encode, submit]);
+        submissions = after - before.submissions;
+    }
+    let part = |i: usize| median(times.iter().map(|parts| parts[i]));
+    let [record_ms, encode_ms, submit_ms] = [part(0), part(1), part(2)];
+    let host_ms = median(times.iter().map(|parts| parts.iter().sum()));
+    let kernels = kernels.len();
+    let host = Host { launches, kernels, submissions, record_ms, encode_ms, submit_ms, host_ms, compile_ms };
+    if json {
+        println!("{}", serde_json::to_string(&host).expect("bug: a bench row is no JSON"));
+        return Ok(());
+    }
+    println!("{}, median of {repeat}: {launches} launches of {kernels} kernels", device.describe());
+    println!("{:<44} {:>9} {:>12}", "", "ms", "µs/launch");
+    for (what, ms) in [
+        ("record (engram)".into(), record_ms),
+        ("encode (wgpu)".into(), encode_ms),
+        (format!("submit, {submissions} times (wgpu and the driver)"), submit_ms),
+        ("the host, all of it".into(), host_ms),
+    ] {
+        println!("{what:<44} {ms:>9.3} {:>12.3}", 1e3 * ms / launches as f64);
+    }
+    println!("(compiling the kernels took {compile_ms:.0} ms)");
+    Ok(())
+}
