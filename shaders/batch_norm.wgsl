@@ -6,14 +6,15 @@
 // The batch is cut into slices of whole images. A workgroup owns one channel of one slice; its invocations go over the
 // pixels side by side. What is summed over a slice is a partial; whoever needs the sum over the batch joins the partials of
 // its channel first, in order, so that no dispatch of its own is spent on it. The workgroups of slice 0 write what there is
-// one of per channel. This file is shared by batch_norm_forward.wgsl and batch_norm_backward.wgsl.
-// CPU twin: src/ops/batch_norm/cpu.rs
+// one of per channel. This file is shared by batch_norm_forward.wgsl, batch_norm_backward.wgsl (software adapters) and
+// batch_norm_forward_wide.wgsl, batch_norm_backward_wide.wgsl (hardware). CPU twin: src/ops/batch_norm/cpu.rs
 
 struct Params {
-    n: u32, c: u32, inner: u32,
+    n: u32, c: u32,
+    inner: u32,           // loads per plane: its pixels, or groups of four of them
     n_slices: u32,
     per_slice: u32,       // images
-    lanes: u32,           // a power of two, at least inner
+    lanes: u32,           // a power of two, at least inner where that is less than a workgroup
     batch: u32,           // 1: statistics of the batch; 0: running ones
     epsilon: f32,
     momentum: f32,        // weight of the batch in the running statistics; 0 leaves them alone
@@ -24,10 +25,10 @@ struct Params {
     residual_stride: u32,
     residual_c: u32, residual_h: u32, residual_w: u32,
     residual_first: u32,
+    residual_kind: u32,   // 0: none; 1: of y's own shape; 2: with fewer channels or a larger image
+    count: f32,           // N·H·W
 }
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> sums: array<vec2<f32>, WG>;
 
 struct Slice {
     c: u32,
@@ -51,17 +52,14 @@ fn lanes() -> u32 {
     return min(params.lanes, WG);
 }
 
-// The sum over the invocations of the workgroup.
-fn add_up(lane: u32, sum: vec2<f32>) -> vec2<f32> {
-    sums[lane] = sum;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            sums[lane] += sums[lane + half];
-        }
-        workgroupBarrier();
-    }
-    let total = sums[0];
-    workgroupBarrier();
-    return total;
+// Where a partial lies: those of a channel side by side.
+fn partial_at(c: u32, s: u32) -> u32 {
+    return c * params.n_slices + s;
+}
+
+// dx = scale · dz + along · x + rest, from a channel of the table, Σ dz and Σ dz · (x − mean).
+fn along_and_rest(channel: vec4<f32>, sums: vec2<f32>) -> vec2<f32> {
+    let per_pixel = f32(params.batch) / params.count;
+    let along = -channel.x * channel.w * channel.w * sums.y * per_pixel;
+    return vec2<f32>(along, -channel.x * sums.x * per_pixel - along * channel.z);
 }

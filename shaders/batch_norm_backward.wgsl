@@ -1,5 +1,5 @@
-// The backward pass of batch_norm.wgsl, in two dispatches. dz = dy where y > lowest, else 0.
-//   reduce    partials[s, c] = Σ dz and Σ dz · (x − mean) of slice s
+// The backward pass of batch_norm.wgsl on software adapters, in two dispatches. dz = dy where y > lowest, else 0.
+//   reduce    partials[c, s] = Σ dz and Σ dz · (x − mean) of slice s
 //   backward  dbias = Σ dz, dweight = Σ dz · x̂,
 //             dx = scale · (dz − (dbias + x̂ · dweight) / (N·I)), and scale · dz where mean and variance are running ones
 // With a residual, whether y > lowest cannot be told from x: then reduce_residual reads y, and writes dz, which is the
@@ -11,6 +11,11 @@
 @group(0) @binding(2) var<storage, read> table: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> partials: array<vec2<f32>>;
 
+// What of dy reaches the sum before the ReLU, which was z or is the result z.
+fn passed(gradient: f32, z: f32) -> f32 {
+    return select(0.0, gradient, z > params.lowest || is_nan(z));
+}
+
 @compute @workgroup_size(WG)
 fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let slice = slice_of(wid, lid);
@@ -21,13 +26,13 @@ fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) l
         let start = plane(n, slice.c);
         for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
             let value = x[start + i];
-            let dz = select(0.0, dy[start + i], fma(value, channel.x, channel.y) > params.lowest);
+            let dz = passed(dy[start + i], fma(value, channel.x, channel.y));
             sum += vec2<f32>(dz, dz * (value - channel.z));
         }
     }
     let total = add_up(slice.lane, sum);
     if slice.lane == 0u {
-        partials[wid.y * params.c + slice.c] = total;
+        partials[partial_at(slice.c, wid.y)] = total;
     }
 }
 
@@ -43,21 +48,21 @@ fn reduce_residual(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocat
     for (var n = slice.first + slice.lane / lanes(); n < slice.end; n += step) {
         let start = plane(n, slice.c);
         for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
-            let passed = select(0.0, dy[start + i], y[start + i] > params.lowest);
-            dz[start + i] = passed;
-            sum += vec2<f32>(passed, passed * (x[start + i] - channel.z));
+            let gradient = passed(dy[start + i], y[start + i]);
+            dz[start + i] = gradient;
+            sum += vec2<f32>(gradient, gradient * (x[start + i] - channel.z));
         }
     }
     let total = add_up(slice.lane, sum);
     if slice.lane == 0u {
-        partials[wid.y * params.c + slice.c] = total;
+        partials[partial_at(slice.c, wid.y)] = total;
     }
 }
 
-@group(0) @binding(3) var<storage, read> joined: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dweight: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dbias: array<f32>;
+@group(0) @binding(6) var<storage, read> joined: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dweight: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dbias: array<f32>;
 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
@@ -66,24 +71,21 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id)
     let channel = table[c];
     var sum = vec2<f32>(0.0);
     for (var s = slice.lane; s < params.n_slices; s += WG) {
-        sum += joined[s * params.c + c];
+        sum += joined[partial_at(c, s)];
     }
     let total = add_up(slice.lane, sum);
     if wid.y == 0u && slice.lane == 0u {
         dbias[c] = total.x;
         dweight[c] = total.y * channel.w;
     }
-    // dx = scale · dz + along · x + rest
-    let per_pixel = f32(params.batch) / (f32(params.n) * f32(params.inner));
-    let along = -channel.x * channel.w * channel.w * total.y * per_pixel;
-    let rest = -channel.x * total.x * per_pixel - along * channel.z;
+    let line = along_and_rest(channel, total);
     let step = WG / lanes();
     for (var n = slice.first + slice.lane / lanes(); n < slice.end; n += step) {
         let start = plane(n, c);
         for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
             let value = x[start + i];
-            let passed = select(0.0, dy[start + i], fma(value, channel.x, channel.y) > params.lowest);
-            dx[start + i] = fma(passed, channel.x, fma(value, along, rest));
+            let gradient = passed(dy[start + i], fma(value, channel.x, channel.y));
+            dx[start + i] = fma(gradient, channel.x, fma(value, line.x, line.y));
         }
     }
 }

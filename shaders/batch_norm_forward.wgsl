@@ -1,13 +1,13 @@
-// The forward pass of batch_norm.wgsl, in two dispatches:
-//   statistics  partials[s, c] = mean and Σ (x − mean)² of slice s
+// The forward pass of batch_norm.wgsl on software adapters, in two dispatches:
+//   statistics  partials[c, s] = count, mean and Σ (x − mean)² of slice s
 //   forward     y[n, c, i] = max(x[n, c, i] · scale + shift + residual, lowest)
 // CPU twin: src/ops/batch_norm/cpu.rs::forward
 
-// 0: none; 1: of y's own shape; 2: with fewer channels or a larger image.
+// As params.residual_kind; software adapters would run all branches of that.
 override RESIDUAL: u32 = 0u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> partials: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read_write> partials: array<vec4<f32>>;
 
 @compute @workgroup_size(WG)
 fn statistics(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
@@ -26,38 +26,14 @@ fn statistics(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     let total = add_up(slice.lane, sum);
     if slice.lane == 0u {
         let count = f32((slice.end - slice.first) * params.inner);
-        partials[wid.y * params.c + slice.c] = vec2<f32>(pivot + total.x / count, total.y - total.x * total.x / count);
+        // Where the pivot is far from the rest, rounding could make the difference negative.
+        let m2 = max(total.y - total.x * total.x / count, 0.0);
+        partials[partial_at(slice.c, wid.y)] = vec4<f32>(count, pivot + total.x / count, m2, 0.0);
     }
 }
 
-@group(0) @binding(1) var<storage, read> joined: array<vec2<f32>>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-// The means of all channels, then their variances.
-@group(0) @binding(4) var<storage, read_write> running: array<f32>;
-@group(0) @binding(5) var<storage, read> residual: array<f32>;
-@group(0) @binding(6) var<storage, read_write> table: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
-
-fn images_of(s: u32) -> f32 {
-    return f32(min(params.per_slice, params.n - s * params.per_slice));
-}
-
-// Mean and Σ (x − mean)² of the batch (Chan, Golub, LeVeque 1979).
-fn join(lane: u32, c: u32) -> vec2<f32> {
-    var sum = vec2<f32>(0.0);
-    for (var s = lane; s < params.n_slices; s += WG) {
-        sum.x += joined[s * params.c + c].x * images_of(s);
-    }
-    let mean = add_up(lane, sum).x / f32(params.n);
-    sum = vec2<f32>(0.0);
-    for (var s = lane; s < params.n_slices; s += WG) {
-        let partial = joined[s * params.c + c];
-        let d = partial.x - mean;
-        sum.x += partial.y + d * d * images_of(s) * f32(params.inner);
-    }
-    return vec2<f32>(mean, add_up(lane, sum).x);
-}
+@group(0) @binding(4) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 fn residual_at(n: u32, c: u32, i: u32, at: u32) -> f32 {
     if RESIDUAL == 0u {
@@ -79,31 +55,17 @@ fn residual_at(n: u32, c: u32, i: u32, at: u32) -> f32 {
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let slice = slice_of(wid, lid);
     let c = slice.c;
-    let count = f32(params.n) * f32(params.inner);
-    let of_batch = join(slice.lane, c);
-    var mean = of_batch.x;
-    var variance = of_batch.y / count;
-    if params.batch == 0u {
-        mean = running[c];
-        variance = running[params.c + c];
+    var of_batch = Moments(1.0, 0.0, 0.0);
+    if params.batch == 1u {
+        of_batch = join_partials(slice.lane, c);
     }
-    let inverse = 1.0 / sqrt(variance + params.epsilon);
-    let scale = weight[c] * inverse;
-    let shift = bias[c] - mean * scale;
-    if wid.y == 0u && slice.lane == 0u {
-        table[c] = vec4<f32>(scale, shift, mean, inverse);
-        if params.momentum > 0.0 {
-            running[c] += params.momentum * (mean - running[c]);
-            let unbiased = of_batch.y / max(count - 1.0, 1.0);
-            running[params.c + c] += params.momentum * (unbiased - running[params.c + c]);
-        }
-    }
+    let channel = affine(c, of_batch, wid.y == 0u && slice.lane == 0u);
     let step = WG / lanes();
     for (var n = slice.first + slice.lane / lanes(); n < slice.end; n += step) {
         let start = plane(n, c);
         for (var i = slice.lane % lanes(); i < params.inner; i += lanes()) {
-            let value = fma(x[start + i], scale, shift) + residual_at(n, c, i, start + i);
-            y[start + i] = max(value, params.lowest);
+            let value = fma(x[start + i], channel.x, channel.y) + residual_at(n, c, i, start + i);
+            y[start + i] = select(max(value, params.lowest), value, is_nan(value));
         }
     }
 }

@@ -11,3 +11,12 @@ fn sum_of(v: Values) -> f32 {
 fn value(v: Values, i: u32) -> f32 {
     return v[i];
 }
+
+// As many of these as there are.
+fn first_of(a: f32, b: f32, c: f32, d: f32) -> Values {
+    return Values(a, b, c, d);
+}
+
+fn nans(v: Values) -> vec4<bool> {
+    return are_nan(v);
+}

@@ -86,6 +86,9 @@ pub enum Workgroup {
     Flat,
     /// One invocation per row or output: groups small enough that a software adapter's threads share few rows.
     Rows,
+    /// One row per group on hardware, where the invocations share it; one row per invocation on a software adapter. For
+    /// launches by [`Grid::Rows`]; `ROW` says how many invocations have a row.
+    Row,
     /// Invocations that share memory: one group per channel and slice.
     Shared,
     /// A tile of a matrix product.
@@ -104,6 +107,8 @@ impl Workgroup {
             // Software adapters run eight invocations in lockstep and pay for every group.
             (Workgroup::Rows | Workgroup::Shared, true) => (&[("WG", 8.0)], 8),
             (Workgroup::Rows, false) => (&[("WG", 64.0)], 64),
+            (Workgroup::Row, true) => (&[("WG", 8.0), ("ROW", 1.0)], 8),
+            (Workgroup::Row, false) => (&[("WG", 64.0), ("ROW", 64.0)], 64),
             // On a software adapter rows of a tile must be uniform over a group: its loads become scalar.
             (Workgroup::Tile, true) => (&[("WG_X", 8.0), ("WG_Y", 1.0)], 8),
             (Workgroup::Tile, false) => (&[("WG_X", 8.0), ("WG_Y", 8.0)], 8),
@@ -123,6 +128,8 @@ impl Workgroup {
 pub enum Grid {
     /// At least this many invocations; kernels guard against the surplus.
     Invocations(usize),
+    /// As many invocations as this many rows need.
+    Rows(usize),
     /// At least this many invocations in x and y, for each z.
     Invocations3 {
         /// Columns; rounded up to whole workgroups.
@@ -160,12 +167,13 @@ impl Grid {
     /// Workgroups in x, y, z; where the kernel knows of it, more than 65,535 in x are folded into y.
     pub(super) fn workgroups(self, kernel: &Kernel, software: bool) -> Result<[u32; 3]> {
         let width = kernel.workgroup.constants(software).1;
+        let folded = |n: usize| {
+            let rows = n.div_ceil(MAX_GROUPS);
+            [n.div_ceil(rows), rows, 1]
+        };
         let groups = match self {
-            Grid::Invocations(n) => {
-                let n = n.div_ceil(width).max(1);
-                let rows = n.div_ceil(MAX_GROUPS);
-                [n.div_ceil(rows), rows, 1]
-            }
+            Grid::Rows(n) if kernel.workgroup == Workgroup::Row && !software => folded(n.max(1)),
+            Grid::Invocations(n) | Grid::Rows(n) => folded(n.div_ceil(width).max(1)),
             Grid::Tiles { x, y, z } => {
                 let folds = x.div_ceil(MAX_GROUPS).max(1);
                 [x.div_ceil(folds), y * folds, z]

@@ -7,11 +7,22 @@ use rayon::prelude::*;
 /// Partial sums of a plane: enough that additions need not wait for each other.
 const LANES: usize = 64;
 
-/// Scale, shift, mean and inverse deviation of every channel; moves the running statistics (2, C).
-pub fn channels(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32], running: &mut [f32]) -> Vec<Channel> {
+/// Scale, shift, mean and inverse deviation of every channel; moves the running statistics (2, C). `given` are partial
+/// statistics to go by instead of x.
+pub fn channels(
+    sizes: &Sizes,
+    x: &[f32],
+    given: Option<&[f32]>,
+    weight: &[f32],
+    bias: &[f32],
+    running: &mut [f32],
+) -> Vec<Channel> {
     let (running_mean, running_var) = running.split_at_mut(sizes.c);
     let count = (sizes.n * sizes.inner) as f64;
-    let batch = (sizes.mode != Mode::Eval).then(|| moments(sizes, x));
+    let batch = (sizes.mode != Mode::Eval).then(|| match given {
+        Some(given) => given.chunks_exact(given.len() / sizes.c).map(join).collect(),
+        None => moments(sizes, x),
+    });
     (0..sizes.c)
         .map(|c| {
             let (mean, variance) = match &batch {
@@ -30,6 +41,14 @@ pub fn channels(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32], running:
             Channel { scale, shift: bias[c] - mean * scale, mean, inverse }
         })
         .collect()
+}
+
+/// Mean and Σ (x − mean)² of a channel from those of its slices: count, mean, Σ (x − mean)², unused.
+fn join(slices: &[f32]) -> (f64, f64) {
+    let slices = || slices.chunks_exact(4).map(|slice| [slice[0], slice[1], slice[2]].map(f64::from));
+    let count: f64 = slices().map(|[count, ..]| count).sum();
+    let mean = slices().map(|[count, mean, _]| count * mean).sum::<f64>() / count;
+    (mean, slices().map(|[count, of_slice, m2]| m2 + count * (of_slice - mean).powi(2)).sum())
 }
 
 /// Mean and Σ (x − mean)² of every channel: of each plane first, then joined (Chan, Golub, LeVeque 1979).
@@ -73,6 +92,18 @@ fn lane_sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// The larger of two numbers; NaN if `value` is.
+#[inline(always)]
+fn at_least(lowest: f32, value: f32) -> f32 {
+    if value < lowest { lowest } else { value }
+}
+
+/// dy where the result `z` of a ReLU, or what went into it, exceeds what is lowest or is NaN.
+#[inline(always)]
+fn passed(dy: f32, z: f32, lowest: f32) -> f32 {
+    if z <= lowest { 0.0 } else { dy }
+}
+
 /// y ← max(x · scale + shift + residual, lowest)
 pub fn forward(sizes: &Sizes, x: &[f32], channels: &[Channel], residual: Option<&[f32]>, y: &mut [f32]) {
     let (inner, lowest) = (sizes.inner, sizes.lowest);
@@ -87,12 +118,12 @@ pub fn forward(sizes: &Sizes, x: &[f32], channels: &[Channel], residual: Option<
                     Some(residual) if sizes.residual == Residual::Same => {
                         let residual = &residual[c * inner..(c + 1) * inner];
                         for ((y, x), residual) in y.iter_mut().zip(x).zip(residual) {
-                            *y = (x * scale + shift + residual).max(lowest);
+                            *y = at_least(lowest, x * scale + shift + residual);
                         }
                     }
                     _ => {
                         for (y, x) in y.iter_mut().zip(x) {
-                            *y = (x * scale + shift).max(lowest);
+                            *y = at_least(lowest, x * scale + shift);
                         }
                     }
                 }
@@ -101,7 +132,7 @@ pub fn forward(sizes: &Sizes, x: &[f32], channels: &[Channel], residual: Option<
                 // These planes again, with what is added.
                 for_subsampled(sizes, |at, from| {
                     let Channel { scale, shift, .. } = channels[at / inner];
-                    y[at] = (x[at] * scale + shift + residual[from]).max(lowest);
+                    y[at] = at_least(lowest, x[at] * scale + shift + residual[from]);
                 });
             }
         });
@@ -147,7 +178,7 @@ pub fn reduce(
                         .zip(values)
                         .map(|((dz, dy), ((x, y), channel))| {
                             for ((dz, &dy), &y) in dz.iter_mut().zip(dy).zip(y) {
-                                *dz = if y > 0.0 { dy } else { 0.0 };
+                                *dz = passed(dy, y, 0.0);
                             }
                             plane_sums(dz, x, channel, -f32::MAX)
                         })
@@ -180,7 +211,7 @@ fn plane_sums(dy: &[f32], x: &[f32], channel: &Channel, lowest: f32) -> [f32; 2]
     let (mut sum, mut product) = ([0.0f32; LANES], [0.0f32; LANES]);
     for (dy, x) in dy.chunks(LANES).zip(x.chunks(LANES)) {
         for (((sum, product), &dy), &x) in sum.iter_mut().zip(&mut product).zip(dy).zip(x) {
-            let dz = if x * scale + shift > lowest { dy } else { 0.0 };
+            let dz = passed(dy, x * scale + shift, lowest);
             *sum += dz;
             *product += dz * (x - mean);
         }
@@ -206,7 +237,7 @@ pub fn backward(sizes: &Sizes, dz: &[f32], x: &[f32], channels: &[Channel], sums
                     let along = -scale * inverse * inverse * product * per_pixel;
                     let rest = -scale * sum * per_pixel - along * mean;
                     for ((dx, &dz), &x) in dx.iter_mut().zip(dz).zip(x) {
-                        let dz = if x * scale + shift > lowest { dz } else { 0.0 };
+                        let dz = passed(dz, x * scale + shift, lowest);
                         *dx = dz * scale + (x * along + rest);
                     }
                 }

@@ -1,45 +1,14 @@
 //! Batch normalisation (Ioffe and Szegedy 2015) with the residual sum and the ReLU that follow it, in one pass over the
-//! numbers. Twins: `shaders/batch_norm_forward.wgsl`, `batch_norm_backward.wgsl` on `batch_norm.wgsl`.
+//! numbers. Twins: `shaders/batch_norm_forward.wgsl`, `batch_norm_backward.wgsl`, on hardware `…_wide.wgsl`, all of them on
+//! `batch_norm.wgsl` and `batch_norm_moments.wgsl`.
 
 mod cpu;
+mod gpu;
 
 use super::case::{Case, Fill, Input, Op, Tolerance};
-use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
+use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
-
-const SHARED: &str = include_str!("../../../shaders/batch_norm.wgsl");
-const FORWARD_SOURCE: &[&str] = &[PRELUDE, SHARED, include_str!("../../../shaders/batch_norm_forward.wgsl")];
-const BACKWARD_SOURCE: &[&str] = &[PRELUDE, SHARED, include_str!("../../../shaders/batch_norm_backward.wgsl")];
-
-const fn forward_kernel(
-    name: &'static str,
-    entry: &'static str,
-    bindings: &'static str,
-    constants: &'static [(&'static str, f64)],
-) -> Kernel {
-    Kernel { name, source: FORWARD_SOURCE, entry, bindings, workgroup: Workgroup::Shared, constants }
-}
-static STATISTICS: Kernel = forward_kernel("batch_norm.statistics", "statistics", "rw", &[]);
-/// By the kind of residual: none, of the result's shape, of another shape.
-static FORWARD: [Kernel; 3] = [
-    forward_kernel("batch_norm.forward", "forward", "rrrrwrww", &[("RESIDUAL", 0.0)]),
-    forward_kernel("batch_norm.forward_residual", "forward", "rrrrwrww", &[("RESIDUAL", 1.0)]),
-    forward_kernel("batch_norm.forward_subsampled", "forward", "rrrrwrww", &[("RESIDUAL", 2.0)]),
-];
-
-const fn backward_kernel(name: &'static str, entry: &'static str, bindings: &'static str) -> Kernel {
-    Kernel { name, source: BACKWARD_SOURCE, entry, bindings, workgroup: Workgroup::Shared, constants: &[] }
-}
-static REDUCE: Kernel = backward_kernel("batch_norm.reduce", "reduce", "rrrw");
-static REDUCE_RESIDUAL: Kernel = backward_kernel("batch_norm.reduce_residual", "reduce_residual", "rrrwrw");
-static BACKWARD: Kernel = backward_kernel("batch_norm.backward", "backward", "rrrrwww");
-static SPREAD: Kernel = Kernel { workgroup: Workgroup::Flat, ..backward_kernel("batch_norm.spread", "spread", "rw") };
-
-/// Numbers that a slice of the batch has at least, on the GPU.
-const SLICE: usize = 4096;
-/// Slices at most: each workgroup joins that many partial sums.
-const MAX_SLICES: usize = 64;
 
 /// Which mean and variance a batch norm goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +86,17 @@ enum Residual {
     Subsampled { c: usize, h: usize, w: usize, stride: usize, first: usize },
 }
 
+impl Residual {
+    /// As the kernels number them.
+    fn kind(self) -> usize {
+        match self {
+            Residual::None => 0,
+            Residual::Same => 1,
+            Residual::Subsampled { .. } => 2,
+        }
+    }
+}
+
 /// What the backward pass needs of a channel.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -138,11 +118,31 @@ impl Tensor {
     /// # Errors
     /// If the shapes do not fit, or a batch has a single number per channel and is to be its own statistics.
     pub fn batch_norm(&self, norm: &BatchNorm) -> Result<Tensor> {
+        self.normalized(norm, None)
+    }
+
+    /// As [`Tensor::batch_norm`], with statistics of this batch that whoever computed x took on the way: (C, S, 4), for each
+    /// channel and each of S slices of its numbers the count, the mean, Σ (x − mean)² and a number that is not read. Slices
+    /// may be of any size, and empty. In [`Mode::Eval`] they are not used.
+    ///
+    /// # Errors
+    /// As [`Tensor::batch_norm`], or if there are statistics of another shape.
+    pub fn batch_norm_given(&self, norm: &BatchNorm, statistics: &Array) -> Result<Tensor> {
+        self.normalized(norm, Some(statistics))
+    }
+
+    fn normalized(&self, norm: &BatchNorm, given: Option<&Array>) -> Result<Tensor> {
         let sizes = Sizes::new(self, norm)?;
+        if let Some(given) = given
+            && (!matches!(*given.shape(), [c, _, 4] if c == sizes.c) || !given.device().same(&self.device()))
+        {
+            let (shape, c) = (given.shape(), sizes.c);
+            return Err(Error::op("batch_norm", format!("statistics of shape {shape} are not [{c}, slices, 4]")));
+        }
         let device = self.device();
         let y = Array::empty(&device, self.shape(), DType::F32)?;
         let table = Array::empty(&device, [sizes.c, 4], DType::F32)?;
-        sizes.forward(self.array(), norm, &table, &y)?;
+        sizes.forward(self.array(), norm, given, &table, &y)?;
         let saved = || BatchNormBackward { sizes, x: self.array().clone(), table, y: y.clone() };
         let inputs: Vec<&Tensor> = [self, norm.weight, norm.bias].into_iter().chain(norm.residual).collect();
         Ok(Tensor::from_op("batch_norm", y.clone(), &inputs, saved))
@@ -165,7 +165,11 @@ impl Sizes {
             ));
         }
         if mode != Mode::Eval && n * inner == 1 {
-            return refuse("a single number per channel has no variance: use a larger batch".into());
+            return refuse(
+                "a batch norm over a single value per channel has no variance. Choose a --batch-size that leaves no last \
+                 batch of one picture, leave that batch out with --drop-last true, or use larger pictures"
+                    .into(),
+            );
         }
         let kind = match residual {
             None => Residual::None,
@@ -184,70 +188,23 @@ impl Sizes {
         if self.mode == Mode::Train { self.momentum } else { 0.0 }
     }
 
-    fn forward(&self, x: &Array, norm: &BatchNorm, table: &Array, y: &Array) -> Result<()> {
+    fn forward(&self, x: &Array, norm: &BatchNorm, given: Option<&Array>, table: &Array, y: &Array) -> Result<()> {
         let (weight, bias, running) = (norm.weight.array(), norm.bias.array(), norm.running);
         match x.device() {
             Device::Cpu(_) => {
                 let channels = {
                     // One flat buffer may hold both parameters, and may not be locked for writing meanwhile.
                     let (weight, bias) = (weight.cpu(), bias.cpu());
-                    cpu::channels(self, &x.cpu(), &weight, &bias, &mut running.cpu_mut())
+                    let given = given.map(Array::cpu);
+                    cpu::channels(self, &x.cpu(), given.as_deref(), &weight, &bias, &mut running.cpu_mut())
                 };
                 let residual = norm.residual.map(|residual| residual.array().cpu());
                 cpu::forward(self, &x.cpu(), &channels, residual.as_deref(), &mut y.cpu_mut());
                 table.cpu_mut().copy_from_slice(bytemuck::cast_slice(&channels));
                 Ok(())
             }
-            Device::Gpu(gpu) => {
-                let params = self.params();
-                let partials = self.partials(x)?;
-                if self.mode != Mode::Eval {
-                    gpu.launch(&STATISTICS, &[x, &partials], &params, self.grid())?;
-                }
-                let kind = match self.residual {
-                    Residual::None => 0,
-                    Residual::Same => 1,
-                    Residual::Subsampled { .. } => 2,
-                };
-                // Without a residual x stands in for the binding and is not read.
-                let residual = norm.residual.map_or(x, Tensor::array);
-                let bindings = [x, &partials, weight, bias, running, residual, table, y];
-                gpu.launch(&FORWARD[kind], &bindings, &params, self.grid())
-            }
+            Device::Gpu(gpu) => gpu::forward(&gpu, self, x, norm, given, table, y),
         }
-    }
-
-    /// Images of a slice, and slices.
-    fn slices(&self) -> (usize, usize) {
-        let n_slices = (self.n * self.inner / SLICE).clamp(1, self.n.min(MAX_SLICES));
-        let per_slice = self.n.div_ceil(n_slices);
-        (per_slice, self.n.div_ceil(per_slice))
-    }
-
-    fn partials(&self, x: &Array) -> Result<Array> {
-        Array::empty(&x.device(), [self.slices().1, self.c, 2], DType::F32)
-    }
-
-    fn grid(&self) -> Grid {
-        Grid::Groups { x: self.c, y: self.slices().1, z: 1 }
-    }
-
-    fn params(&self) -> [u32; 16] {
-        let (per_slice, n_slices) = self.slices();
-        let batch = u32::from(self.mode != Mode::Eval);
-        let [n, c, inner, per_slice, n_slices, lanes, width] =
-            [self.n, self.c, self.inner, per_slice, n_slices, self.inner.next_power_of_two(), self.width]
-                .map(|size| size as u32);
-        let residual = match self.residual {
-            Residual::Subsampled { c, h, w, stride, first } => [stride, c, h, w, first].map(|size| size as u32),
-            _ => [1, c, 1, 1, 0],
-        };
-        let [stride, residual_c, residual_h, residual_w, first] = residual;
-        let [epsilon, momentum, lowest] = [self.epsilon, self.update(), self.lowest].map(f32::to_bits);
-        [
-            n, c, inner, n_slices, per_slice, lanes, batch, epsilon, momentum, lowest, width, stride, residual_c,
-            residual_h, residual_w, first,
-        ]
     }
 }
 
@@ -268,9 +225,6 @@ struct BatchNormBackward {
     y: Array,
 }
 
-/// Where `lowest` stands in the parameter block.
-const LOWEST: usize = 9;
-
 impl BatchNormBackward {
     fn channels(&self) -> Vec<Channel> {
         bytemuck::cast_slice(&self.table.cpu()).to_vec()
@@ -283,10 +237,7 @@ impl BatchNormBackward {
                 cpu::spread(&self.sizes, &dz.cpu(), &mut dresidual.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) => {
-                let grid = Grid::Invocations(dresidual.n_elements());
-                gpu.launch(&SPREAD, &[dz, dresidual], &self.sizes.params(), grid)
-            }
+            Device::Gpu(gpu) => gpu::spread(&gpu, &self.sizes, dz, dresidual),
         }
     }
 }
@@ -320,17 +271,10 @@ impl Backward for BatchNormBackward {
                 }
             }
             Device::Gpu(gpu) => {
-                let mut params = sizes.params();
-                let partials = sizes.partials(dy)?;
-                if masked {
-                    let bindings = [dy, &self.x, &self.table, &partials, &self.y, &dz];
-                    gpu.launch(&REDUCE_RESIDUAL, &bindings, &params, sizes.grid())?;
-                    params[LOWEST] = (-f32::MAX).to_bits();
-                } else {
-                    gpu.launch(&REDUCE, &[dy, &self.x, &self.table, &partials], &params, sizes.grid())?;
-                }
-                let bindings = [&dz, &self.x, &self.table, &partials, &dx, &dweight, &dbias];
-                gpu.launch(&BACKWARD, &bindings, &params, sizes.grid())?;
+                let (x, table, y) = (&self.x, &self.table, &self.y);
+                let own = masked.then_some(&dz);
+                let gradients = gpu::Gradients { dy, x, table, y, dz: own, dx: &dx, dweight: &dweight, dbias: &dbias };
+                gpu::backward(gpu, sizes, &gradients)?;
             }
         }
         if !inputs.has(3) || !inputs.wants(3) {
@@ -351,6 +295,39 @@ fn run(x: &[Tensor], mode: Mode, relu: bool) -> Result<Tensor> {
     x[0].batch_norm(&BatchNorm { weight, bias, running, mode, momentum: 0.1, epsilon: 1e-3, residual, relu })
 }
 
+/// As a convolution would hand them over: the statistics of every `per_slice` numbers of a channel, the last slice empty.
+fn run_given(x: &[Tensor], per_slice: usize) -> Result<Tensor> {
+    let (n, c, inner) = x[0].shape().batch_channels_inner();
+    let (values, mut statistics, mut n_slices) = (x[0].to_vec()?, Vec::new(), 0);
+    for channel in 0..c {
+        let of_channel: Vec<f64> =
+            (0..n).flat_map(|image| &values[(image * c + channel) * inner..][..inner]).map(|&x| f64::from(x)).collect();
+        n_slices = 1;
+        for slice in of_channel.chunks(per_slice) {
+            let mean = slice.iter().sum::<f64>() / slice.len() as f64;
+            let m2: f64 = slice.iter().map(|x| (x - mean).powi(2)).sum();
+            statistics.extend([slice.len() as f32, mean as f32, m2 as f32, f32::NAN]);
+            n_slices += 1;
+        }
+        statistics.extend([0.0; 4]);
+    }
+    let device = x[0].device();
+    let statistics = Array::from_f32(&device, [c, n_slices, 4], &statistics)?;
+    let running = Tensor::from_f32(&device, x[3].shape(), &x[3].to_vec()?)?;
+    let (mode, running) = (Mode::Train, running.array());
+    let norm = BatchNorm {
+        weight: &x[1],
+        bias: &x[2],
+        running,
+        mode,
+        momentum: 0.1,
+        epsilon: 1e-3,
+        residual: None,
+        relu: true,
+    };
+    x[0].batch_norm_given(&norm, &statistics)
+}
+
 /// Inputs of a case; the running variances must be positive, and so are the means.
 fn inputs<const R: usize>(x: [usize; R], residual: Option<[usize; 4]>) -> Vec<Input> {
     let c = x[1];
@@ -367,8 +344,18 @@ fn inputs<const R: usize>(x: [usize; R], residual: Option<[usize; 4]>) -> Vec<In
 pub static OP: Op = Op {
     name: "batch_norm",
     formula: "y = act((x − mean) / √(var + ε) · weight + bias + residual)",
-    shaders: &["batch_norm", "batch_norm_forward", "batch_norm_backward"],
-    kernels: &[&STATISTICS, &FORWARD[0], &FORWARD[1], &FORWARD[2], &REDUCE, &REDUCE_RESIDUAL, &BACKWARD, &SPREAD],
+    shaders: &[
+        "batch_norm",
+        "batch_norm_moments",
+        "batch_norm_forward",
+        "batch_norm_backward",
+        "batch_norm_forward_wide",
+        "batch_norm_backward_wide",
+        "add_up",
+        "values_4",
+        "values_1",
+    ],
+    kernels: gpu::ALL,
     gradient: true,
     cases: || {
         let sum = Tolerance::Normalized;
@@ -392,6 +379,52 @@ pub static OP: Op = Op {
             Case::new("several_slices", inputs([35, 3, 17, 19], None), |x| run(x, Mode::Train, false))
                 .tolerance(sum)
                 .without_differences(),
+            // On hardware four pixels at once: in one dispatch; in slices; with planes longer than a workgroup.
+            Case::new("fours", inputs([7, 5, 4, 3], None), |x| run(x, Mode::Train, false)).tolerance(sum),
+            Case::new("fours_residual", inputs([9, 3, 2, 6], Some([9, 3, 2, 6])), |x| run(x, Mode::Train, true))
+                .tolerance(sum)
+                .without_differences(),
+            Case::new("fours_option_a", inputs([6, 7, 2, 2], Some([6, 4, 3, 4])), |x| run(x, Mode::Train, true))
+                .tolerance(sum)
+                .without_differences(),
+            Case::new("slices_of_fours", inputs([67, 3, 24, 22], None), |x| run(x, Mode::Train, true))
+                .tolerance(sum)
+                .without_differences(),
+            Case::new("slices_with_residual", inputs([39, 2, 30, 30], Some([39, 2, 30, 30])), |x| {
+                run(x, Mode::Train, true)
+            })
+            .tolerance(sum)
+            .without_differences(),
+            Case::new("odd_slices_with_residual", inputs([43, 2, 17, 15], Some([43, 1, 33, 30])), |x| {
+                run(x, Mode::Frozen, true)
+            })
+            .tolerance(sum)
+            .without_differences(),
+            Case::new("long_planes", inputs([3, 2, 124, 100], None), |x| run(x, Mode::Frozen, true))
+                .tolerance(sum)
+                .without_differences(),
+            Case::new("slices_eval", inputs([39, 2, 30, 30], Some([39, 2, 30, 30])), |x| run(x, Mode::Eval, true))
+                .tolerance(sum)
+                .without_differences(),
+            Case::new("given_statistics", inputs([5, 3, 6, 4], None), |x| run_given(x, 2))
+                .tolerance(sum)
+                .without_differences(),
+            Case::new("given_in_many_slices", inputs([61, 2, 5, 7], None), |x| run_given(x, 3))
+                .tolerance(sum)
+                .without_differences(),
+            // Far from 0 in terms of their spread: the mean must not lose the digits of the differences.
+            Case::new(
+                "offset",
+                vec![
+                    Input::new([33, 2, 8, 6], Fill::Uniform(9.0, 11.0)),
+                    Input::new([2], Fill::AwayFromZero),
+                    Input::random([2]),
+                    Input::constant([2, 2], Fill::Uniform(0.5, 1.5)),
+                ],
+                |x| run(x, Mode::Train, false),
+            )
+            .tolerance(sum)
+            .without_differences(),
         ]
     },
     refuses: |device| {
