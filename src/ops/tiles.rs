@@ -34,8 +34,9 @@ pub fn register_grid(rows: usize, column_groups: usize, z: usize) -> Grid {
 
 /// Workgroups that keep a large GPU busy: with fewer, a tile gives way to a smaller one.
 const ENOUGH_GROUPS: usize = 120;
-/// Workgroups that a product over a long depth is cut into.
+/// Workgroups that a product over a long depth is cut into, of tiles with 64 rows and of smaller ones.
 const SLICED_GROUPS: usize = 384;
+const SMALL_SLICED_GROUPS: usize = 768;
 /// What a workgroup computes, and its part of it for each invocation: rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -127,7 +128,7 @@ pub struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    pub fn new(label: String, chosen: bool, run: impl Fn() -> Result<()> + 'a) -> Candidate<'a> {
+    pub(super) fn new(label: String, chosen: bool, run: impl Fn() -> Result<()> + 'a) -> Candidate<'a> {
         Candidate { label, chosen, run: Box::new(run) }
     }
 }
@@ -174,16 +175,16 @@ pub fn dot_plan(rows: usize, columns: usize, run: usize) -> Tile {
     // Sixteen invocations side by side.
     let tn = match (run, columns) {
         (5, _) => 5,
-        (_, 0..=48) => 3,
-        _ if bm == 64 => 6,
-        _ => 9,
+        (_, 49..) if bm == 64 => 6,
+        _ => 3,
     };
     tile([bm, 16 * tn], [tm, tn])
 }
 
 /// Slices that give a large GPU enough workgroups of [`GEMM_DOT`].
 pub fn dot_groups(tile: Tile, rows: usize, columns: usize) -> usize {
-    (SLICED_GROUPS / tile.n_groups(rows, columns)).max(1)
+    let wanted = if tile.workgroup[0] == 64 { SLICED_GROUPS } else { SMALL_SLICED_GROUPS };
+    (wanted / tile.n_groups(rows, columns)).max(1)
 }
 
 /// Slices of so many fours of k, no more than wanted and none shorter than two slabs, and fours per slice.

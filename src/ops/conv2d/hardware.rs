@@ -1,183 +1,38 @@
-//! Convolution on hardware: implicit matrix products by tiles in shared memory. Square kernels of 1, 3 or 5 rows with a stride of
-//! 1 or 2 read the image by windows; any other is read four pixels at a time.
-//! Twins: `shaders/conv2d_*_window.wgsl`, `conv2d_*_fours.wgsl`.
+//! Convolution on hardware: implicit matrix products by tiles in shared memory, whose planner is in `src/ops/tiles.rs`. Square kernels
+//! of 1, 3 or 5 rows with a stride of 1 or 2 read the image by windows, few out-channels are computed directly, and anything else is
+//! read four pixels at a time. Twins: see `families.rs`.
 
-use super::gpu::{BIAS, FOLDED, NORM, SIZES, Y, add_slices};
+use super::families::{
+    Forward, INPUT_BY_PHASES, INPUT_BY_PIXEL, INPUT_OF_ANY, MAX_DIRECT_FOURS, PLAIN, PLAIN_DIRECT, RUNS, STRIDES,
+    TURNED, TURNED_DIRECT, WEIGHT_BY_WINDOW, WEIGHT_OF_ANY, WITH_NORM, WITH_NORM_DIRECT, direct_kernel, window,
+};
+use super::gpu::add_slices;
 use super::{Conv2d, Sizes};
-use crate::device::{Array, DType, Family, Gpu, Kernel};
+use crate::device::{Array, DType, Family, Gpu, Grid};
 use crate::error::Result;
 use crate::ops::tiles::{
-    A_ALONG_K, A_FOURS, B_FOURS, Candidate, GEMM_DOT, GEMM_TILE, Tile, all_dot_tiles, all_tiles, dot_grid, dot_groups,
-    dot_plan, dot_slices, n_splits, plan,
+    Candidate, Tile, all_dot_tiles, all_tiles, dot_grid, dot_groups, dot_plan, dot_slices, n_splits, plan,
 };
 use crate::tensor::Tensor;
 
-const WEIGHT_ROWS: &str = include_str!("../../../shaders/conv2d_weight_rows.wgsl");
-const WEIGHT_SCALARS: &str = include_str!("../../../shaders/conv2d_weight_scalars.wgsl");
-const WEIGHT_FLIPPED: &str = include_str!("../../../shaders/conv2d_weight_flipped.wgsl");
-const WINDOW: &str = include_str!("../../../shaders/conv2d_window.wgsl");
-const WINDOW_FOURS: &str = include_str!("../../../shaders/conv2d_window_fours.wgsl");
-const WINDOW_SCALARS: &str = include_str!("../../../shaders/conv2d_window_scalars.wgsl");
-const FORWARD: &str = include_str!("../../../shaders/conv2d_forward_window.wgsl");
-const WEIGHT: &str = include_str!("../../../shaders/conv2d_backward_weight_window.wgsl");
-const DY_FOURS: &str = include_str!("../../../shaders/conv2d_dy_fours.wgsl");
-const DY_SCALARS: &str = include_str!("../../../shaders/conv2d_dy_scalars.wgsl");
-const Y_FOURS: &str = include_str!("../../../shaders/conv2d_y_fours.wgsl");
-const FOLDED_FOURS: &str = include_str!("../../../shaders/conv2d_folded_fours.wgsl");
-const PUT_SCALARS: &str = include_str!("../../../shaders/conv2d_put_scalars.wgsl");
-const FORWARD_FOURS: &str = include_str!("../../../shaders/conv2d_forward_fours.wgsl");
-const INPUT_FOURS: &str = include_str!("../../../shaders/conv2d_backward_input_fours.wgsl");
-const WEIGHT_FOURS: &str = include_str!("../../../shaders/conv2d_backward_weight_fours.wgsl");
-
-/// Forward by windows, and forward four pixels at a time; with a bias, or with a batch norm folded in.
-struct Forward {
-    /// By whether image rows, then patches of the weight, lie in whole vec4s.
-    windows: [[Family; 2]; 2],
-    fours: Family,
-}
-
-static PLAIN: Forward = Forward {
-    windows: [
-        [
-            family(
-                "conv2d.forward scalars",
-                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_SCALARS, FORWARD, BIAS, Y, PUT_SCALARS],
-                "rrrw",
-            ),
-            family(
-                "conv2d.forward rows",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_SCALARS, FORWARD, BIAS, Y, PUT_SCALARS],
-                "rrrw",
-            ),
-        ],
-        [
-            family(
-                "conv2d.forward pixels",
-                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_FOURS, FORWARD, BIAS, Y_FOURS],
-                "rrrw",
-            ),
-            family(
-                "conv2d.forward",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_FOURS, FORWARD, BIAS, Y_FOURS],
-                "rrrw",
-            ),
-        ],
-    ],
-    fours: family(
-        "conv2d.forward fours",
-        &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, B_FOURS, FORWARD_FOURS, BIAS, Y, PUT_SCALARS],
-        "rrrw",
-    ),
-};
-static WITH_NORM: Forward = Forward {
-    windows: [
-        [
-            family(
-                "conv2d.forward_folded scalars",
-                &[
-                    GEMM_TILE,
-                    SIZES,
-                    A_FOURS,
-                    WEIGHT_SCALARS,
-                    WINDOW,
-                    WINDOW_SCALARS,
-                    FORWARD,
-                    NORM,
-                    FOLDED,
-                    PUT_SCALARS,
-                ],
-                "rrrrrrrw",
-            ),
-            family(
-                "conv2d.forward_folded rows",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_SCALARS, FORWARD, NORM, FOLDED, PUT_SCALARS],
-                "rrrrrrrw",
-            ),
-        ],
-        [
-            family(
-                "conv2d.forward_folded pixels",
-                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_FOURS, FORWARD, NORM, FOLDED_FOURS],
-                "rrrrrrrw",
-            ),
-            family(
-                "conv2d.forward_folded",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_FOURS, FORWARD, NORM, FOLDED_FOURS],
-                "rrrrrrrw",
-            ),
-        ],
-    ],
-    fours: family(
-        "conv2d.forward_folded fours",
-        &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, B_FOURS, FORWARD_FOURS, NORM, FOLDED, PUT_SCALARS],
-        "rrrrrrrw",
-    ),
-};
-
-/// With a stride of 1, by whether image rows lie in whole vec4s.
-static INPUT: [Family; 2] = [
-    family(
-        "conv2d.backward_input scalars",
-        &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, WINDOW, WINDOW_SCALARS, FORWARD, BIAS, Y, PUT_SCALARS],
-        "rrrw",
-    ),
-    family(
-        "conv2d.backward_input",
-        &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, WINDOW, WINDOW_FOURS, FORWARD, BIAS, Y_FOURS],
-        "rrrw",
-    ),
-];
-static INPUT_BY_PHASE: Family =
-    family("conv2d.backward_input fours", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_FOURS], "rrw");
-
-/// By whether image rows lie in whole vec4s.
-static WEIGHT_BY_WINDOW: [Family; 2] = [
-    family("conv2d.backward_weight scalars", &[GEMM_DOT, SIZES, WINDOW, WINDOW_SCALARS, DY_SCALARS, WEIGHT], "rrw"),
-    family("conv2d.backward_weight", &[GEMM_DOT, SIZES, WINDOW, WINDOW_FOURS, DY_FOURS, WEIGHT], "rrw"),
-];
-static WEIGHT_BY_PIXEL: Family =
-    family("conv2d.backward_weight fours", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, WEIGHT_FOURS], "rrw");
-
-const fn family(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> Family {
-    Family::new(name, source, "multiply", bindings)
-}
-
-/// Kernels and strides that are read by windows.
-const RUNS: [usize; 3] = [1, 3, 5];
-const STRIDES: [usize; 2] = [1, 2];
-
-/// Every kernel of a convolution, on an adapter with so much shared memory.
-pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
-    let mut kernels = Vec::new();
-    for run in RUNS {
-        for stride in STRIDES {
-            let constants = window(run, stride);
-            let forward = [&PLAIN, &WITH_NORM].into_iter().flat_map(|forward| forward.windows.iter().flatten());
-            let input = INPUT.iter().filter(|_| stride == 1);
-            for family in forward.chain(input) {
-                kernels.extend(all_tiles(bytes, run).into_iter().map(|tile| tile.kernel(family, &constants)));
-            }
-            for family in &WEIGHT_BY_WINDOW {
-                kernels.extend(all_dot_tiles(run).into_iter().map(|tile| tile.kernel(family, &constants)));
-            }
-        }
-    }
-    for family in [&PLAIN.fours, &WITH_NORM.fours, &INPUT_BY_PHASE, &WEIGHT_BY_PIXEL] {
-        kernels.extend(all_tiles(bytes, 1).into_iter().map(|tile| tile.kernel(family, &[])));
-    }
-    kernels
-}
-
-fn window(run: usize, stride: usize) -> [(&'static str, u32); 2] {
-    [("KW", run as u32), ("STRIDE", stride as u32)]
-}
-
 /// Terms of a sum that the shaders can number by divisions in floating point.
 const MAX_DEPTH: usize = 1 << 20;
+/// Out-channels that a direct convolution is quicker for.
+const MAX_DIRECT_CHANNELS: usize = 16;
+/// Image rows that a workgroup of a direct convolution takes: `BAND` of shaders/conv2d_direct.wgsl.
+const DIRECT_BAND: usize = 16;
 
 /// True if these kernels take a convolution whose sums have so many terms.
 pub fn takes(gpu: &Gpu, depth: usize) -> bool {
     !gpu.is_software() && depth < MAX_DEPTH
+}
+
+/// How a convolution is computed forward.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Direct,
+    Windows(Tile),
+    Fours(Tile),
 }
 
 impl Sizes {
@@ -196,59 +51,99 @@ impl Sizes {
     fn columns(&self) -> usize {
         self.n * self.p * self.q.next_multiple_of(4)
     }
+
+    /// The ways to compute this convolution, on tiles of so much shared memory.
+    fn ways(&self, bytes: usize) -> Vec<Way> {
+        let windows = self.run().into_iter().flat_map(|run| all_tiles(bytes, run)).map(Way::Windows);
+        let fours = all_tiles(bytes, 1).into_iter().map(Way::Fours);
+        let direct = self.run() == Some(3) && self.stride == 1 && self.is_whole() && self.w <= 4 * MAX_DIRECT_FOURS;
+        direct.then_some(Way::Direct).into_iter().chain(windows).chain(fours).collect()
+    }
+
+    /// The way this convolution is computed.
+    fn way(&self, gpu: &Gpu) -> Way {
+        let direct = self.o <= MAX_DIRECT_CHANNELS && self.ways(gpu.shared_bytes()).first() == Some(&Way::Direct);
+        match self.run() {
+            Some(_) if direct => Way::Direct,
+            // Fours of one image row would be mostly empty in narrower ones.
+            Some(run) if self.q >= 4 => Way::Windows(plan(gpu, self.o, self.columns(), 1, run)),
+            _ => Way::Fours(plan(gpu, self.o, self.n * self.p * self.q, 1, 1)),
+        }
+    }
+
+    /// Computes this convolution: bindings and parameters are those of the family's files.
+    fn convolve(
+        &self,
+        way: Way,
+        gpu: &Gpu,
+        (forward, direct): (&Forward, &Family),
+        bindings: &[&Array],
+        params: &[u32],
+    ) -> Result<()> {
+        let &Sizes { n, o, p, q, w, stride, kw, .. } = self;
+        let (kernel, grid) = match way {
+            Way::Direct => {
+                let grid = Grid::Groups { x: n, y: p.div_ceil(DIRECT_BAND), z: o.div_ceil(MAX_DIRECT_CHANNELS) };
+                (direct_kernel(direct, w / 4), grid)
+            }
+            Way::Windows(tile) => {
+                let family = &forward.windows[usize::from(self.is_whole())];
+                (tile.kernel(family, &window(kw, stride)), tile.grid(o, self.columns(), 1))
+            }
+            Way::Fours(tile) => (tile.kernel(&forward.fours, &[]), tile.grid(o, n * p * q, 1)),
+        };
+        gpu.launch(kernel, bindings, params, grid)
+    }
+
+    /// The convolution of dy that computes the input gradient of this one, if the stride is 1.
+    fn turned(&self) -> Option<Sizes> {
+        let &Sizes { c, h, w, o, kh, kw, p, q, stride, padding, dilation, .. } = self;
+        let padding = (kw - 1).checked_sub(padding)?;
+        let fits = stride == 1 && dilation == 1 && kh == kw;
+        fits.then_some(Sizes { c: o, h: p, w: q, o: c, p: h, q: w, padding, ..*self })
+    }
+
+    /// Whether the input gradient's pixels with a stride of 2 fall into phases of the size of dy, in whole vec4s.
+    fn has_even_phases(&self) -> bool {
+        self.stride == 2 && self.is_whole() && (self.h, self.w) == (2 * self.p, 2 * self.q)
+    }
 }
 
 /// `bindings` and `params` are those of shaders/conv2d_bias.wgsl or, `folded`, conv2d_norm.wgsl.
 pub fn forward(sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], params: &[u32]) -> Result<()> {
-    let tile = plan(gpu, sizes.o, sizes.columns(), 1, sizes.run().unwrap_or(1));
-    forward_by(tile, sizes, gpu, folded, bindings, params)
-}
-
-fn forward_by(tile: Tile, sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], params: &[u32]) -> Result<()> {
-    let forward = if folded { &WITH_NORM } else { &PLAIN };
-    let kernel = match sizes.run() {
-        Some(run) => {
-            let rows = sizes.patch().is_multiple_of(4);
-            let family = &forward.windows[usize::from(sizes.is_whole())][usize::from(rows)];
-            tile.kernel(family, &window(run, sizes.stride))
-        }
-        None => tile.kernel(&forward.fours, &[]),
-    };
-    gpu.launch(kernel, bindings, params, tile.grid(sizes.o, sizes.columns(), 1))
+    let rows = usize::from(sizes.patch().is_multiple_of(4));
+    let families = if folded { (&WITH_NORM[rows], &WITH_NORM_DIRECT) } else { (&PLAIN[rows], &PLAIN_DIRECT) };
+    sizes.convolve(sizes.way(gpu), gpu, families, bindings, params)
 }
 
 /// With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn; else its phases are slices of
 /// the grid.
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
-    let (rows, columns, slices, run) = sizes.input_product();
-    input_by(plan(gpu, rows, columns, slices, run), sizes, gpu, dy, weight, dx)
-}
-
-fn input_by(tile: Tile, sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
-    let (rows, columns, slices, run) = sizes.input_product();
-    let grid = tile.grid(rows, columns, slices);
-    match sizes.turned() {
-        Some(turned) => {
-            let kernel = tile.kernel(&INPUT[usize::from(turned.is_whole())], &window(run, 1));
-            gpu.launch(kernel, &[weight, dy, weight, dx], &turned.params(0), grid)
+    let &Sizes { n, c, h, w, p, q, stride, .. } = sizes;
+    if let Some(turned) = sizes.turned() {
+        let bindings = [weight, dy, weight, dx];
+        return turned.convolve(turned.way(gpu), gpu, (&TURNED, &TURNED_DIRECT), &bindings, &turned.params(0));
+    }
+    let (bindings, params) = ([weight, dy, dx], sizes.params(0));
+    match sizes.run() {
+        Some(3) if sizes.has_even_phases() => {
+            let tile = plan(gpu, c, n * p * q, 2, 1);
+            for taps in [1, 2] {
+                let kernel = tile.kernel(&INPUT_BY_PHASES, &[("NV", taps)]);
+                gpu.launch(kernel, &bindings, &params, tile.grid(c, n * p * q, 2))?;
+            }
+            Ok(())
         }
-        None => gpu.launch(tile.kernel(&INPUT_BY_PHASE, &[]), &[weight, dy, dx], &sizes.params(0), grid),
-    }
-}
-
-impl Sizes {
-    /// The convolution of dy that computes the input gradient of this one, if windows can read it.
-    fn turned(&self) -> Option<Sizes> {
-        let &Sizes { c, h, w, o, kw, p, q, stride, padding, .. } = self;
-        let padding = (kw - 1).checked_sub(padding)?;
-        (stride == 1 && self.run().is_some()).then_some(Sizes { c: o, h: p, w: q, o: c, p: h, q: w, padding, ..*self })
-    }
-
-    /// Rows, columns and slices of the product that computes the input gradient, and terms that stay together.
-    fn input_product(&self) -> (usize, usize, usize, usize) {
-        let &Sizes { n, c, h, w, kw, stride, .. } = self;
-        let columns = n * h.div_ceil(stride) * w.div_ceil(stride).next_multiple_of(4);
-        (c, columns, stride * stride, if self.turned().is_some() { kw } else { 1 })
+        Some(1) if sizes.has_even_phases() => {
+            let tile = plan(gpu, c, n * p * q, 1, 1);
+            gpu.launch(tile.kernel(&INPUT_BY_PIXEL, &[]), &bindings, &params, tile.grid(c, n * p * q, 1))
+        }
+        _ => {
+            let columns = n * h.div_ceil(stride) * w.div_ceil(stride).next_multiple_of(4);
+            let tile = plan(gpu, c, columns, stride * stride, 1);
+            let grid = tile.grid(c, columns, stride * stride);
+            gpu.launch(tile.kernel(&INPUT_OF_ANY, &[]), &bindings, &params, grid)
+        }
     }
 }
 
@@ -263,7 +158,7 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
     let tile = plan(gpu, o, patch, 1, 1);
     let per_slice = pixels.div_ceil(n_splits(tile, o, patch, pixels)).next_multiple_of(16);
     let n_slices = pixels.div_ceil(per_slice);
-    let (kernel, grid) = (tile.kernel(&WEIGHT_BY_PIXEL, &[]), tile.grid(o, patch, n_slices));
+    let (kernel, grid) = (tile.kernel(&WEIGHT_OF_ANY, &[]), tile.grid(o, patch, n_slices));
     add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid))
 }
 
@@ -282,6 +177,16 @@ fn weight_by(
     add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid))
 }
 
+impl Way {
+    fn label(&self) -> String {
+        match self {
+            Way::Direct => "direct".into(),
+            Way::Windows(tile) => format!("{} windows", tile.label()),
+            Way::Fours(tile) => format!("{} fours", tile.label()),
+        }
+    }
+}
+
 /// Every way to compute the three passes of a convolution on this adapter: forward, input gradient, weight gradient.
 pub fn candidates<'a>(
     gpu: &'a Gpu,
@@ -294,20 +199,31 @@ pub fn candidates<'a>(
     let (x, weight) = (x.array(), weight.array());
     let empty = |like: &Array| Array::empty(&like.device(), like.shape(), DType::F32);
     let (y, dx, dw) = (empty(dy)?, empty(x)?, empty(weight)?);
-    let run = sizes.run().unwrap_or(1);
-    let planned = plan(gpu, sizes.o, sizes.columns(), 1, run);
-    let forward = all_tiles(gpu.shared_bytes(), run).into_iter().map(|tile| {
+    let bytes = gpu.shared_bytes();
+    let rows = usize::from(sizes.patch().is_multiple_of(4));
+    let forward = sizes.ways(bytes).into_iter().map(|way| {
         let y = y.clone();
-        Candidate::new(tile.label(), tile == planned, move || {
-            forward_by(tile, &sizes, gpu, false, &[weight, x, weight, &y], &sizes.params(0))
+        Candidate::new(way.label(), way == sizes.way(gpu), move || {
+            let families = (&PLAIN[rows], &PLAIN_DIRECT);
+            sizes.convolve(way, gpu, families, &[weight, x, weight, &y], &sizes.params(0))
         })
     });
-    let (rows, columns, slices, run) = sizes.input_product();
-    let planned = plan(gpu, rows, columns, slices, run);
-    let input = all_tiles(gpu.shared_bytes(), run).into_iter().map(|tile| {
-        let dx = dx.clone();
-        Candidate::new(tile.label(), tile == planned, move || input_by(tile, &sizes, gpu, dy, weight, &dx))
-    });
+    let input = match sizes.turned() {
+        Some(turned) => {
+            let ways = turned.ways(bytes).into_iter();
+            let candidates = ways.map(|way| {
+                let dx = dx.clone();
+                Candidate::new(way.label(), way == turned.way(gpu), move || {
+                    let families = (&TURNED, &TURNED_DIRECT);
+                    turned.convolve(way, gpu, families, &[weight, dy, weight, &dx], &turned.params(0))
+                })
+            });
+            candidates.collect()
+        }
+        None => {
+            vec![Candidate::new("phases".into(), true, move || backward_input(&sizes, gpu, dy, weight, &dx))]
+        }
+    };
     let (o, patch) = (sizes.o, sizes.patch());
     let mut dot = Vec::new();
     for tile in sizes.run().into_iter().flat_map(all_dot_tiles) {
@@ -320,5 +236,5 @@ pub fn candidates<'a>(
             }));
         }
     }
-    Ok([forward.collect(), input.collect(), dot])
+    Ok([forward.collect(), input, dot])
 }

@@ -5,6 +5,7 @@
 //! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`; the GPU's in `gpu.rs`.
 
 mod cpu;
+mod families;
 pub mod folded;
 mod gpu;
 mod hardware;
@@ -17,8 +18,9 @@ use super::channel_sum::channel_sum_into;
 use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
+pub use families::tile_kernels;
 use folded::Finish;
-pub use hardware::{candidates, tile_kernels};
+pub use hardware::candidates;
 
 /// How a kernel moves over the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +230,9 @@ pub static OP: Op = Op {
         "conv2d_y_fours",
         "conv2d_put_scalars",
         "conv2d_forward_fours",
+        "conv2d_direct",
+        "conv2d_backward_input_phases",
+        "conv2d_backward_input_sparse",
         "conv2d_backward_input_fours",
         "conv2d_backward_weight_fours",
         "gemm_tile",
@@ -264,6 +269,15 @@ pub static OP: Op = Op {
             case::<1, 1>("rows_33_to_64", [2, 33, 6, 10], [40, 3, 3]).without_differences(),
             case::<1, 1>("rows_over_64_many_columns", [140, 2, 16, 16], [65, 1, 1]).without_differences(),
             case::<4, 0>("stride_exceeds_image", [2, 3, 2, 5], [3, 2, 2]),
+            case::<1, 1>("direct", [3, 5, 9, 12], [7, 3, 3]).without_differences(),
+            case::<1, 1>("direct_bands", [2, 16, 35, 8], [16, 3, 3]).without_differences(),
+            case::<1, 1>("whole_windows", [2, 12, 6, 16], [36, 3, 3]).without_differences(),
+            case::<1, 2>("whole_windows_k5", [2, 4, 6, 8], [20, 5, 5]).without_differences(),
+            case::<1, 0>("whole_windows_k1", [3, 20, 5, 8], [40, 1, 1]).without_differences(),
+            case::<2, 1>("even_phases", [3, 18, 6, 16], [20, 3, 3]).without_differences(),
+            case::<2, 0>("even_pixels", [3, 18, 6, 8], [20, 1, 1]).without_differences(),
+            case::<2, 1>("odd_phases", [2, 5, 7, 8], [20, 3, 3]).without_differences(),
+            case::<1, 1>("narrow_images", [9, 24, 2, 2], [36, 3, 3]).without_differences(),
         ]
     },
     refuses: |device| {

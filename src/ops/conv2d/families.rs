@@ -1,0 +1,228 @@
+//! The kernels of a convolution on hardware: which files make each. Twins: the `shaders/conv2d_*.wgsl` named here.
+
+use super::gpu::{BIAS, FOLDED, NORM, SIZES, Y};
+use crate::device::{Family, Kernel};
+use crate::ops::tiles::{A_ALONG_K, A_FOURS, B_FOURS, GEMM_DOT, GEMM_TILE, all_dot_tiles, all_tiles};
+
+const WEIGHT_ROWS: &str = include_str!("../../../shaders/conv2d_weight_rows.wgsl");
+const WEIGHT_SCALARS: &str = include_str!("../../../shaders/conv2d_weight_scalars.wgsl");
+const WEIGHT_FLIPPED: &str = include_str!("../../../shaders/conv2d_weight_flipped.wgsl");
+const WINDOW: &str = include_str!("../../../shaders/conv2d_window.wgsl");
+const WINDOW_FOURS: &str = include_str!("../../../shaders/conv2d_window_fours.wgsl");
+const WINDOW_SCALARS: &str = include_str!("../../../shaders/conv2d_window_scalars.wgsl");
+const WINDOWS: &str = include_str!("../../../shaders/conv2d_forward_window.wgsl");
+const FOURS: &str = include_str!("../../../shaders/conv2d_forward_fours.wgsl");
+const DIRECT: &str = include_str!("../../../shaders/conv2d_direct.wgsl");
+const Y_FOURS: &str = include_str!("../../../shaders/conv2d_y_fours.wgsl");
+const FOLDED_FOURS: &str = include_str!("../../../shaders/conv2d_folded_fours.wgsl");
+const PUT_SCALARS: &str = include_str!("../../../shaders/conv2d_put_scalars.wgsl");
+const INPUT_PHASES: &str = include_str!("../../../shaders/conv2d_backward_input_phases.wgsl");
+const INPUT_SPARSE: &str = include_str!("../../../shaders/conv2d_backward_input_sparse.wgsl");
+const INPUT_FOURS: &str = include_str!("../../../shaders/conv2d_backward_input_fours.wgsl");
+const WEIGHT: &str = include_str!("../../../shaders/conv2d_backward_weight_window.wgsl");
+const WEIGHT_FOURS: &str = include_str!("../../../shaders/conv2d_backward_weight_fours.wgsl");
+const DY_FOURS: &str = include_str!("../../../shaders/conv2d_dy_fours.wgsl");
+const DY_SCALARS: &str = include_str!("../../../shaders/conv2d_dy_scalars.wgsl");
+
+/// Ways to compute a convolution forward.
+pub struct Forward {
+    /// By windows, where image rows are any and where they lie in whole vec4s.
+    pub windows: [Family; 2],
+    /// Any four pixels at a time.
+    pub fours: Family,
+}
+
+/// With a bias: by whether patches of the weight lie in whole vec4s.
+pub static PLAIN: [Forward; 2] = [
+    Forward {
+        windows: [
+            family(
+                "conv2d.forward scalars",
+                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_SCALARS, WINDOWS, BIAS, Y, PUT_SCALARS],
+                "rrrw",
+            ),
+            family(
+                "conv2d.forward pixels",
+                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_FOURS, WINDOWS, BIAS, Y_FOURS],
+                "rrrw",
+            ),
+        ],
+        fours: family(
+            "conv2d.forward fours scalars",
+            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, B_FOURS, FOURS, BIAS, Y],
+            "rrrw",
+        ),
+    },
+    Forward {
+        windows: [
+            family(
+                "conv2d.forward rows",
+                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_SCALARS, WINDOWS, BIAS, Y, PUT_SCALARS],
+                "rrrw",
+            ),
+            family(
+                "conv2d.forward",
+                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_FOURS, WINDOWS, BIAS, Y_FOURS],
+                "rrrw",
+            ),
+        ],
+        fours: family(
+            "conv2d.forward fours",
+            &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, B_FOURS, FOURS, BIAS, Y],
+            "rrrw",
+        ),
+    },
+];
+pub static PLAIN_DIRECT: Family =
+    direct("conv2d.forward direct", &[SIZES, WEIGHT_SCALARS, DIRECT, BIAS, Y_FOURS], "rrrw");
+
+/// With a batch norm folded in, likewise.
+pub static WITH_NORM: [Forward; 2] = [
+    Forward {
+        windows: [
+            family(
+                "conv2d.forward_folded scalars",
+                &[
+                    GEMM_TILE,
+                    SIZES,
+                    A_FOURS,
+                    WEIGHT_SCALARS,
+                    WINDOW,
+                    WINDOW_SCALARS,
+                    WINDOWS,
+                    NORM,
+                    FOLDED,
+                    PUT_SCALARS,
+                ],
+                "rrrrrrrw",
+            ),
+            family(
+                "conv2d.forward_folded pixels",
+                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_FOURS, WINDOWS, NORM, FOLDED_FOURS],
+                "rrrrrrrw",
+            ),
+        ],
+        fours: family(
+            "conv2d.forward_folded fours scalars",
+            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, B_FOURS, FOURS, NORM, FOLDED],
+            "rrrrrrrw",
+        ),
+    },
+    Forward {
+        windows: [
+            family(
+                "conv2d.forward_folded rows",
+                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_SCALARS, WINDOWS, NORM, FOLDED, PUT_SCALARS],
+                "rrrrrrrw",
+            ),
+            family(
+                "conv2d.forward_folded",
+                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_FOURS, WINDOWS, NORM, FOLDED_FOURS],
+                "rrrrrrrw",
+            ),
+        ],
+        fours: family(
+            "conv2d.forward_folded fours",
+            &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, B_FOURS, FOURS, NORM, FOLDED],
+            "rrrrrrrw",
+        ),
+    },
+];
+pub static WITH_NORM_DIRECT: Family =
+    direct("conv2d.forward_folded direct", &[SIZES, WEIGHT_SCALARS, DIRECT, NORM, FOLDED_FOURS], "rrrrrrrw");
+
+/// An input gradient with a stride of 1: a convolution of dy with the weight turned by half a turn.
+pub static TURNED: Forward = Forward {
+    windows: [
+        family(
+            "conv2d.backward_input scalars",
+            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, WINDOW, WINDOW_SCALARS, WINDOWS, BIAS, Y, PUT_SCALARS],
+            "rrrw",
+        ),
+        family(
+            "conv2d.backward_input",
+            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, WINDOW, WINDOW_FOURS, WINDOWS, BIAS, Y_FOURS],
+            "rrrw",
+        ),
+    ],
+    fours: family(
+        "conv2d.backward_input fours",
+        &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, B_FOURS, FOURS, BIAS, Y],
+        "rrrw",
+    ),
+};
+pub static TURNED_DIRECT: Family =
+    direct("conv2d.backward_input direct", &[SIZES, WEIGHT_FLIPPED, DIRECT, BIAS, Y_FOURS], "rrrw");
+
+/// An input gradient with a stride of 2, for a kernel of three rows and for one of a single element.
+pub static INPUT_BY_PHASES: Family =
+    family("conv2d.backward_input phases", &[GEMM_TILE, SIZES, A_FOURS, INPUT_PHASES], "rrw");
+pub static INPUT_BY_PIXEL: Family =
+    family("conv2d.backward_input sparse", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_SPARSE], "rrw");
+/// With any stride and kernel.
+pub static INPUT_OF_ANY: Family =
+    family("conv2d.backward_input any", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_FOURS], "rrw");
+
+/// A weight gradient by windows, where image rows are any and where they lie in whole vec4s.
+pub static WEIGHT_BY_WINDOW: [Family; 2] = [
+    family("conv2d.backward_weight scalars", &[GEMM_DOT, SIZES, WINDOW, WINDOW_SCALARS, DY_SCALARS, WEIGHT], "rrw"),
+    family("conv2d.backward_weight", &[GEMM_DOT, SIZES, WINDOW, WINDOW_FOURS, DY_FOURS, WEIGHT], "rrw"),
+];
+/// With any stride and kernel.
+pub static WEIGHT_OF_ANY: Family =
+    family("conv2d.backward_weight any", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, WEIGHT_FOURS], "rrw");
+
+const fn family(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> Family {
+    Family::new(name, source, "multiply", bindings)
+}
+
+const fn direct(name: &'static str, source: &'static [&'static str], bindings: &'static str) -> Family {
+    Family::new(name, source, "convolve", bindings)
+}
+
+/// Kernels and strides that are read by windows.
+pub const RUNS: [usize; 3] = [1, 3, 5];
+pub const STRIDES: [usize; 2] = [1, 2];
+
+/// Constants of a kernel that reads windows.
+pub fn window(run: usize, stride: usize) -> [(&'static str, u32); 2] {
+    [("KW", run as u32), ("STRIDE", stride as u32)]
+}
+
+/// Vec4s of an image row that a direct convolution takes at most.
+pub const MAX_DIRECT_FOURS: usize = 8;
+
+/// The direct kernel of a family for image rows of so many vec4s.
+pub fn direct_kernel(family: &Family, fours: usize) -> &'static Kernel {
+    family.kernel(|| format!("w{}", 4 * fours), &[("W4", fours as u32)])
+}
+
+/// Every kernel of a convolution, on an adapter with so much shared memory.
+pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
+    let mut kernels = Vec::new();
+    let forward = || PLAIN.iter().chain(&WITH_NORM);
+    for run in RUNS {
+        for stride in STRIDES {
+            let constants = window(run, stride);
+            let turned = TURNED.windows.iter().filter(|_| stride == 1);
+            for family in forward().flat_map(|forward| &forward.windows).chain(turned) {
+                kernels.extend(all_tiles(bytes, run).into_iter().map(|tile| tile.kernel(family, &constants)));
+            }
+            for family in &WEIGHT_BY_WINDOW {
+                kernels.extend(all_dot_tiles(run).into_iter().map(|tile| tile.kernel(family, &constants)));
+            }
+        }
+    }
+    let fours = forward().chain([&TURNED]).map(|forward| &forward.fours);
+    for family in fours.chain([&INPUT_BY_PIXEL, &INPUT_OF_ANY, &WEIGHT_OF_ANY]) {
+        kernels.extend(all_tiles(bytes, 1).into_iter().map(|tile| tile.kernel(family, &[])));
+    }
+    for n_columns in [1, 2] {
+        let tiles = all_tiles(bytes, 1).into_iter();
+        kernels.extend(tiles.map(|tile| tile.kernel(&INPUT_BY_PHASES, &[("NV", n_columns)])));
+    }
+    for family in [&PLAIN_DIRECT, &WITH_NORM_DIRECT, &TURNED_DIRECT] {
+        kernels.extend((1..=MAX_DIRECT_FOURS).map(|fours| direct_kernel(family, fours)));
+    }
+    kernels
+}
