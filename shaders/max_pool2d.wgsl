@@ -1,8 +1,10 @@
 // y[n, c, p, q] = max over the window of size × size pixels at (p·stride, q·stride) of x[n, c]
 //
 // Shapes: x (planes, H, W), y and argmax (planes, P, Q), planes = N·C. argmax is the place in the plane; the first of equal
-// maxima in reading order wins. forward: one invocation owns one output. backward: one invocation owns one input pixel and
-// gathers from the windows that cover it. CPU twin: src/ops/max_pool2d.rs
+// maxima in reading order wins, and the last of what is not a number. forward: one invocation owns one output. backward: one
+// invocation owns one input pixel and gathers from the windows that cover it. forward_pairs, backward_pairs: windows of 2 × 2
+// that touch, in rows that are a multiple of four long: one invocation owns two outputs, or the two rows of four pixels below
+// them. CPU twin: src/ops/max_pool2d.rs
 
 struct Params {
     planes: u32,
@@ -40,7 +42,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
             for (var j = 0u; j < params.size; j++) {
                 let here = corner + i * params.w + j;
                 let value = x[start + here];
-                if value > best {
+                if (value > best && !is_nan(best)) || is_nan(value) {
                     best = value;
                     best_at = here;
                 }
@@ -75,5 +77,73 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
             }
         }
         dx[pixel] = total;
+    }
+}
+
+@group(0) @binding(0) var<storage, read> quads: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y_pairs: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read_write> argmax_pairs_out: array<vec2<u32>>;
+
+@group(0) @binding(0) var<storage, read> dy_pairs: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> argmax_pairs: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read_write> dx_quads: array<vec4<f32>>;
+
+struct Best {
+    value: f32,
+    at: u32,
+}
+
+fn better(a: Best, b: Best) -> Best {
+    let takes = (b.value > a.value && !is_nan(a.value)) || is_nan(b.value);
+    return Best(select(a.value, b.value, takes), select(a.at, b.at, takes));
+}
+
+fn best_of(upper: vec2<f32>, lower: vec2<f32>, corner: u32) -> Best {
+    let first = better(Best(upper.x, corner), Best(upper.y, corner + 1u));
+    return better(better(first, Best(lower.x, corner + params.w)), Best(lower.y, corner + params.w + 1u));
+}
+
+@compute @workgroup_size(WG)
+fn forward_pairs(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
+    let pair = flat_index(wid, nwg, lid.x);
+    let n_columns = params.w / 4u;
+    if pair < params.planes * params.p * n_columns {
+        let row = pair / n_columns;
+        let column = pair - row * n_columns;
+        let plane = row / params.p;
+        let above = 2u * (row - plane * params.p);
+        let at = (plane * params.h + above) * n_columns + column;
+        let upper = quads[at];
+        let lower = quads[at + n_columns];
+        let corner = above * params.w + 4u * column;
+        let left = best_of(upper.xy, lower.xy, corner);
+        let right = best_of(upper.zw, lower.zw, corner + 2u);
+        y_pairs[pair] = vec2<f32>(left.value, right.value);
+        argmax_pairs_out[pair] = vec2<u32>(left.at, right.at);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn backward_pairs(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
+    let block = flat_index(wid, nwg, lid.x);
+    let n_columns = params.w / 4u;
+    let n_rows = (params.h + 1u) / 2u;
+    if block < params.planes * n_rows * n_columns {
+        let row = block / n_columns;
+        let column = block - row * n_columns;
+        let plane = row / n_rows;
+        let p = row - plane * n_rows;
+        let at = (plane * params.h + 2u * p) * n_columns + column;
+        if p < params.p {
+            let out = (plane * params.p + p) * n_columns + column;
+            let gradient = dy_pairs[out].xxyy;
+            let best = argmax_pairs[out].xxyy;
+            let upper = vec4<u32>(2u * p * params.w + 4u * column) + vec4<u32>(0u, 1u, 2u, 3u);
+            dx_quads[at] = select(vec4<f32>(0.0), gradient, best == upper);
+            dx_quads[at + n_columns] = select(vec4<f32>(0.0), gradient, best == upper + vec4<u32>(params.w));
+        } else {
+            // The last of an odd number of rows is under no window.
+            dx_quads[at] = vec4<f32>(0.0);
+        }
     }
 }

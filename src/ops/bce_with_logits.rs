@@ -4,11 +4,12 @@ use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
 use super::pair_loss::{PAIR_LOSS, each_gradient, mean_of_pairs, sum_of_pairs};
 use super::row_loss::{RowLoss, backward, forward};
 use super::unary::sigmoid;
+use super::wide::ROWS;
 use crate::device::{Kernel, PRELUDE};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, PAIR_LOSS, include_str!("../../shaders/bce_with_logits.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, PAIR_LOSS, include_str!("../../shaders/bce_with_logits.wgsl")];
 static FORWARD: Kernel = forward("bce_with_logits.forward", SOURCE);
 static BACKWARD: Kernel = backward("bce_with_logits.backward", SOURCE);
 
@@ -36,7 +37,7 @@ impl Tensor {
 pub static OP: Op = Op {
     name: "bce_with_logits",
     formula: "y = −mean t·ln σ(x) + (1−t)·ln(1−σ(x))",
-    shaders: &["bce_with_logits", "pair_loss", "sum"],
+    shaders: &["bce_with_logits", "pair_loss", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

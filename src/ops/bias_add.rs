@@ -3,18 +3,24 @@
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
 use super::threads::for_rows;
+use super::wide::{VALUES_1, VALUES_4, loads};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 
-static FORWARD: Kernel = Kernel {
-    name: "bias_add.forward",
-    source: &[PRELUDE, include_str!("../../shaders/bias_add.wgsl")],
-    entry: "forward",
-    bindings: "rrw",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
+const SHADER: &str = include_str!("../../shaders/bias_add.wgsl");
+const fn kernel(name: &'static str, source: &'static [&'static str], entry: &'static str) -> Kernel {
+    Kernel { name, source, entry, bindings: "rrw", workgroup: Workgroup::Flat, constants: &[] }
+}
+/// By the loads of a plane or row: four numbers at once, one number.
+static PLANES: [Kernel; 2] = [
+    kernel("bias_add.planes_4", &[PRELUDE, VALUES_4, SHADER], "planes"),
+    kernel("bias_add.planes_1", &[PRELUDE, VALUES_1, SHADER], "planes"),
+];
+static COLUMNS: [Kernel; 2] = [
+    kernel("bias_add.columns_4", &[PRELUDE, VALUES_4, SHADER], "columns"),
+    kernel("bias_add.columns_1", &[PRELUDE, VALUES_1, SHADER], "columns"),
+];
 
 impl Tensor {
     /// y[n, c, …] = x[n, c, …] + bias\[c\]. Shapes: x (N, C) or (N, C, H, W), bias (C). dx = dy, dbias = Σ_{n, …} dy.
@@ -57,8 +63,19 @@ pub fn bias_add_into(x: &Array, bias: &Array, y: &Array) -> Result<()> {
             Ok(())
         }
         Device::Gpu(gpu) => {
-            let n = x.n_elements();
-            gpu.launch(&FORWARD, &[x, bias, y], &[n as u32, channels as u32, inner as u32], Grid::Invocations(n))
+            let rows = x.n_elements() / channels / inner;
+            let (kernel, channels, inner) = match inner {
+                1 => {
+                    let (kind, channels) = loads(channels);
+                    (&COLUMNS[kind], channels, 1)
+                }
+                _ => {
+                    let (kind, inner) = loads(inner);
+                    (&PLANES[kind], channels, inner)
+                }
+            };
+            let n = rows * channels * inner;
+            gpu.launch(kernel, &[x, bias, y], &[n as u32, channels as u32, inner as u32], Grid::Invocations(n))
         }
     }
 }
@@ -80,13 +97,16 @@ impl Backward for BiasAddBackward {
 pub static OP: Op = Op {
     name: "bias_add",
     formula: "y[n,c,…] = x[n,c,…] + b[c]",
-    shaders: &["bias_add"],
-    kernels: &[&FORWARD],
+    shaders: &["bias_add", "values_4", "values_1"],
+    kernels: &[&PLANES[0], &PLANES[1], &COLUMNS[0], &COLUMNS[1]],
     gradient: true,
     cases: || {
         let run = |x: &[Tensor]| x[0].bias_add(&x[1]);
         vec![
             Case::new("matrix", vec![Input::random([13, 7]), Input::random([7])], run).tolerance(Tolerance::Sum(13)),
+            Case::new("fours", vec![Input::random([13, 12]), Input::random([12])], run).tolerance(Tolerance::Sum(13)),
+            Case::new("odd_channels", vec![Input::random([3, 5, 3, 7]), Input::random([5])], run)
+                .tolerance(Tolerance::Sum(63)),
             Case::new("channels", vec![Input::random([3, 5, 4, 7]), Input::random([5])], run)
                 .tolerance(Tolerance::Sum(84)),
         ]

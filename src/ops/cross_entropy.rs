@@ -3,11 +3,12 @@
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
 use super::row_loss::{RowLoss, backward, forward};
 use super::softmax::{log_sum_exp, softmax_row};
+use super::wide::ROWS;
 use crate::device::{Kernel, PRELUDE};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/cross_entropy.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/cross_entropy.wgsl")];
 static FORWARD: Kernel = forward("cross_entropy.forward", SOURCE);
 static BACKWARD: Kernel = backward("cross_entropy.backward", SOURCE);
 
@@ -55,7 +56,7 @@ impl Tensor {
 pub static OP: Op = Op {
     name: "cross_entropy",
     formula: "y = −mean_n ln softmax(x[n])[label[n]]",
-    shaders: &["cross_entropy", "sum"],
+    shaders: &["cross_entropy", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

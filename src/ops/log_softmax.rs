@@ -3,17 +3,18 @@
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
 use super::softmax::{check_temperature, log_sum_exp};
 use super::threads::for_rows;
+use super::wide::ROWS;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/log_softmax.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/log_softmax.wgsl")];
 static FORWARD: Kernel = Kernel {
     name: "log_softmax.forward",
     source: SOURCE,
     entry: "forward",
     bindings: "rw",
-    workgroup: Workgroup::Rows,
+    workgroup: Workgroup::Row,
     constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
@@ -21,7 +22,7 @@ static BACKWARD: Kernel = Kernel {
     source: SOURCE,
     entry: "backward",
     bindings: "rrw",
-    workgroup: Workgroup::Rows,
+    workgroup: Workgroup::Row,
     constants: &[],
 };
 
@@ -49,7 +50,7 @@ impl Tensor {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32, temperature.to_bits()];
-                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n_rows))?;
+                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Rows(n_rows))?;
             }
         }
         let saved = LogSoftmaxBackward { y: y.clone(), temperature };
@@ -83,7 +84,7 @@ impl Backward for LogSoftmaxBackward {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32, self.temperature.to_bits()];
-                gpu.launch(&BACKWARD, &[dy, &self.y, &dx], &params, Grid::Invocations(n_rows))
+                gpu.launch(&BACKWARD, &[dy, &self.y, &dx], &params, Grid::Rows(n_rows))
             }
         }
     }
@@ -92,7 +93,7 @@ impl Backward for LogSoftmaxBackward {
 pub static OP: Op = Op {
     name: "log_softmax",
     formula: "y = x/T − ln Σ exp(x/T)",
-    shaders: &["log_softmax"],
+    shaders: &["log_softmax", "rows"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

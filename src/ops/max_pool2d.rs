@@ -7,22 +7,14 @@ use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/max_pool2d.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "max_pool2d.forward",
-    source: SOURCE,
-    entry: "forward",
-    bindings: "rww",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "max_pool2d.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rrw",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
+const fn kernel(name: &'static str, entry: &'static str, bindings: &'static str) -> Kernel {
+    Kernel { name, source: SOURCE, entry, bindings, workgroup: Workgroup::Flat, constants: &[] }
+}
+static FORWARD: Kernel = kernel("max_pool2d.forward", "forward", "rww");
+static BACKWARD: Kernel = kernel("max_pool2d.backward", "backward", "rrw");
+/// Windows of 2 × 2 that touch.
+static FORWARD_PAIRS: Kernel = kernel("max_pool2d.forward_pairs", "forward_pairs", "rww");
+static BACKWARD_PAIRS: Kernel = kernel("max_pool2d.backward_pairs", "backward_pairs", "rrw");
 
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -38,7 +30,7 @@ struct Sizes {
 impl Tensor {
     /// y[n, c, p, q] = max over the size × size window at (p·stride, q·stride); the window never leaves the image.
     /// Shapes: (N, C, H, W) → (N, C, P, Q), P = ⌊(H − size)/stride⌋ + 1. The gradient goes to the first of equal maxima in
-    /// reading order, as in PyTorch.
+    /// reading order, as in PyTorch. So is this: a window with a NaN has it as its maximum, the last one where there are more.
     ///
     /// # Errors
     /// If the input has not four axes or the window does not fit.
@@ -62,8 +54,12 @@ impl Tensor {
         match self.device() {
             Device::Cpu(_) => forward_cpu(sizes, &self.array().cpu(), &mut y.cpu_mut(), &mut argmax.cpu_mut()),
             Device::Gpu(gpu) => {
-                let grid = Grid::Invocations(sizes.planes * p * q);
-                gpu.launch(&FORWARD, &[self.array(), &y, &argmax], &sizes.params(), grid)?;
+                let bindings = [self.array(), &y, &argmax];
+                let (kernel, n) = match sizes.in_pairs() {
+                    true => (&FORWARD_PAIRS, sizes.planes * p * (w / 4)),
+                    false => (&FORWARD, sizes.planes * p * q),
+                };
+                gpu.launch(kernel, &bindings, &sizes.params(), Grid::Invocations(n))?;
             }
         }
         Ok(Tensor::from_op("max_pool2d", y, &[self], || MaxPoolBackward { sizes, argmax }))
@@ -71,6 +67,11 @@ impl Tensor {
 }
 
 impl Sizes {
+    /// True if kernels may take two windows of 2 × 2 at once.
+    fn in_pairs(&self) -> bool {
+        (self.size, self.stride) == (2, 2) && self.w.is_multiple_of(4)
+    }
+
     fn params(&self) -> [u32; 7] {
         let Sizes { planes, h, w, p, q, size, stride } = *self;
         [planes, h, w, p, q, size, stride].map(|size| size as u32)
@@ -91,7 +92,7 @@ fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
                     for i in 0..size {
                         for j in 0..size {
                             let here = corner + i * w + j;
-                            if x[here] > best {
+                            if exceeds(x[here], best) {
                                 (best, at) = (x[here], here);
                             }
                         }
@@ -104,6 +105,12 @@ fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
     );
 }
 
+/// True if x becomes the maximum.
+#[inline(always)]
+fn exceeds(x: f32, best: f32) -> bool {
+    x > best || x.is_nan()
+}
+
 /// One plane with windows of 2 × 2 that touch: the common case, without index arithmetic per pixel.
 fn pool_pairs(w: usize, q: usize, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
     let outputs = y.chunks_exact_mut(q).zip(argmax.chunks_exact_mut(q));
@@ -111,9 +118,9 @@ fn pool_pairs(w: usize, q: usize, x: &[f32], y: &mut [f32], argmax: &mut [f32]) 
         let (upper, lower) = rows.split_at(w);
         let windows = upper.chunks_exact(2).zip(lower.chunks_exact(2));
         for (column, ((y, argmax), (upper, lower))) in y.iter_mut().zip(argmax).zip(windows).enumerate() {
-            let (best, at) = if upper[1] > upper[0] { (upper[1], 1) } else { (upper[0], 0) };
-            let (best, at) = if lower[0] > best { (lower[0], w) } else { (best, at) };
-            let (best, at) = if lower[1] > best { (lower[1], w + 1) } else { (best, at) };
+            let (best, at) = if exceeds(upper[1], upper[0]) { (upper[1], 1) } else { (upper[0], 0) };
+            let (best, at) = if exceeds(lower[0], best) { (lower[0], w) } else { (best, at) };
+            let (best, at) = if exceeds(lower[1], best) { (lower[1], w + 1) } else { (best, at) };
             *y = best;
             *argmax = f32::from_bits((2 * i * w + 2 * column + at) as u32);
         }
@@ -144,8 +151,11 @@ impl Backward for MaxPoolBackward {
                 Ok(())
             }
             Device::Gpu(gpu) => {
-                let grid = Grid::Invocations(planes * h * w);
-                gpu.launch(&BACKWARD, &[dy, &self.argmax, &dx], &self.sizes.params(), grid)
+                let (kernel, n) = match self.sizes.in_pairs() {
+                    true => (&BACKWARD_PAIRS, planes * h.div_ceil(2) * (w / 4)),
+                    false => (&BACKWARD, planes * h * w),
+                };
+                gpu.launch(kernel, &[dy, &self.argmax, &dx], &self.sizes.params(), Grid::Invocations(n))
             }
         }
     }
@@ -155,9 +165,12 @@ pub static OP: Op = Op {
     name: "max_pool2d",
     formula: "y[n,c,p,q] = max of a window of x[n,c]",
     shaders: &["max_pool2d"],
-    kernels: &[&FORWARD, &BACKWARD],
+    kernels: &[&FORWARD, &BACKWARD, &FORWARD_PAIRS, &BACKWARD_PAIRS],
     gradient: true,
     cases: || {
+        let not_a_number = |shape: [usize; 4]| {
+            vec![Input::new(shape, Fill::Values(&[0.5, f32::NAN, -1.0, 2.0, 3.0, -2.0, 0.0, 1.0, 4.0, -3.0, 2.5]))]
+        };
         let distinct = |shape: [usize; 4]| vec![Input::new(shape, Fill::Distinct)];
         vec![
             Case::new("k2_s2", distinct([2, 3, 6, 8]), |x| x[0].max_pool2d(2, 2)),
@@ -165,6 +178,10 @@ pub static OP: Op = Op {
             Case::new("odd_k2_s2", distinct([1, 2, 5, 7]), |x| x[0].max_pool2d(2, 2)),
             Case::new("ties_k2_s2", vec![Input::new([1, 2, 4, 6], Fill::Values(&[0.5]))], |x| x[0].max_pool2d(2, 2))
                 .without_differences(),
+            Case::new("pairs_odd_rows", distinct([2, 3, 5, 12]), |x| x[0].max_pool2d(2, 2)),
+            Case::new("pairs_not_a_number", not_a_number([1, 2, 4, 8]), |x| x[0].max_pool2d(2, 2))
+                .without_differences(),
+            Case::new("not_a_number", not_a_number([1, 2, 5, 7]), |x| x[0].max_pool2d(3, 1)).without_differences(),
             Case::new("overlapping_k3_s1", distinct([1, 2, 5, 4]), |x| x[0].max_pool2d(3, 1)),
         ]
     },

@@ -3,11 +3,12 @@
 use super::case::Op;
 use super::pair_loss::{PAIR_LOSS, cases, each_gradient, mean_of_pairs, sum_of_pairs};
 use super::row_loss::{RowLoss, backward, forward};
+use super::wide::ROWS;
 use crate::device::{Kernel, PRELUDE};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, PAIR_LOSS, include_str!("../../shaders/mse.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, PAIR_LOSS, include_str!("../../shaders/mse.wgsl")];
 static FORWARD: Kernel = forward("mse.forward", SOURCE);
 static BACKWARD: Kernel = backward("mse.backward", SOURCE);
 
@@ -33,7 +34,7 @@ impl Tensor {
 pub static OP: Op = Op {
     name: "mse",
     formula: "y = mean (x − t)²",
-    shaders: &["mse", "pair_loss", "sum"],
+    shaders: &["mse", "pair_loss", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || cases(|x| x[0].mse(&x[1])),

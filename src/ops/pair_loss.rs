@@ -3,6 +3,7 @@
 
 use super::case::{Case, Fill, Input, Tolerance};
 use super::row_loss::RowLoss;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -21,14 +22,19 @@ pub fn each_gradient(x: &[f32], t: &[f32], dx: &mut [f32], df: impl Fn(f32, f32)
     }
 }
 
-/// A loss of two tensors of one shape, as the mean over all elements; one row of work per last axis.
+/// A loss of two tensors of one shape, as the mean over all elements; one row of work per last axis, on GPUs per plane.
 pub fn mean_of_pairs(loss: &'static RowLoss, x: &Tensor, target: &Tensor) -> Result<Tensor> {
     target.expect_f32(loss.name)?;
     if x.shape() != target.shape() {
         return Err(Error::op(loss.name, format!("the shapes {} and {} differ", x.shape(), target.shape())));
     }
     let n = x.n_elements();
-    let width = if x.shape().len() == 1 { 1 } else { x.shape()[x.shape().len() - 1] };
+    let width = match (&*x.shape(), x.device()) {
+        (&[_], _) => 1,
+        // A workgroup has a row: long ones keep it busy.
+        (&[.., h, w], Device::Gpu(_)) if x.shape().len() > 2 => h * w,
+        (shape, _) => shape[shape.len() - 1],
+    };
     let x = if x.shape().len() == 2 { x.clone() } else { x.reshape([n / width, width])? };
     loss.apply(&x, target, 0.0, 1.0 / n as f32)
 }

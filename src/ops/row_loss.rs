@@ -21,12 +21,12 @@ pub struct RowLoss {
 
 /// The kernel from (logits, other) to one number per row.
 pub const fn forward(name: &'static str, source: &'static [&'static str]) -> Kernel {
-    Kernel { name, source, entry: "forward", bindings: "rrw", workgroup: Workgroup::Rows, constants: &[] }
+    Kernel { name, source, entry: "forward", bindings: "rrw", workgroup: Workgroup::Row, constants: &[] }
 }
 
-/// The kernel from (dy, logits, other) to the gradient of the logits.
+/// The kernel from (logits, other) and dy, which is bound last, to the gradient of the logits.
 pub const fn backward(name: &'static str, source: &'static [&'static str]) -> Kernel {
-    Kernel { name, source, entry: "backward", bindings: "rrrw", workgroup: Workgroup::Rows, constants: &[] }
+    Kernel { name, source, entry: "backward", bindings: "rrwr", workgroup: Workgroup::Row, constants: &[] }
 }
 
 impl RowLoss {
@@ -48,7 +48,7 @@ impl RowLoss {
             }
             Device::Gpu(gpu) => {
                 let params = [n as u32, classes as u32, factor.to_bits(), number.to_bits()];
-                gpu.launch(self.forward, &[logits.array(), other.array(), &rows], &params, Grid::Invocations(n))?;
+                gpu.launch(self.forward, &[logits.array(), other.array(), &rows], &params, Grid::Rows(n))?;
             }
         }
         let y = Array::empty(&device, [1], DType::F32)?;
@@ -87,8 +87,8 @@ impl Backward for RowLossBackward {
             }
             Device::Gpu(gpu) => {
                 let params = [n as u32, classes as u32, self.factor.to_bits(), self.number.to_bits()];
-                let bindings = [dy, &self.x, &self.t, &dx];
-                gpu.launch(self.loss.backward, &bindings, &params, Grid::Invocations(n))
+                let bindings = [&self.x, &self.t, &dx, dy];
+                gpu.launch(self.loss.backward, &bindings, &params, Grid::Rows(n))
             }
         }
     }

@@ -2,27 +2,29 @@
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::threads::{for_rows, sum_f64};
+use super::wide::{ROWS, VALUES_1, VALUES_4, loads};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/row_sum.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "row_sum.forward",
-    source: SOURCE,
-    entry: "forward",
-    bindings: "rw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
-static BACKWARD: Kernel = Kernel {
-    name: "row_sum.backward",
-    source: SOURCE,
-    entry: "backward",
-    bindings: "rw",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
+const SHADER: &str = include_str!("../../shaders/row_sum.wgsl");
+const fn forward(name: &'static str, workgroup: Workgroup) -> Kernel {
+    let source = &[PRELUDE, ROWS, VALUES_1, SHADER];
+    Kernel { name, source, entry: "forward", bindings: "rw", workgroup, constants: &[] }
+}
+static FORWARD: Kernel = forward("row_sum.forward", Workgroup::Rows);
+/// For rows that keep a workgroup busy.
+static FORWARD_LONG: Kernel = forward("row_sum.forward_long", Workgroup::Row);
+const LONG: usize = 32;
+
+const fn backward(name: &'static str, source: &'static [&'static str]) -> Kernel {
+    Kernel { name, source, entry: "backward", bindings: "rw", workgroup: Workgroup::Flat, constants: &[] }
+}
+/// By the loads of a row: four numbers at once, one number.
+static BACKWARD: [Kernel; 2] = [
+    backward("row_sum.backward_4", &[PRELUDE, ROWS, VALUES_4, SHADER]),
+    backward("row_sum.backward_1", &[PRELUDE, ROWS, VALUES_1, SHADER]),
+];
 
 impl Tensor {
     /// y\[n\] = Σ_c x\[n, c\]. Shapes: (N, C) → (N). dx\[n, c\] = dy\[n\].
@@ -63,7 +65,10 @@ pub fn row_sum_into(x: &Array, factor: f32, y: &Array) -> Result<()> {
         }
         Device::Gpu(gpu) => {
             let params = [n_rows as u32, n_columns as u32, factor.to_bits()];
-            gpu.launch(&FORWARD, &[x, y], &params, Grid::Invocations(n_rows))
+            match n_columns < LONG {
+                true => gpu.launch(&FORWARD, &[x, y], &params, Grid::Invocations(n_rows)),
+                false => gpu.launch(&FORWARD_LONG, &[x, y], &params, Grid::Rows(n_rows)),
+            }
         }
     }
 }
@@ -87,8 +92,9 @@ impl Backward for RowSumBackward {
                 Ok(())
             }
             Device::Gpu(gpu) => {
-                let params = [n_rows as u32, n_columns as u32, self.factor.to_bits()];
-                gpu.launch(&BACKWARD, &[dy, &dx], &params, Grid::Invocations(n_rows * n_columns))
+                let (kernel, n_loads) = loads(n_columns);
+                let params = [n_rows as u32, n_loads as u32, self.factor.to_bits()];
+                gpu.launch(&BACKWARD[kernel], &[dy, &dx], &params, Grid::Invocations(n_rows * n_loads))
             }
         }
     }
@@ -97,6 +103,12 @@ impl Backward for RowSumBackward {
 fn cases(run: fn(&[Tensor]) -> Result<Tensor>) -> Vec<Case> {
     vec![
         Case::new("matrix", vec![Input::random([13, 37])], run).tolerance(Tolerance::Sum(37)),
+        Case::new("four_columns", vec![Input::random([301, 4])], run)
+            .tolerance(Tolerance::Sum(4))
+            .without_differences(),
+        Case::new("long_rows", vec![Input::random([3, 1027])], run)
+            .tolerance(Tolerance::Sum(1027))
+            .without_differences(),
         Case::new("one_column", vec![Input::random([11, 1])], run),
     ]
 }
@@ -104,8 +116,8 @@ fn cases(run: fn(&[Tensor]) -> Result<Tensor>) -> Vec<Case> {
 pub static ROW_SUM: Op = Op {
     name: "row_sum",
     formula: "y[n] = Σ_c x[n,c]",
-    shaders: &["row_sum"],
-    kernels: &[&FORWARD, &BACKWARD],
+    shaders: &["row_sum", "rows", "values_4", "values_1"],
+    kernels: &[&FORWARD, &FORWARD_LONG, &BACKWARD[0], &BACKWARD[1]],
     gradient: true,
     cases: || cases(|x| x[0].row_sum()),
     refuses: |device| Tensor::from_u32(device, [2], &[1, 2])?.row_sum(),
@@ -114,8 +126,8 @@ pub static ROW_SUM: Op = Op {
 pub static ROW_MEAN: Op = Op {
     name: "row_mean",
     formula: "y[n] = Σ_c x[n,c] / C",
-    shaders: &["row_sum"],
-    kernels: &[&FORWARD, &BACKWARD],
+    shaders: &["row_sum", "rows", "values_4", "values_1"],
+    kernels: &[&FORWARD, &FORWARD_LONG, &BACKWARD[0], &BACKWARD[1]],
     gradient: true,
     cases: || cases(|x| x[0].row_mean()),
     refuses: |device| Tensor::from_u32(device, [2], &[1, 2])?.row_mean(),

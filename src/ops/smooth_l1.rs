@@ -3,11 +3,12 @@
 use super::case::Op;
 use super::pair_loss::{PAIR_LOSS, cases, each_gradient, mean_of_pairs, sum_of_pairs};
 use super::row_loss::{RowLoss, backward, forward};
+use super::wide::ROWS;
 use crate::device::{Kernel, PRELUDE};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, PAIR_LOSS, include_str!("../../shaders/smooth_l1.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, PAIR_LOSS, include_str!("../../shaders/smooth_l1.wgsl")];
 static FORWARD: Kernel = forward("smooth_l1.forward", SOURCE);
 static BACKWARD: Kernel = backward("smooth_l1.backward", SOURCE);
 
@@ -36,7 +37,7 @@ impl Tensor {
 pub static OP: Op = Op {
     name: "smooth_l1",
     formula: "y = mean of d²/2 if |d| < 1 else |d| − ½, d = x − t",
-    shaders: &["smooth_l1", "pair_loss", "sum"],
+    shaders: &["smooth_l1", "pair_loss", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || cases(|x| x[0].smooth_l1(&x[1])),

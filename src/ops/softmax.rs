@@ -2,17 +2,18 @@
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
 use super::threads::for_rows;
+use super::wide::ROWS;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/softmax.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/softmax.wgsl")];
 static FORWARD: Kernel = Kernel {
     name: "softmax.forward",
     source: SOURCE,
     entry: "forward",
     bindings: "rw",
-    workgroup: Workgroup::Rows,
+    workgroup: Workgroup::Row,
     constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
@@ -20,7 +21,7 @@ static BACKWARD: Kernel = Kernel {
     source: SOURCE,
     entry: "backward",
     bindings: "rrw",
-    workgroup: Workgroup::Rows,
+    workgroup: Workgroup::Row,
     constants: &[],
 };
 
@@ -54,7 +55,7 @@ impl Tensor {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32, temperature.to_bits()];
-                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n_rows))?;
+                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Rows(n_rows))?;
             }
         }
         let saved = SoftmaxBackward { y: y.clone(), temperature };
@@ -116,7 +117,7 @@ impl Backward for SoftmaxBackward {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32, self.temperature.to_bits()];
-                gpu.launch(&BACKWARD, &[dy, &self.y, &dx], &params, Grid::Invocations(n_rows))
+                gpu.launch(&BACKWARD, &[dy, &self.y, &dx], &params, Grid::Rows(n_rows))
             }
         }
     }
@@ -125,7 +126,7 @@ impl Backward for SoftmaxBackward {
 pub static OP: Op = Op {
     name: "softmax",
     formula: "y = exp(x/T) / Σ exp(x/T)",
-    shaders: &["softmax"],
+    shaders: &["softmax", "rows"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

@@ -16,7 +16,8 @@ const fn backward(name: &'static str, source: &'static [&'static str]) -> Kernel
 }
 
 impl Tensor {
-    /// y = max(x, 0), any shape. dy/dx is 1 for x > 0 and 0 for x ≤ 0: at the kink it is 0, as in PyTorch.
+    /// y = max(x, 0), any shape. dy/dx is 1 for x > 0 and 0 for x ≤ 0: at the kink it is 0, as in PyTorch. So is this: NaN
+    /// stays NaN, with a derivative of 1.
     ///
     /// # Errors
     /// If the input holds labels.
@@ -69,9 +70,9 @@ static RELU_BACKWARD: Kernel = backward("relu.backward", RELU_SOURCE);
 static RELU_MAP: Map = Map {
     name: "relu",
     // f(x) = max(x, 0)
-    f: |x, y| each(x, y, |x| if x > 0.0 { x } else { 0.0 }),
-    // f′ = 1 if y > 0, else 0
-    df: |dy, x, y, dx| each_gradient(dy, x, y, dx, |_, y| if y > 0.0 { 1.0 } else { 0.0 }),
+    f: |x, y| each(x, y, |x| if x <= 0.0 { 0.0 } else { x }),
+    // f′ = 0 if y ≤ 0, else 1
+    df: |dy, x, y, dx| each_gradient(dy, x, y, dx, |_, y| if y <= 0.0 { 0.0 } else { 1.0 }),
     forward: &RELU_FORWARD,
     backward: &RELU_BACKWARD,
 };
@@ -141,6 +142,8 @@ pub static RELU: Op = Op {
         vec![
             Case::new("with_zeros", vec![Input::new([7, 33], Fill::AwayFromZero)], |x| x[0].relu()),
             Case::new("edges", vec![Input::new([29], Fill::Values(EDGES))], |x| x[0].relu()).without_differences(),
+            Case::new("not_a_number", vec![Input::new([7], Fill::Values(&[f32::NAN, -1.0, 2.0]))], |x| x[0].relu())
+                .without_differences(),
         ]
     },
     refuses: refuses!(relu),

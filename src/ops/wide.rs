@@ -3,6 +3,9 @@
 /// Invocations of a workgroup that shares memory, on hardware.
 pub const WIDTH: usize = 256;
 
+/// Rows that the invocations of a workgroup share, on hardware.
+pub const ROWS: &str = include_str!("../../shaders/rows.wgsl");
+
 /// The sum over a workgroup.
 pub const ADD_UP: &str = include_str!("../../shaders/add_up.wgsl");
 
