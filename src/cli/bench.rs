@@ -14,6 +14,7 @@ use crate::shape::Shape;
 use crate::tensor::{Tensor, no_grad, random_cotangent};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Subcommand)]
@@ -88,9 +89,27 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write the JSON to a file, beside the table
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    json_file: Option<PathBuf>,
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+}
+
+impl BenchArgs {
+    /// Where it is wanted.
+    fn write_json(&self, figures: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(figures).expect("bug: a bench row is no JSON");
+        match &self.json_file {
+            Some(path) => std::fs::write(path, text + "\n").map_err(Error::io(path, "write")),
+            None if self.json => {
+                println!("{text}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -153,7 +172,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         return Err(Error::usage("the size must be at least 1"));
     }
     if let BenchCommand::Record { launches, .. } = command {
-        return record::run(&device, *launches, common.repeat, common.json);
+        return record::run(&device, *launches, common);
     }
     if !common.json {
         let [name, unit] = [device.describe(), format!("median of {}, in ms", common.repeat)];
@@ -199,10 +218,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         }
         BenchCommand::Record { .. } => unreachable!("ran above"),
     }
-    if common.json {
-        println!("{}", serde_json::to_string(&all).expect("bug: a bench row is no JSON"));
-    }
-    Ok(())
+    common.write_json(&all)
 }
 
 /// Runs `f` twice to warm up, then times it; waits for the device each time.
