@@ -226,7 +226,8 @@ fn steps_of_all_models_are_timed_one_after_the_other() {
     let tiny = "bench step --model all --width 0.05 --batch-size 1 --repeat 1 --device cpu";
     let run = succeeds(&dir, tiny);
     check_width(&run.out);
-    let rows: Value = serde_json::from_str(&succeeds(&dir, &format!("{tiny} --json")).out).unwrap();
+    succeeds(&dir, &format!("{tiny} --json-file rows.json"));
+    let rows = json(dir.path().join("rows.json"));
     let rows = rows.as_array().unwrap();
     assert_eq!(rows.len(), engram::models::ALL.len());
     assert_eq!(run.out.lines().count(), rows.len() + 2, "{}", run.out);

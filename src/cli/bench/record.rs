@@ -1,6 +1,6 @@
 //! `engram bench record`: what the host does for launches whose kernels have nothing to do.
 
-use super::BenchArgs;
+use super::{BenchArgs, Host};
 use crate::device::{Array, Counters, DType, Device, Grid, Kernel};
 use crate::error::{Error, Result};
 use crate::ops;
@@ -13,16 +13,13 @@ const MAX_KERNELS: usize = 24;
 const N_ARRAYS: usize = 499;
 
 #[derive(Serialize)]
-struct Host {
+struct Figures {
     launches: usize,
     kernels: usize,
     submissions: u64,
-    /// Of one round, the least of all, as all below: launches are noted, their bind groups found.
-    record_ms: f64,
-    /// wgpu turns them into commands of the driver.
-    encode_ms: f64,
-    /// wgpu and the driver hand them to the queue.
-    submit_ms: f64,
+    /// Of one round, the least of all.
+    #[serde(flatten)]
+    host: Host,
     /// The three together.
     host_ms: f64,
     /// Compiling the kernels, before the rounds.
@@ -64,30 +61,29 @@ pub fn run(device: &Device, launches: usize, common: &BenchArgs) -> Result<()> {
         let before = device.counters();
         let started = Instant::now();
         round()?;
-        let whole = started.elapsed().as_secs_f64() * 1e3;
+        let whole_ms = started.elapsed().as_secs_f64() * 1e3;
         let Counters { host, submissions: after, .. } = device.counters();
         device.synchronize()?;
-        let since = |now: u64, then: u64| (now - then) as f64 / 1e6;
-        let [encode, submit] =
-            [since(host.encoding, before.host.encoding), since(host.submitting, before.host.submitting)];
-        times.push([whole - encode - submit - since(host.waiting, before.host.waiting), encode, submit]);
+        times.push(Host::between(before.host, host, whole_ms));
         submissions = after - before.submissions;
     }
-    let least = |part: &dyn Fn(&[f64; 3]) -> f64| times.iter().map(part).fold(f64::INFINITY, f64::min);
-    let [record_ms, encode_ms, submit_ms] = [0, 1, 2].map(|i: usize| least(&|parts| parts[i]));
-    let host_ms = least(&|parts| parts.iter().sum());
-    let kernels = kernels.len();
-    let host = Host { launches, kernels, submissions, record_ms, encode_ms, submit_ms, host_ms, compile_ms };
-    common.write_json(&host)?;
+    let least = |part: fn(&Host) -> f64| times.iter().map(part).fold(f64::INFINITY, f64::min);
+    let host = Host {
+        record_ms: least(|host| host.record_ms),
+        encode_ms: least(|host| host.encode_ms),
+        submit_ms: least(|host| host.submit_ms),
+    };
+    let (host_ms, kernels) = (least(Host::sum), kernels.len());
+    common.write_json(&Figures { launches, kernels, submissions, host, host_ms, compile_ms })?;
     if common.json {
         return Ok(());
     }
     println!("{}, least of {repeat}: {launches} launches of {kernels} kernels", device.describe());
     println!("{:<44} {:>9} {:>12}", "", "ms", "µs/launch");
     for (what, ms) in [
-        ("record (engram)".into(), record_ms),
-        ("encode (wgpu)".into(), encode_ms),
-        (format!("submit, {submissions} times (wgpu and the driver)"), submit_ms),
+        ("record (engram)".into(), host.record_ms),
+        ("encode (wgpu)".into(), host.encode_ms),
+        (format!("submit, {submissions} times (wgpu and the driver)"), host.submit_ms),
         ("the host, all of it".into(), host_ms),
     ] {
         println!("{what:<44} {ms:>9.3} {:>12.3}", 1e3 * ms / launches as f64);
