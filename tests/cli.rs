@@ -200,7 +200,7 @@ fn ops_are_checked_and_timed() {
     assert!(check.contains("relu") && check.contains("agree with the CPU"), "{check}");
     fails(&dir, "check nothing --device cpu", 2, &["nothing"]);
 
-    let expected = ["allocated_bytes", "dispatches", "gflops", "held_bytes", "ms", "name"];
+    let expected = ["allocated_bytes", "dispatches", "first_ms", "gflops", "held_bytes", "ms", "name"];
     let bench = "bench op matmul 64 --repeat 2 --json --device cpu";
     for command in [bench, "bench step --model mlp --batch-size 4 --repeat 2 --json --device cpu"] {
         let rows: Value = serde_json::from_str(&succeeds(dir.path(), command).out).unwrap();
@@ -216,6 +216,100 @@ fn ops_are_checked_and_timed() {
     fails(&dir, "bench op matmul 8 --repeat 0 --device cpu", 2, &["--repeat", "at least 1"]);
     fails(&dir, "bench op matmul 8 --threads 0 --device cpu", 2, &["--threads", "at least 1"]);
     fails(&dir, "bench step --model nothing --device cpu", 2, &["nothing", "cnn5"]);
+    fails(&dir, "bench step --traffic --device cpu", 2, &["--traffic", "--device gpu"]);
+    fails(&dir, "bench record --device cpu", 2, &["--device gpu"]);
+}
+
+#[test]
+fn steps_of_all_models_are_timed_one_after_the_other() {
+    let dir = temp();
+    let tiny = "bench step --model all --width 0.05 --batch-size 1 --repeat 1 --device cpu";
+    let run = succeeds(&dir, tiny);
+    check_width(&run.out);
+    succeeds(&dir, &format!("{tiny} --json-file rows.json"));
+    let rows = json(dir.path().join("rows.json"));
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), engram::models::ALL.len());
+    assert_eq!(run.out.lines().count(), rows.len() + 2, "{}", run.out);
+    for (spec, row) in engram::models::ALL.iter().zip(rows) {
+        let name = row["name"].as_str().unwrap();
+        assert!(name.contains(spec.name) && run.out.contains(name), "{name}");
+    }
+}
+
+/// What a step of the smallest network moves, as the program says it and by hand.
+#[test]
+fn a_step_says_what_its_kernels_move() {
+    if common::gpu(false).is_none() {
+        return;
+    }
+    let dir = temp();
+    let command = "bench step --model mlp --batch-size 2 --repeat 2 --device gpu";
+    let rows: Value = serde_json::from_str(&succeeds(&dir, &format!("{command} --traffic --json")).out).unwrap();
+    let kernels = rows[0]["kernels"].as_array().unwrap();
+    let sum: u64 = kernels.iter().map(|row| row["dispatches"].as_u64().unwrap()).sum();
+    assert_eq!(Some(sum), rows[0]["dispatches"].as_u64());
+    // Weights of 784·256, 256·256 and 256·10, biases of 256, 256 and 10, each in whole slices of 64 words. The optimiser reads
+    // the gradient and changes the weights and the momentum.
+    let words = 784 * 256 + 256 * 256 + 2560 + 256 + 256 + 64;
+    let sgd = kernels.iter().find(|row| row["kernel"] == "sgd").unwrap();
+    assert_eq!((&sgd["dispatches"], &sgd["read_bytes"]), (&1.into(), &(4 * words).into()));
+    assert_eq!(sgd["written_bytes"], 8 * words);
+
+    let run = succeeds(&dir, &format!("{command} --trace"));
+    for word in ["calls", "MiB read", "total ms", "share", "sgd", "\nall "] {
+        assert!(run.out.contains(word), "no {word:?} in\n{}", run.out);
+    }
+    assert!(!run.err.contains("µs  groups "), "a line per dispatch:\n{}", run.err);
+    check_width(&run.out);
+}
+
+#[test]
+fn the_host_is_timed_alone() {
+    if common::gpu(false).is_none() {
+        return;
+    }
+    let dir = temp();
+    let host: Value =
+        serde_json::from_str(&succeeds(&dir, "bench record 20 --repeat 2 --json --device gpu").out).unwrap();
+    let [record, encode, submit] = ["record_ms", "encode_ms", "submit_ms"].map(|part| host[part].as_f64().unwrap());
+    assert!(record > 0.0 && encode > 0.0 && submit > 0.0, "{host}");
+    assert!(succeeds(&dir, "bench record 20 --repeat 1 --device gpu").out.contains("µs/launch"));
+}
+
+#[test]
+fn compiled_kernels_are_kept_where_the_user_wants_them() {
+    if !cfg!(target_os = "linux") || common::gpu(false).is_none() {
+        return;
+    }
+    let dir = temp();
+    let run = |variables: &[(&str, &str)]| {
+        let outcome = engram_with(&dir, "check relu --device gpu", variables);
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+    };
+    let home = dir.path().join("home").into_os_string().into_string().unwrap();
+    run(&[("XDG_CACHE_HOME", &home)]);
+    assert!(!dir.path().join("home/engram").exists(), "an empty ENGRAM_CACHE_DIR turns the cache off");
+
+    run(&[("ENGRAM_CACHE_DIR", "kept")]);
+    let kept = names(dir.path().join("kept"));
+    assert!(kept.len() == 1 && kept[0].ends_with(".bin"), "{kept:?}");
+    let file = dir.path().join("kept").join(&kept[0]);
+    let good = std::fs::read(&file).unwrap();
+    assert!(good.starts_with(b"engram"));
+    for damaged in [&good[..good.len() / 2], &b"no cache at all"[..], &[]] {
+        std::fs::write(&file, damaged).unwrap();
+        run(&[("ENGRAM_CACHE_DIR", "kept")]);
+        assert_eq!(std::fs::read(&file).unwrap(), good, "a damaged file is written anew");
+    }
+    assert_eq!(names(dir.path().join("kept")), kept, "nothing else is left");
+    // A folder that cannot be made is no error.
+    run(&[("ENGRAM_CACHE_DIR", file.to_str().unwrap())]);
+
+    let mut command = process(PROGRAM, &dir);
+    command.args(["check", "relu", "--device", "gpu"]).env_remove("ENGRAM_CACHE_DIR").env("XDG_CACHE_HOME", &home);
+    assert!(command.output().unwrap().status.success());
+    assert_eq!(names(dir.path().join("home/engram")), kept);
 }
 
 #[test]

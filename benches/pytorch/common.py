@@ -21,6 +21,10 @@ def resnet18(outputs, width=1.0):
     return networks.ResNet([round(c * width) for c in (64, 128, 256, 512)], [2, 2, 2, 2], "b", True, outputs)
 
 
+def resnet34(outputs):
+    return networks.ResNet([64, 128, 256, 512], [3, 4, 6, 3], "b", True, outputs)
+
+
 def vgg11(outputs):
     return networks.vgg11([64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"], outputs)
 

@@ -4,7 +4,7 @@ mod record;
 mod tiles;
 
 use super::{DeviceArgs, use_threads, warn};
-use crate::device::{Array, Counters, Device, KernelUse, Trace, kernel_table};
+use crate::device::{Array, Counters, Device, HostTime, KernelUse, Trace, kernel_table};
 use crate::distill::{self, Distiller, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
@@ -15,6 +15,7 @@ use crate::shape::Shape;
 use crate::tensor::{Tensor, no_grad, random_cotangent};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Subcommand)]
@@ -97,9 +98,27 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write the JSON to a file, beside the table
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    json_file: Option<PathBuf>,
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+}
+
+impl BenchArgs {
+    /// Where it is wanted.
+    fn write_json(&self, figures: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(figures).expect("bug: a bench row is no JSON");
+        match &self.json_file {
+            Some(path) => std::fs::write(path, text + "\n").map_err(Error::io(path, "write")),
+            None if self.json => {
+                println!("{text}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -108,9 +127,8 @@ struct Row {
     ms: f64,
     /// The first time, with all that is made once: kernels are compiled, buffers made.
     first_ms: f64,
-    /// Until everything is submitted, without waits: what the host has to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    host_ms: Option<f64>,
+    host: Option<Host>,
     gflops: f64,
     /// Per repetition.
     dispatches: u64,
@@ -123,10 +141,35 @@ struct Row {
     kernels: Option<Vec<KernelUse>>,
 }
 
+/// What the host does until everything is submitted, in milliseconds, without waits.
+#[derive(Clone, Copy, Serialize)]
+struct Host {
+    /// The tape, the ops, buffers from the pool; launches are noted, their bind groups found.
+    record_ms: f64,
+    /// wgpu turns launches into commands of the driver.
+    encode_ms: f64,
+    /// wgpu and the driver hand them to the queue. A software adapter may do its work here.
+    submit_ms: f64,
+}
+
+impl Host {
+    /// Of that many milliseconds on the whole, between two readings of the counters.
+    fn between(before: HostTime, after: HostTime, whole_ms: f64) -> Host {
+        let ms = |of: fn(HostTime) -> u64| (of(after) - of(before)) as f64 / 1e6;
+        let (encode_ms, submit_ms) = (ms(|host| host.encoding), ms(|host| host.submitting));
+        let others = encode_ms + submit_ms + ms(|host| host.waiting) + ms(|host| host.compiling);
+        Host { record_ms: whole_ms - others, encode_ms, submit_ms }
+    }
+
+    fn sum(&self) -> f64 {
+        self.record_ms + self.encode_ms + self.submit_ms
+    }
+}
+
 impl Row {
     fn print(&self) {
-        let Row { name, ms, first_ms, host_ms, gflops, dispatches, held_bytes, kernels, .. } = self;
-        let host_ms = host_ms.map_or("–".into(), |ms| format!("{ms:.3}"));
+        let Row { name, ms, first_ms, host, gflops, dispatches, held_bytes, kernels, .. } = self;
+        let host_ms = host.map_or("–".into(), |host| format!("{:.3}", host.sum()));
         let held = *held_bytes as f64 / f64::from(1 << 20);
         println!("{name:<42} {ms:>9.3} {gflops:>8.1} {dispatches:>10} {host_ms:>8} {first_ms:>8.0} {held:>8.1}");
         if let Some(kernels) = kernels {
@@ -167,7 +210,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         return tiles::run(&device, *batch_size, common.repeat, common.json);
     }
     if let BenchCommand::Record { launches, .. } = command {
-        return record::run(&device, *launches, common.repeat, common.json);
+        return record::run(&device, *launches, common);
     }
     if !common.json {
         let [name, unit] = [device.describe(), format!("median of {}, in ms", common.repeat)];
@@ -213,36 +256,39 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         }
         BenchCommand::Tiles { .. } | BenchCommand::Record { .. } => unreachable!("ran above"),
     }
-    if common.json {
-        println!("{}", serde_json::to_string(&all).expect("bug: a bench row is no JSON"));
-    }
-    Ok(())
+    common.write_json(&all)
 }
 
 /// Runs `f` twice to warm up, then times it; waits for the device each time.
 fn time(device: &Device, name: String, flop: f64, repeat: usize, mut f: impl FnMut() -> Result<()>) -> Result<Row> {
-    let mut timed = || -> Result<[f64; 2]> {
-        let waited = device.counters().host.waiting;
+    let mut timed = || -> Result<(f64, Host)> {
+        let before = device.counters().host;
         let started = Instant::now();
         f()?;
         device.flush()?;
-        let until_submitted = started.elapsed().as_secs_f64();
+        let until_submitted = 1e3 * started.elapsed().as_secs_f64();
+        let host = Host::between(before, device.counters().host, until_submitted);
         device.synchronize()?;
-        let whole = started.elapsed().as_secs_f64();
-        Ok([whole, until_submitted - 1e-9 * (device.counters().host.waiting - waited) as f64])
+        Ok((1e3 * started.elapsed().as_secs_f64(), host))
     };
-    let [first, _] = timed()?;
+    let (first_ms, _) = timed()?;
     timed()?;
     let before = device.counters();
     let times = (0..repeat).map(|_| timed()).collect::<Result<Vec<_>>>()?;
     let Counters { dispatches, allocated_bytes, held_bytes, .. } = device.counters();
-    let seconds = median(times.iter().map(|[whole, _]| *whole));
+    let ms = median(times.iter().map(|(ms, _)| *ms));
+    let part = |of: fn(&Host) -> f64| median(times.iter().map(|(_, host)| of(host)));
+    let host = Host {
+        record_ms: part(|host| host.record_ms),
+        encode_ms: part(|host| host.encode_ms),
+        submit_ms: part(|host| host.submit_ms),
+    };
     Ok(Row {
         name,
-        ms: 1e3 * seconds,
-        first_ms: 1e3 * first,
-        host_ms: matches!(device, Device::Gpu(_)).then(|| 1e3 * median(times.iter().map(|[_, host]| *host))),
-        gflops: flop / seconds / 1e9,
+        ms,
+        first_ms,
+        host: matches!(device, Device::Gpu(_)).then_some(host),
+        gflops: flop / ms / 1e6,
         dispatches: (dispatches - before.dispatches) / repeat as u64,
         allocated_bytes: (allocated_bytes - before.allocated_bytes) / repeat as u64,
         held_bytes,

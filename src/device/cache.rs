@@ -17,6 +17,8 @@ const MAGIC: &[u8; 8] = b"engram\x00\x01";
 pub(super) struct DiskCache {
     pub(super) raw: wgpu::PipelineCache,
     path: PathBuf,
+    /// What the file held.
+    found: Option<Vec<u8>>,
 }
 
 impl DiskCache {
@@ -26,27 +28,31 @@ impl DiskCache {
             return None;
         }
         let path = folder()?.join(file_name(info)?);
-        let data = fs::read(&path).ok().filter(|bytes| bytes.len() <= MAX_BYTES);
+        let found = fs::read(&path).ok().filter(|bytes| bytes.len() <= MAX_BYTES);
         let descriptor = wgpu::PipelineCacheDescriptor {
             label: Some("kernels"),
-            data: data.as_deref().and_then(unwrap),
+            data: found.as_deref().and_then(unwrap),
             fallback: true,
         };
         // SAFETY: data is what `get_data` gave: only `wrap` begins a file like this, and the checksum says that it is whole.
         let raw = unsafe { device.create_pipeline_cache(&descriptor) };
-        Some(DiskCache { raw, path })
+        Some(DiskCache { raw, path, found })
     }
 
-    /// Writes all that was compiled, through a second file, so that there is never half of one.
+    /// Writes all that was compiled if there is anything new, through a second file, so that there is never half of one.
     pub(super) fn save(&self) {
         let Some(data) = self.raw.get_data() else { return };
         if data.len() > MAX_BYTES - HEADER {
             let _ = fs::remove_file(&self.path);
             return;
         }
-        let draft = self.path.with_extension(format!("{}.tmp", process::id()));
-        let written =
-            self.path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&draft, wrap(&data)));
+        let file = wrap(&data);
+        if self.found.as_ref() == Some(&file) {
+            return;
+        }
+        // Another device may be closed at this moment, in this process or another.
+        let draft = self.path.with_extension(format!("{}-{}.tmp", process::id(), std::ptr::from_ref(self).addr()));
+        let written = self.path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&draft, file));
         if written.and_then(|()| fs::rename(&draft, &self.path)).is_err() {
             let _ = fs::remove_file(&draft);
         }

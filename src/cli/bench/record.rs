@@ -1,6 +1,6 @@
 //! `engram bench record`: what the host does for launches whose kernels have nothing to do.
 
-use super::median;
+use super::{BenchArgs, Host};
 use crate::device::{Array, Counters, DType, Device, Grid, Kernel};
 use crate::error::{Error, Result};
 use crate::ops;
@@ -13,24 +13,23 @@ const MAX_KERNELS: usize = 24;
 const N_ARRAYS: usize = 499;
 
 #[derive(Serialize)]
-struct Host {
+struct Figures {
     launches: usize,
     kernels: usize,
     submissions: u64,
-    /// Of one round, as all below: launches are noted, their bind groups found.
-    record_ms: f64,
-    /// wgpu turns them into commands of the driver.
-    encode_ms: f64,
-    /// wgpu and the driver hand them to the queue.
-    submit_ms: f64,
+    /// Of one round, the least of all.
+    #[serde(flatten)]
+    host: Host,
     /// The three together.
     host_ms: f64,
     /// Compiling the kernels, before the rounds.
     compile_ms: f64,
 }
 
-/// Launches kernels of three to eight bindings without workgroups; medians of rounds.
-pub fn run(device: &Device, launches: usize, repeat: usize, json: bool) -> Result<()> {
+/// Launches kernels of three to eight bindings without workgroups. The least of several rounds is what it costs: whatever else
+/// the machine does only adds to it.
+pub fn run(device: &Device, launches: usize, common: &BenchArgs) -> Result<()> {
+    let repeat = common.repeat;
     let Device::Gpu(gpu) = device else {
         return Err(Error::usage("bench record times launches on a GPU; the CPU has none. Use --device gpu"));
     };
@@ -62,34 +61,36 @@ pub fn run(device: &Device, launches: usize, repeat: usize, json: bool) -> Resul
         let before = device.counters();
         let started = Instant::now();
         round()?;
-        let whole = started.elapsed().as_secs_f64() * 1e3;
+        let whole_ms = started.elapsed().as_secs_f64() * 1e3;
         let Counters { host, submissions: after, .. } = device.counters();
         device.synchronize()?;
-        let since = |now: u64, then: u64| (now - then) as f64 / 1e6;
-        let [encode, submit] =
-            [since(host.encoding, before.host.encoding), since(host.submitting, before.host.submitting)];
-        times.push([whole - encode - submit - since(host.waiting, before.host.waiting), encode, submit]);
+        times.push(Host::between(before.host, host, whole_ms));
         submissions = after - before.submissions;
     }
-    let part = |i: usize| median(times.iter().map(|parts| parts[i]));
-    let [record_ms, encode_ms, submit_ms] = [part(0), part(1), part(2)];
-    let host_ms = median(times.iter().map(|parts| parts.iter().sum()));
-    let kernels = kernels.len();
-    let host = Host { launches, kernels, submissions, record_ms, encode_ms, submit_ms, host_ms, compile_ms };
-    if json {
-        println!("{}", serde_json::to_string(&host).expect("bug: a bench row is no JSON"));
+    let least = |part: fn(&Host) -> f64| times.iter().map(part).fold(f64::INFINITY, f64::min);
+    let host = Host {
+        record_ms: least(|host| host.record_ms),
+        encode_ms: least(|host| host.encode_ms),
+        submit_ms: least(|host| host.submit_ms),
+    };
+    let (host_ms, kernels) = (least(Host::sum), kernels.len());
+    common.write_json(&Figures { launches, kernels, submissions, host, host_ms, compile_ms })?;
+    if common.json {
         return Ok(());
     }
-    println!("{}, median of {repeat}: {launches} launches of {kernels} kernels", device.describe());
+    println!("{}, least of {repeat}: {launches} launches of {kernels} kernels", device.describe());
     println!("{:<44} {:>9} {:>12}", "", "ms", "µs/launch");
     for (what, ms) in [
-        ("record (engram)".into(), record_ms),
-        ("encode (wgpu)".into(), encode_ms),
-        (format!("submit, {submissions} times (wgpu and the driver)"), submit_ms),
+        ("record (engram)".into(), host.record_ms),
+        ("encode (wgpu)".into(), host.encode_ms),
+        (format!("submit, {submissions} times (wgpu and the driver)"), host.submit_ms),
         ("the host, all of it".into(), host_ms),
     ] {
         println!("{what:<44} {ms:>9.3} {:>12.3}", 1e3 * ms / launches as f64);
     }
     println!("(compiling the kernels took {compile_ms:.0} ms)");
+    if gpu.is_software() {
+        println!("(a software adapter does its work, barriers above all, while it is handed over)");
+    }
     Ok(())
 }
