@@ -5,24 +5,13 @@
 const A_ITEMS: u32 = BM * BK / 4u;
 alias PieceA = vec4<f32>;
 
-// Neighbours take pairs of vec4s of neighbouring rows: whole sectors of memory, and no two of them meet in a bank of the slab.
-const A_PAIR: u32 = 2u - BK / 4u % 2u;
-
-fn a_item_row(item: u32) -> u32 {
-    return item / A_PAIR % BM;
-}
-
-fn a_item_depth(item: u32) -> u32 {
-    return 4u * (item / (A_PAIR * BM) * A_PAIR + item % A_PAIR);
-}
-
 struct PlaceA {
     at: u32, // the row in a
     d: u32,
 }
 
 fn place_a(first_row: u32, item: u32) -> PlaceA {
-    return PlaceA(a_row(first_row + a_item_row(item)), a_item_depth(item));
+    return PlaceA(a_row(first_row + item / (BK / 4u)), 4u * (item % (BK / 4u)));
 }
 
 fn fetch_a(place: PlaceA, k: u32, end_k: u32) -> PieceA {
@@ -33,8 +22,8 @@ fn fetch_a(place: PlaceA, k: u32, end_k: u32) -> PieceA {
 }
 
 fn put_a(item: u32, piece: PieceA) {
-    let m = a_item_row(item);
-    let at = a_item_depth(item) * A_WIDTH + m / 4u;
+    let m = item / (BK / 4u);
+    let at = 4u * (item % (BK / 4u)) * A_WIDTH + m / 4u;
     a_slab[at][m % 4u] = piece.x;
     a_slab[at + A_WIDTH][m % 4u] = piece.y;
     a_slab[at + 2u * A_WIDTH][m % 4u] = piece.z;

@@ -4,25 +4,14 @@
 const B_ITEMS: u32 = BN * BK / 4u;
 alias PieceB = vec4<f32>;
 
-// As in gemm_a_along_k.wgsl.
-const B_PAIR: u32 = 2u - BK / 4u % 2u;
-
-fn b_item_column(item: u32) -> u32 {
-    return item / B_PAIR % BN;
-}
-
-fn b_item_depth(item: u32) -> u32 {
-    return 4u * (item / (B_PAIR * BN) * B_PAIR + item % B_PAIR);
-}
-
 struct PlaceB {
     at: u32, // the column in b, in vec4s
     d: u32,
 }
 
 fn place_b(first_four: u32, last_four: u32, item: u32) -> PlaceB {
-    let n = min(4u * first_four + b_item_column(item), 4u * last_four + 3u);
-    return PlaceB((slice / params.n_splits * params.b_slice + n * params.b_row) / 4u, b_item_depth(item));
+    let n = min(4u * first_four + item / (BK / 4u), 4u * last_four + 3u);
+    return PlaceB((slice / params.n_splits * params.b_slice + n * params.b_row) / 4u, 4u * (item % (BK / 4u)));
 }
 
 fn fetch_b(place: PlaceB, k: u32, end_k: u32) -> PieceB {
@@ -33,8 +22,8 @@ fn fetch_b(place: PlaceB, k: u32, end_k: u32) -> PieceB {
 }
 
 fn put_b(item: u32, piece: PieceB) {
-    let n = b_item_column(item);
-    let at = b_item_depth(item) * B_WIDTH + n / 4u;
+    let n = item / (BK / 4u);
+    let at = 4u * (item % (BK / 4u)) * B_WIDTH + n / 4u;
     b_slab[at][n % 4u] = piece.x;
     b_slab[at + B_WIDTH][n % 4u] = piece.y;
     b_slab[at + 2u * B_WIDTH][n % 4u] = piece.z;

@@ -43,7 +43,11 @@ pub fn compare(case: &Case, device: &Device) -> Result<Vec<Comparison>> {
     let mut comparisons = Vec::new();
     for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
         let what = if i == 0 { "y".into() } else { format!("d{}", i - 1) };
-        let tolerance = |at: usize| case.tolerance.of(f64::from(expected[at]), &magnitudes[i], at, largest_input);
+        let finite = magnitudes[i].iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite());
+        let largest = finite.fold(0.0, f64::max);
+        let tolerance = |at: usize| {
+            case.tolerance.of(f64::from(expected[at]), f64::from(magnitudes[i][at]), largest, largest_input)
+        };
         comparisons.push(compare_numbers(what, expected, got, tolerance));
     }
     Ok(comparisons)
@@ -73,20 +77,16 @@ fn compare_numbers(what: String, expected: &[f32], got: &[f32], tolerance: impl 
 }
 
 impl Tolerance {
-    /// The allowed difference of element `at`.
-    fn of(self, expected: f64, magnitudes: &[f32], at: usize, largest_input: f64) -> f64 {
+    /// The allowed difference of an element, whose op on absolute values is `magnitude`, `largest` at most.
+    fn of(self, expected: f64, magnitude: f64, largest: f64, largest_input: f64) -> f64 {
         match self {
             Tolerance::Exact => f64::MIN_POSITIVE,
             Tolerance::Elementwise => 1e-6 + 1e-5 * expected.abs(),
             Tolerance::Exponential | Tolerance::Normalized => {
-                let largest =
-                    magnitudes.iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
                 let ulp = if let Tolerance::Normalized = self { 64.0 } else { 8.0 + 4.0 * largest_input };
                 1e-6 + ulp * f64::from(f32::EPSILON) * largest
             }
-            Tolerance::Sum(k) => {
-                4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * f64::from(magnitudes[at]).abs() + 1e-6
-            }
+            Tolerance::Sum(k) => 4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * magnitude.abs() + 1e-6,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::channel_sum::channel_sum_into;
 use super::gemm::{Matrix, gemm_rows};
 use super::tiles::{
     A_ALONG_K, A_FOURS, B_FOURS, Candidate, GEMM_8X8, GEMM_TILE, PACK, Packing, TILE, Tile, all_tiles, n_splits, plan,
-    register, register_grid,
+    plan_crosswise, register, register_grid,
 };
 use crate::device::{Array, DType, Device, Family, Gpu, Kernel};
 use crate::error::{Error, Result};
@@ -164,7 +164,11 @@ impl Stack<'_> {
 
 /// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
 pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
-    multiply_by(plan(gpu, m, n, s, 1), gpu, [s, m, k, n], a, b, y)
+    multiply_by(planned(gpu, [s, m, n], a), gpu, [s, m, k, n], a, b, y)
+}
+
+fn planned(gpu: &Gpu, [s, m, n]: [usize; 3], a: Stack) -> Tile {
+    if a.is_transposed() { plan(gpu, m, n, s, 1) } else { plan_crosswise(gpu, m, n, s) }
 }
 
 fn multiply_by(tile: Tile, gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
@@ -200,12 +204,12 @@ pub fn candidates<'a>(
     let b = Operand { array: b.array(), transposed: transpose_b };
     let ((m, k), (_, n)) = (a.sizes(), b.sizes());
     let y = Array::empty(&a.array.device(), [m, n], DType::F32)?;
-    let planned = plan(gpu, m, n, 1, 1);
     let stack = |operand: Operand<'a>| {
         let (row, column) = operand.strides();
         Stack { array: operand.array, row, column, slice: 0 }
     };
     let (a, b) = (stack(a), stack(b));
+    let planned = planned(gpu, [1, m, n], a);
     let all = all_tiles(gpu.shared_bytes(), 1).into_iter();
     let candidates = all.map(|tile| {
         let y = y.clone();

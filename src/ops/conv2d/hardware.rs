@@ -52,22 +52,25 @@ impl Sizes {
         self.n * self.p * self.q.next_multiple_of(4)
     }
 
+    /// Whether the direct kernel can compute this convolution.
+    fn fits_direct(&self) -> bool {
+        self.run() == Some(3) && self.stride == 1 && self.is_whole() && self.w <= 4 * MAX_DIRECT_FOURS
+    }
+
     /// The ways to compute this convolution, on tiles of so much shared memory.
     fn ways(&self, bytes: usize) -> Vec<Way> {
+        let direct = self.fits_direct().then_some(Way::Direct);
         let windows = self.run().into_iter().flat_map(|run| all_tiles(bytes, run)).map(Way::Windows);
         let fours = all_tiles(bytes, 1).into_iter().map(Way::Fours);
-        let direct = self.run() == Some(3) && self.stride == 1 && self.is_whole() && self.w <= 4 * MAX_DIRECT_FOURS;
-        direct.then_some(Way::Direct).into_iter().chain(windows).chain(fours).collect()
+        direct.into_iter().chain(windows).chain(fours).collect()
     }
 
     /// The way this convolution is computed.
     fn way(&self, gpu: &Gpu) -> Way {
-        let direct = self.o <= MAX_DIRECT_CHANNELS && self.ways(gpu.shared_bytes()).first() == Some(&Way::Direct);
         match self.run() {
-            Some(_) if direct => Way::Direct,
-            // Fours of one image row would be mostly empty in narrower ones.
-            Some(run) if self.q >= 4 => Way::Windows(plan(gpu, self.o, self.columns(), 1, run)),
-            _ => Way::Fours(plan(gpu, self.o, self.n * self.p * self.q, 1, 1)),
+            Some(_) if self.o <= MAX_DIRECT_CHANNELS && self.fits_direct() => Way::Direct,
+            Some(run) => Way::Windows(plan(gpu, self.o, self.columns(), 1, run)),
+            None => Way::Fours(plan(gpu, self.o, self.n * self.p * self.q, 1, 1)),
         }
     }
 

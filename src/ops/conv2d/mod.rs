@@ -278,6 +278,7 @@ pub static OP: Op = Op {
             case::<2, 0>("even_pixels", [3, 18, 6, 8], [20, 1, 1]).without_differences(),
             case::<2, 1>("odd_phases", [2, 5, 7, 8], [20, 3, 3]).without_differences(),
             case::<1, 1>("narrow_images", [9, 24, 2, 2], [36, 3, 3]).without_differences(),
+            dilated::<1, 2, 2>("fours_of_any_pixels", [3, 8, 5, 7], [36, 3, 3]).without_differences(),
         ]
     },
     refuses: |device| {
