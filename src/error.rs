@@ -90,3 +90,38 @@ impl Error {
         }
     }
 }
+
+/// What to add to the message about an unknown name: ` Did you mean 'icarl'?`, if one of those there are is near it; capitals and
+/// hyphens do not count. Empty if none is.
+///
+/// ```
+/// use engram::error::did_you_mean;
+/// assert_eq!(did_you_mean("iCaRL", &["icarl", "er"]), ". Did you mean 'icarl'?");
+/// assert_eq!(did_you_mean("cifar100", &["mnist", "cifar-10", "cifar-100"]), ". Did you mean 'cifar-100'?");
+/// assert_eq!(did_you_mean("imagenet", &["mnist"]), "");
+/// ```
+pub fn did_you_mean(name: &str, known: &[&str]) -> String {
+    let plain = |text: &str| -> Vec<char> { text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect() };
+    let own = plain(name);
+    let distance = |other: &&&str| {
+        let other = plain(other);
+        let begins = own.len() >= 3 && other.starts_with(&own);
+        if begins { usize::from(other != own) } else { edits(&own, &other) }
+    };
+    let nearest = known.iter().min_by_key(distance).filter(|other| distance(other) <= own.len() / 4);
+    nearest.map_or(String::new(), |nearest| format!(". Did you mean '{nearest}'?"))
+}
+
+/// Characters to be inserted, removed or replaced to make one text of another.
+fn edits(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = before + usize::from(x != y);
+            before = row[j + 1];
+            row[j + 1] = replaced.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -37,6 +37,8 @@ pub mod nn;
 pub mod ops;
 // SGD, Adam, schedules.
 pub mod optim;
+// The run folder: written whole, locked, checked when it is read.
+pub mod records;
 // Console tables, curves, summaries, report.html.
 pub mod report;
 // Keyed random numbers.

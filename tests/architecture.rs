@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["nn"],
     &["optim"],
     &["models", "data"],
+    &["records"],
     &["distill"],
     &["continual"],
     &["experiment"],

@@ -55,6 +55,7 @@ fn a_run_prints_a_table_and_leaves_its_files() {
         "memory_bytes",
         "complete",
         "classifiers",
+        "checksum",
     ];
     assert_eq!(keys(&metrics), expected.into());
     assert_eq!(metrics["complete"], true);
@@ -131,7 +132,7 @@ fn quiet_is_one_line() {
 fn several_seeds_have_folders_and_a_mean() {
     let dir = temp();
     let run = succeeds(&dir, &format!("icarl {TINY} --classes-per-task 5 --seed 4 --seeds 2 --quiet --out out"));
-    assert_eq!(names(dir.path().join("out")), ["report.html", "seed-4", "seed-5"]);
+    assert_eq!(names(dir.path().join("out")), ["plan.json", "report.html", "seed-4", "seed-5"]);
     for seed in [4, 5] {
         let folder = dir.path().join(format!("out/seed-{seed}"));
         assert_eq!(json(folder.join("metrics.json"))["seed"], seed);
@@ -158,6 +159,23 @@ fn the_baselines_run() {
     assert_eq!((&metrics["n_tasks"], network["matrix"].as_array().unwrap().len()), (&1.into(), 1));
     assert!(network["forgetting"].is_null() && network["backward_transfer"].is_null());
     assert!(network["final_accuracy"].is_number());
+}
+
+/// The summary names a command that shows the same stream without the method; it is that stream, whatever was set.
+#[test]
+fn the_baseline_that_is_named_has_the_same_stream() {
+    let dir = temp();
+    let own = "--class-order seed:3 --max-tasks 2 --batch-size 9 --seed 4";
+    let out = succeeds(&dir, &format!("icarl {TINY} {own} --out run")).out;
+    let line = out.replace("\\\n", "");
+    let line = line.lines().find(|line| line.contains(" finetune --dataset")).expect("no baseline is named");
+    let flags = line.split(" finetune ").nth(1).unwrap();
+    for wanted in own.split(" --").chain(["model mlp", "limit-per-task 40", "epochs 1"]) {
+        assert!(flags.contains(wanted.trim_start_matches("--")), "no {wanted} in {flags}");
+    }
+    succeeds(&dir, &format!("finetune {flags} --quiet --out same"));
+    let classes = |run: &str| json(dir.path().join(run).join("metrics.json"))["classes_per_task"].clone();
+    assert_eq!(classes("run"), classes("same"));
 }
 
 #[test]
@@ -412,6 +430,13 @@ fn models_are_listed_and_shown() {
 #[test]
 #[cfg(unix)]
 fn an_interrupt_ends_a_run_cleanly() {
+    for signal in ["-INT", "-TERM"] {
+        interrupted_by(signal);
+    }
+}
+
+#[cfg(unix)]
+fn interrupted_by(signal: &str) {
     let dir = temp();
     let mut command = process(PROGRAM, &dir);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -424,7 +449,7 @@ fn an_interrupt_ends_a_run_cleanly() {
         assert!(running.0.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let kill = std::process::Command::new("kill").args(["-INT", &running.0.id().to_string()]).status().unwrap();
+    let kill = std::process::Command::new("kill").args([signal, &running.0.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let status = running.0.wait().unwrap();
     assert_eq!(status.code(), Some(130));
@@ -436,4 +461,36 @@ fn an_interrupt_ends_a_run_cleanly() {
     let n_tasks = metrics["classifiers"]["nme"]["matrix"].as_array().unwrap().len();
     assert!((1..5).contains(&n_tasks), "{n_tasks} tasks are finished");
     assert!(!names(dir.path().join("out")).iter().any(|name| name.ends_with(".tmp")));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_takes_nothing_is_an_error() {
+    let dir = temp();
+    for command in ["models", "methods show icarl"] {
+        let mut full = process(PROGRAM, &dir);
+        full.args(command.split(' ')).stderr(Stdio::piped());
+        let full = full.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+        let err = String::from_utf8(full.stderr).unwrap();
+        assert!(full.status.code() == Some(1) && err.starts_with("error: standard output"), "{command}: {err}");
+    }
+}
+
+#[test]
+fn numbers_at_their_limits_are_taken_or_refused() {
+    let dir = temp();
+    let largest = u64::MAX;
+    succeeds(&dir, &format!("finetune {TINY} --max-tasks 1 --quiet --seed {largest} --out largest"));
+    assert_eq!(json(dir.path().join("largest/metrics.json"))["seed"], largest);
+    for (arguments, wanted) in [
+        (format!("finetune --seed {largest} --seeds 2"), "--seed"),
+        (format!("compare er finetune --seed {largest}"), "--seed"),
+        (format!("finetune --seed {largest}0"), "too large"),
+        ("finetune --epochs many".into(), "a whole number is needed"),
+        ("finetune --lr fast".into(), "a number is needed"),
+        ("finetune --threads 100000".into(), "--threads"),
+        (format!("der --memory {largest}"), "--memory"),
+    ] {
+        fails(&dir, &arguments, 2, &[wanted]);
+    }
 }

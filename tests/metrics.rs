@@ -2,7 +2,7 @@
 
 use engram::continual::Held;
 use engram::experiment::metrics::*;
-use engram::experiment::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder};
+use engram::experiment::results::{ClassifierResult, MemoryBytes, Metrics, RunFolder, accuracy_csv};
 use engram::experiment::statistics::{paired_difference, t_95};
 use std::collections::BTreeMap;
 
@@ -170,7 +170,7 @@ fn the_json_has_the_promised_fields_and_reads_back() {
 fn the_csv_is_in_long_form() {
     let dir = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(dir.path(), false).unwrap();
-    folder.write_accuracy_csv(&run()).unwrap();
+    folder.write_bytes("accuracy.csv", accuracy_csv(&run()).as_bytes()).unwrap();
     let csv = std::fs::read_to_string(dir.path().join("accuracy.csv")).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines[0], "classifier,after_task,task,accuracy");

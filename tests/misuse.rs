@@ -78,6 +78,11 @@ fn unknown_names_are_wrong_use() {
     fails(&dir, "icarl --dataset cifar --out out", 2, &["cifar", "glyphs", "mnist"]);
     fails(&dir, "imagine --out out", 2, &["imagine"]);
     fails(&dir, "icarl --model resnet --out out", 2, &["resnet", "mlp", "cnn5"]);
+    fails(&dir, "icarl --dataset MNIST --out out", 2, &["Did you mean 'mnist'?"]);
+    fails(&dir, "icarl --dataset cifar100 --out out", 2, &["Did you mean 'cifar-100'?"]);
+    fails(&dir, "compare iCaRL er --out out", 2, &["Did you mean 'icarl'?"]);
+    fails(&dir, "tune ewconline --out out", 2, &["Did you mean 'ewc-online'?"]);
+    fails(&dir, "icarl --preset icarl-cifar-100 --out out", 2, &["Did you mean 'icarl-cifar100'?"]);
     fails(&dir, "icarl --device cuda --out out", 2, &["cuda", "auto", "gpu:INDEX"]);
     fails(&dir, "icarl --optimizer lion --out out", 2, &["lion", "sgd", "adam"]);
     fails(&dir, "icarl --class-order 1,10 --out out", 2, &["10", "0 to 9"]);

@@ -152,6 +152,83 @@ fn unreadable_pictures_are_named_and_left_out() {
     );
 }
 
+/// The usual decoder makes grey of what is missing of a JPEG file.
+#[test]
+fn broken_jpeg_files_are_left_out() {
+    let dir = temp();
+    let path = dir.path().join("a.jpg");
+    let noisy = RgbImage::from_fn(200, 160, |x, y| Rgb([(x * y) as u8, (x * 7) as u8, (y * 5 + x * x) as u8]));
+    let grey = GrayImage::from_fn(90, 90, |x, y| Luma([(x * y) as u8]));
+    for picture in [DynamicImage::from(noisy), DynamicImage::from(grey)] {
+        picture.save(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        // The pixels are those of the usual decoder.
+        let usual = image::load_from_memory(&whole).unwrap();
+        assert_eq!(data::pictures::with_picture(&path, |picture| picture).unwrap(), usual);
+        // What follows the end of a picture is no part of it.
+        std::fs::write(&path, [&whole[..], &[0; 300]].concat()).unwrap();
+        data::pictures::read(&path, RGB8).unwrap();
+        let n = whole.len();
+        for broken in [&whole[..n / 2], &whole[..n / 3], &whole[..n - 2]] {
+            std::fs::write(&path, broken).unwrap();
+            complaint(data::pictures::read(&path, RGB8), &["a.jpg", "no readable picture"]);
+        }
+    }
+}
+
+#[test]
+fn pictures_of_every_kind_are_read() {
+    let dir = temp();
+    let picture = RgbImage::from_fn(16, 16, |x, _| if x < 8 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
+    for (name, class) in [("png", "a"), ("bmp", "a"), ("tif", "a"), ("gif", "b"), ("webp", "b"), ("jfif", "b")] {
+        let folder = dir.path().join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        let kind = match name {
+            "jfif" => image::ImageFormat::Jpeg,
+            name => image::ImageFormat::from_extension(name).unwrap(),
+        };
+        let path = folder.join(format!("picture.{name}"));
+        DynamicImage::from(picture.clone()).save_with_format(&path, kind).unwrap();
+        let pixels = data::pictures::read(&path, RGB8).unwrap();
+        assert!(pixels[0] > 240 && pixels[7] < 30 && pixels[128] < 30 && pixels[135] > 240, "{name}: {pixels:?}");
+    }
+    let dataset = load(dir.path(), RGB8).unwrap();
+    assert_eq!((dataset.train.len(), dataset.test.len(), dataset.notes.len()), (4, 2, 0));
+}
+
+/// A file that claims to be a huge picture costs next to nothing.
+#[test]
+fn claims_are_not_allocated() {
+    let dir = temp();
+    let path = dir.path().join("claim");
+    let png = |width: u32, height: u32| {
+        let mut header = b"IHDR".to_vec();
+        header.extend([width.to_be_bytes(), height.to_be_bytes()].concat());
+        header.extend([8, 2, 0, 0, 0]);
+        let mut crc = flate2::Crc::new();
+        crc.update(&header);
+        let start = b"\x89PNG\r\n\x1a\n\0\0\0\x0d";
+        [&start[..], &header, &crc.sum().to_be_bytes(), &[0, 0, 0, 9], b"IDATxxxxxxxxx"].concat()
+    };
+    let mut jpeg = Vec::new();
+    let small = DynamicImage::from(GrayImage::new(16, 16));
+    small.write_to(&mut std::io::Cursor::new(&mut jpeg), image::ImageFormat::Jpeg).unwrap();
+    let at = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap() + 5;
+    jpeg[at..at + 4].copy_from_slice(&[0x75, 0x30, 0x75, 0x30]);
+    for file in [png(19, 1_073_741_837), png(29_000, 29_000), png(8_000, 7_000), jpeg] {
+        std::fs::write(&path, file).unwrap();
+        complaint(data::pictures::read(&path, RGB8), &["claim"]);
+    }
+    let peak = engram::experiment::results::peak_host_bytes();
+    assert!(peak.is_none_or(|bytes| bytes < 512 << 20), "{peak:?} bytes");
+    #[cfg(unix)]
+    {
+        let pipe = dir.path().join("pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        complaint(data::pictures::read(&pipe, RGB8), &["no regular file"]);
+    }
+}
+
 #[test]
 fn folders_that_are_no_data_sets_are_refused() {
     let dir = temp();

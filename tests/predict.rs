@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{Outcome, fails, json, succeeds};
+use common::program::{Outcome, engram, fails, json, succeeds, unsealed};
 use engram::experiment::saved::Predictor;
 use engram::{Device, continual, data};
 use image::{ExtendedColorType, GrayImage, ImageFormat, Luma, RgbImage};
@@ -221,11 +221,17 @@ fn bad_input_gets_one_clear_message() {
 
     refuses(dir.path(), "predict run missing.png", 1, &["missing.png", "cannot read"]);
     std::fs::write(path("text.png"), "no picture").unwrap();
-    refuses(dir.path(), "predict run a.png text.png", 1, &["text.png", "PNG or JPEG"]);
+    refuses(dir.path(), "predict run text.png", 1, &["text.png", "PNG or JPEG"]);
     let whole = std::fs::read(path("a.png")).unwrap();
     std::fs::write(path("half.png"), &whole[..whole.len() / 2]).unwrap();
     refuses(dir.path(), "predict run half.png", 1, &["half.png", "PNG or JPEG"]);
-    refuses(dir.path(), "predict run .", 1, &["."]);
+    refuses(dir.path(), "predict run empty", 1, &["empty", "no picture"]);
+    // What can be read is answered, and the rest is an error in the end.
+    for images in ["text.png a.png half.png", "."] {
+        let outcome = engram(&dir, &format!("predict run {images} --device cpu"));
+        let named = ["text.png", "half.png"].iter().all(|name| outcome.err.contains(&format!("{name}: no")));
+        assert!(outcome.code == 1 && outcome.out.contains("a.png") && named, "{outcome:?}");
+    }
     refuses(dir.path(), "predict run a.png --top-k 0", 2, &["--top-k"]);
     refuses(dir.path(), "predict run a.png --classifier best", 2, &["best", "nme, network, ncm"]);
     refuses(dir.path(), "predict run a.png --device tpu", 2, &["tpu"]);
@@ -243,7 +249,17 @@ fn bad_input_gets_one_clear_message() {
         refuses(dir.path(), "predict run a.png", 1, &[name, "cannot read"]);
         std::fs::write(&file, whole).unwrap();
     }
-    let card = std::fs::read_to_string(path("run/model.json")).unwrap();
+    let sealed = std::fs::read_to_string(path("run/model.json")).unwrap();
+    // A card says whether it is as it was written.
+    for (from, to) in
+        [("\"std\": [", "\"std\": [1"), ("\"name\": \"3\"", "\"name\": \"4\""), ("\"softmax\"", "\"sigmoid\"")]
+    {
+        let (from, to) = if sealed.contains(from) { (from, to) } else { (to, from) };
+        assert!(sealed.contains(from));
+        std::fs::write(path("run/model.json"), sealed.replacen(from, to, 1)).unwrap();
+        refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged", "checksum"]);
+    }
+    let card = unsealed(&sealed);
     let with = |from: &str, to: &str| {
         assert!(card.contains(from));
         std::fs::write(path("run/model.json"), card.replacen(from, to, 1)).unwrap();
@@ -254,6 +270,19 @@ fn bad_input_gets_one_clear_message() {
     refuses(dir.path(), "predict run a.png", 1, &["model.safetensors"]);
     with("\"n_outputs\": 10", "\"n_outputs\": 3");
     refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
+    // Without the class means an answer by them would be one by the network.
+    with("\"class_means.safetensors\"", "\"notes\"");
+    refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
+    for (from, to) in [
+        ("\"input\": [1, 28, 28]", "\"input\": [1, 4294967296, 4294967296]"),
+        ("\"input\": [1, 28, 28]", "\"input\": [0, 28, 28]"),
+        ("\"n_outputs\": 10", "\"n_outputs\": 4611686018427387904"),
+        ("\"n_tasks_learnt\": 5", "\"n_tasks_learnt\": 6"),
+        ("\"std\": [", "\"std\": [0.0, "),
+    ] {
+        with(from, to);
+        refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
+    }
     with("{", "");
     refuses(dir.path(), "predict run a.png", 1, &["model.json", "damaged"]);
     std::fs::write(path("run/model.json"), &card).unwrap();
@@ -266,6 +295,7 @@ fn an_incomplete_run_names_the_classes_it_has_seen() {
     let path = dir.path().join("run/model.json");
     let mut card = json(&path);
     card["n_tasks_learnt"] = 4.into();
+    card.as_object_mut().unwrap().remove("checksum");
     std::fs::write(&path, card.to_string()).unwrap();
     RgbImage::new(28, 28).save(dir.path().join("a.png")).unwrap();
     let outcome = succeeds(dir.path(), "predict run a.png --device cpu");

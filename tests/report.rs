@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{fails, succeeds};
+use common::program::{fails, succeeds, unsealed};
 use engram::continual;
 use engram::data::{Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder, Timing};
@@ -149,7 +149,8 @@ fn a_page_is_a_function_of_the_folder() {
     // Names of classes are data.
     for name in ["model.json", "exemplars/index.json"] {
         let path = dir.path().join("out").join(name);
-        std::fs::write(&path, read(&path).replace("\"name\": \"3\"", r#""name": "<b>&\"'</script>""#)).unwrap();
+        let text = unsealed(&read(&path));
+        std::fs::write(&path, text.replace("\"name\": \"3\"", r#""name": "<b>&\"'</script>""#)).unwrap();
     }
     succeeds(dir.path(), "report out");
     let html = sound(&page);

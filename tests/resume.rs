@@ -2,19 +2,21 @@
 
 mod common;
 
-use common::program::{engram, fails, json, succeeds};
+use common::program::{PROGRAM, Running, engram, fails, json, process, succeeds};
 use common::runs::glyphs;
-use engram::continual::{self, OptionFlags};
+use engram::continual::{self, MemoryUpdate, OptionFlags};
 use engram::data::Dataset;
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::RunFolder;
-use engram::experiment::sink::{Progress, Silent, Sink};
+use engram::experiment::sink::{Phase, Progress, Silent, Sink, TaskStarted};
 use engram::experiment::{Config, Overrides, resume, run};
 use engram::optim::Kind;
 use engram::{Device, Error};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// The built-in set, cut to its first images.
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(200, 60));
@@ -135,16 +137,160 @@ fn what_cannot_go_on_says_why() {
     assert!(message(dir.path()).contains("no usable checkpoint"));
 }
 
+/// Interrupts where a task begins, or in a phase of its end.
+struct InterruptIn<'a> {
+    task: usize,
+    /// None is before the first batch.
+    phase: Option<Phase>,
+    now: usize,
+    flag: &'a AtomicBool,
+}
+
+impl Sink for InterruptIn<'_> {
+    fn task_started(&mut self, task: &TaskStarted) {
+        self.now = task.task;
+        self.flag.fetch_or(self.phase.is_none() && task.task == self.task, Relaxed);
+    }
+
+    fn phase(&mut self, phase: Phase) {
+        self.flag.fetch_or(self.phase == Some(phase) && self.now == self.task, Relaxed);
+    }
+}
+
+/// An interruption where a task has begun and no batch is learnt, and while exemplars, importances and accuracies are computed.
+#[test]
+fn interruptions_between_batches_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut task_begin = config("er", "mlp", Kind::Adam);
+    task_begin.options.memory_update = Some(MemoryUpdate::TaskBegin);
+    let configs = ["icarl", "ewc", "gdumb", "si", "lwf"].map(|method| config(method, "mlp", Kind::Adam));
+    for (i, config) in configs.into_iter().chain([task_begin]).enumerate() {
+        let folder = |name: String| RunFolder::create(&dir.path().join(format!("{i}-{name}")), false).unwrap();
+        let whole = folder("whole".into());
+        run(&config, &GLYPHS, &Device::cpu(), Some(&whole), &mut Silent, &AtomicBool::new(false)).unwrap();
+        for (task, phase) in [
+            (0, None),
+            (1, None),
+            (0, Some(Phase::Exemplars)),
+            (1, Some(Phase::Evaluation)),
+            (1, Some(Phase::Training)),
+        ] {
+            let pieces = folder(format!("{task}-{phase:?}"));
+            let flag = AtomicBool::new(false);
+            let mut sink = InterruptIn { task, phase, now: 0, flag: &flag };
+            let result = run(&config, &GLYPHS, &Device::cpu(), Some(&pieces), &mut sink, &flag);
+            assert!(matches!(result, Err(Error::Interrupted)), "{task} {phase:?}");
+            resume(&config, &GLYPHS, &Device::cpu(), &pieces, &mut Silent, &AtomicBool::new(false)).unwrap();
+            for file in ["metrics.json", "model.safetensors", "losses.csv"] {
+                let read = |folder: &RunFolder| std::fs::read(folder.path().join(file)).unwrap();
+                let name = config.method.name;
+                assert!(read(&whole) == read(&pieces), "{name}, interrupted in {phase:?} of {task}: {file} differs");
+            }
+        }
+    }
+}
+
+/// Listens to warnings.
+#[derive(Default)]
+struct Warnings(Vec<String>);
+
+impl Sink for Warnings {
+    fn warning(&mut self, text: &str) {
+        self.0.push(text.into());
+    }
+}
+
+/// A run goes on with what it began with, or says what is different.
+#[test]
+fn other_data_and_settings_are_refused_and_another_device_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("er", "mlp", Kind::Adam);
+    let interrupted = |name: &str| {
+        let folder = RunFolder::create(&dir.path().join(name), false).unwrap();
+        let flag = AtomicBool::new(false);
+        let mut stop = Interrupt { after: 3, flag: &flag };
+        run(&config, &GLYPHS, &Device::cpu(), Some(&folder), &mut stop, &flag).unwrap_err();
+        folder
+    };
+    let go_on = |config: &Config, dataset: &Dataset, device: &Device, folder: &RunFolder| {
+        let mut sink = Warnings::default();
+        let result = resume(config, dataset, device, folder, &mut sink, &AtomicBool::new(false));
+        (result.map_err(|e| (e.exit_code(), e.to_string())), sink.0)
+    };
+    let folder = interrupted("data");
+    let mut changed = (*GLYPHS.test).clone();
+    changed.pixels[17] ^= 1;
+    let changed = Dataset { test: std::sync::Arc::new(changed), ..GLYPHS.clone() };
+    for (dataset, wanted) in
+        [(glyphs(199, 60), "199 training"), (glyphs(200, 59), "59 test"), (changed, "have changed")]
+    {
+        let (code, message) = go_on(&config, &dataset, &Device::cpu(), &folder).0.unwrap_err();
+        assert!(code == 2 && message.contains("data set") && message.contains(wanted), "{message}");
+    }
+    for (name, other) in [
+        ("--lr", Config { lr: 0.5, ..config.clone() }),
+        ("--replay-batch", {
+            let mut other = config.clone();
+            other.options.replay_batch = Some(3);
+            other
+        }),
+    ] {
+        let (code, message) = go_on(&other, &GLYPHS, &Device::cpu(), &folder).0.unwrap_err();
+        assert!(code == 2 && message.contains(name), "{message}");
+    }
+    let (done, warnings) = go_on(&config, &GLYPHS, &Device::cpu(), &folder);
+    assert!(done.unwrap().complete && warnings.is_empty(), "{warnings:?}");
+    if let Some(gpu) = common::gpu(false) {
+        let (done, warnings) = go_on(&config, &GLYPHS, &gpu, &interrupted("device"));
+        assert!(done.unwrap().complete);
+        assert!(warnings.len() == 1 && warnings[0].contains("this run began on cpu"), "{warnings:?}");
+    }
+}
+
+/// One writer at a time; readers read what is whole.
+#[test]
+#[cfg(unix)]
+fn a_folder_in_use_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = process(PROGRAM, &dir);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let flags = "--limit-per-task 40 --epochs 300 --memory 20 --model mlp --device cpu";
+    command.args(format!("icarl {flags} --out run").split(' '));
+    let mut running = Running(command.spawn().unwrap());
+    let started = Instant::now();
+    while !dir.path().join("run/metrics.json").exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the first task does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let picture = dir.path().join("a.png");
+    image::GrayImage::new(28, 28).save(&picture).unwrap();
+    for _ in 0..5 {
+        succeeds(&dir, "predict run a.png --device cpu");
+    }
+    for command in ["--resume run".to_string(), format!("{flags} --out run --force")] {
+        fails(&dir, &format!("icarl {command}"), 2, &["another process is writing into this folder"]);
+    }
+    assert!(running.0.try_wait().unwrap().is_none(), "the run ended before it could be disturbed");
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    succeeds(&dir, "icarl --quiet --resume run");
+}
+
 /// The command line's side: a time budget, the message, and going on.
 #[test]
 fn a_run_with_a_time_budget_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let flags = "--device cpu --limit-per-task 400 --epochs 30 --model mlp --max-tasks 2";
     let stopped = engram(&dir, &format!("icarl {flags} --stop-after 0.5s --out run"));
-    assert!(stopped.code == 130 && stopped.err.contains("engram icarl --resume"), "{stopped:?}");
+    assert!(stopped.code == 0 && stopped.err.contains("engram icarl --resume"), "{stopped:?}");
     fails(&dir, "finetune --resume run", 2, &["holds a run of icarl"]);
+    fails(&dir, "icarl --resume run --lr 0.5", 2, &["leave out --lr"]);
     succeeds(&dir, "icarl --quiet --resume run");
     fails(&dir, "icarl --resume run", 2, &["is complete"]);
+    // What the last moment left to do is done.
+    std::fs::remove_file(dir.path().join("run/report.html")).unwrap();
+    assert!(succeeds(&dir, "icarl --resume run").out.contains("made again"));
+    assert!(dir.path().join("run/report.html").exists());
     let metrics = json(dir.path().join("run/metrics.json"));
     assert_eq!((&metrics["complete"], &metrics["n_tasks"]), (&true.into(), &2.into()));
 }

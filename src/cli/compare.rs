@@ -1,17 +1,19 @@
 //! `engram compare`: a grid of methods, memories and seeds on one stream, and an answer.
 
 use super::run::{open, parse_time, stop_after};
-use super::{INTERRUPTED, warn, with_plain_numbers};
+use super::{folders, warn, with_plain_numbers};
 use crate::continual::{self, MethodSpec, OptionFlags, fields, flag};
 use crate::data::{Dataset, Scenario};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::experiment::checkpoint::CHECKPOINT_FILE;
+use crate::experiment::checkpoint::different_setting;
 use crate::experiment::comparison::{Entry, Outcome, csv, json};
-use crate::experiment::results::{Metrics, RunFolder, Timing, write_atomically};
-use crate::experiment::sink::Sink;
-use crate::experiment::{Config, Overrides, presets, resume, run as run_experiment};
-use crate::report::{Console, ReportPage, comparison_text, write_comparison};
+use crate::experiment::{self, CONFIG_FILE, Config, Overrides, presets};
+use crate::records::folder::RunFolder;
+use crate::records::lock::is_in_use;
+use crate::records::sealed::read_json;
+use crate::records::{create_folder, write_atomically};
+use crate::report::{Console, comparison_text, write_comparison};
 use clap::{Args, FromArgMatches};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,7 +72,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     }
     let mut loaded: Option<(Dataset, Device)> = None;
     for (i, cell) in own.iter().enumerate() {
-        if complete(&cell.path).is_some() {
+        if folders::finished(&cell.path)?.is_some() {
             continue;
         }
         let (dataset, device) = match &mut loaded {
@@ -79,7 +81,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         };
         eprintln!("run {} of {}: {}", i + 1, own.len(), cell.path.display());
         let config = Config { adapter: device.describe(), ..cell.config.clone() };
-        run_or_resume(&config, dataset, device, &cell.path).inspect_err(|error| {
+        folders::finish(&config, dataset, device, &cell.path, Console::brief()).inspect_err(|error| {
             if matches!(error, Error::Interrupted) {
                 eprintln!("The same command goes on.");
             }
@@ -132,11 +134,12 @@ fn grid(args: &CompareArgs) -> Result<Vec<Cell>> {
         };
         for memory in memories {
             let settings = Overrides { memory: memory.or(settings.memory), ..settings.clone() };
+            let n_seeds = args.settings.seeds.unwrap_or(3);
+            let settings = Overrides { seeds: Some(n_seeds), ..settings };
             let first = settings.seed.unwrap_or(1);
             let base = limited_alike(settings.clone().resolve(spec)?, settings)?;
-            let n_seeds = args.settings.seeds.unwrap_or(3) as u64;
             let name = if spec.uses_memory { format!("{}-k{}", spec.name, base.memory) } else { spec.name.to_string() };
-            for seed in first..first + n_seeds {
+            for seed in first..=first + (n_seeds as u64 - 1) {
                 let path = args.out.join(&name).join(format!("seed-{seed}"));
                 cells.push(Cell { config: Config { seed, seeds: 1, ..base.clone() }, path });
             }
@@ -177,46 +180,21 @@ fn parse_shard(text: &str) -> std::result::Result<(usize, usize), String> {
 
 /// What is there already must be of the same settings, but for where it ran.
 fn check_unchanged(cell: &Cell) -> Result<()> {
-    let file = cell.path.join("config.json");
-    let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
-    let damaged = |e| Error::file(&file, format!("no configuration: {e}"));
-    let mut theirs: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
-    // Through text, so that numbers are read alike.
-    let ours = serde_json::to_string(&cell.config).expect("bug: a configuration is no JSON");
-    let mut ours: serde_json::Value = serde_json::from_str(&ours).expect("bug: a configuration is no JSON");
-    for config in [&mut theirs, &mut ours] {
-        for place in ["adapter", "device", "threads", "data_dir", "version"] {
-            config[place] = serde_json::Value::Null;
-        }
+    if cell.path.join(CONFIG_FILE).symlink_metadata().is_err() {
+        return Ok(());
     }
-    let fields = ours.as_object().into_iter().flatten();
-    let Some((name, _)) = fields.into_iter().find(|(name, value)| theirs[name.as_str()] != **value) else {
+    let theirs: Overrides = Overrides::of_run(&cell.path)?;
+    let method = continual::spec(theirs.method.as_deref().unwrap_or(cell.config.method.name))?;
+    let Some(name) = different_setting(&theirs.resolve(method)?.identity(), &cell.config.identity()) else {
         return Ok(());
     };
     let folder = cell.path.display();
-    Err(Error::usage(format!("{folder} holds a run with another {}: choose another --out", flag(name))))
-}
-
-fn run_or_resume(config: &Config, dataset: &Dataset, device: &Device, path: &Path) -> Result<Metrics> {
-    let mut console = Console::new(true);
-    let mut page = ReportPage::new(path);
-    let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut console];
-    let metrics = if path.join(CHECKPOINT_FILE).exists() {
-        resume(config, dataset, device, &RunFolder::open(path)?, &mut sink, &INTERRUPTED)?
-    } else {
-        let folder = RunFolder::create(path, true)?;
-        folder.write_json("config.json", config)?;
-        run_experiment(config, dataset, device, Some(&folder), &mut sink, &INTERRUPTED)?
-    };
-    page.finish()?;
-    Ok(metrics)
+    Err(Error::usage(format!("{folder} holds a run with another --{name}: choose another --out")))
 }
 
 fn complete(path: &Path) -> Option<Outcome> {
-    let read = |name: &str| std::fs::read_to_string(path.join(name)).ok();
-    let metrics: Metrics = serde_json::from_str(&read("metrics.json")?).ok()?;
-    let timing: Timing = serde_json::from_str(&read("timing.json")?).ok()?;
-    metrics.complete.then_some(Outcome { metrics, timing })
+    let (metrics, timing) = (experiment::complete(path)?, read_json(path, "timing.json").ok()?);
+    Some(Outcome { metrics, timing })
 }
 
 /// Groups complete runs by method and memory, prints the table and the answer, and writes the files into `out`.
@@ -225,10 +203,7 @@ fn report(out: &Path, runs: Vec<(PathBuf, Outcome)>, n_missing: usize) -> Result
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut stream: Option<(PathBuf, serde_json::Value)> = None;
     for (path, outcome) in runs {
-        let text =
-            std::fs::read_to_string(path.join("config.json")).map_err(Error::io(&path, "read config.json of"))?;
-        let config: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|e| Error::file(path.join("config.json"), format!("no configuration: {e}")))?;
+        let config: serde_json::Value = read_json(&path, CONFIG_FILE)?;
         check_same_stream(&path, &config, &mut stream)?;
         let spec = continual::spec(&outcome.metrics.method)?;
         let memory = spec.uses_memory.then(|| config["memory"].as_u64().unwrap_or(0) as usize);
@@ -247,7 +222,14 @@ fn report(out: &Path, runs: Vec<(PathBuf, Outcome)>, n_missing: usize) -> Result
         }
     }
     print!("{}", comparison_text(&entries));
-    std::fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
+    create_folder(out)?;
+    // Shards that end at once report one after the other.
+    for _ in 0..100 {
+        if is_in_use(out) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let _alone = RunFolder::open(out)?;
     write_atomically(&out.join("comparison.csv"), csv(&entries).as_bytes())?;
     let json = serde_json::to_string_pretty(&json(&entries)).expect("bug: a comparison is no JSON");
     write_atomically(&out.join("comparison.json"), (json + "\n").as_bytes())?;

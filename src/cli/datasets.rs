@@ -133,7 +133,7 @@ fn list(data_dir: &Path) -> Result<()> {
             }
         }
     }
-    line("folder:DIR", "your own pictures: one sub-folder of PNG or JPEG files per class");
+    line("folder:DIR", "your own pictures: one sub-folder of picture files per class");
     println!(
         "\nOther folders: --data-dir DIR, or the environment variable ENGRAM_DATA_DIR. Sources: datasets/README.md"
     );

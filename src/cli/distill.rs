@@ -1,19 +1,21 @@
 //! `engram distill`: a teacher, and students with and without it.
 
+use super::folders::tidy;
 use super::{INTERRUPTED, run, use_threads, warn};
 use crate::data::Dataset;
 use crate::device::{Device, Options, Selection};
 use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
+use crate::experiment::CONFIG_FILE;
 use crate::experiment::distillation::{
-    DistillConfig, DistillOverrides, Trainer, ask_teacher, check, distill as run_distillation, presets,
+    DistillConfig, DistillOverrides, DistillResults, Trainer, ask_teacher, check, distill as run_distillation, presets,
     resume as resume_distillation,
 };
 use crate::experiment::results::RunFolder;
 use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
 use crate::tensor::Tensor;
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Flags of a distillation.
@@ -115,6 +117,11 @@ pub fn run(args: DistillArgs) -> Result<()> {
 fn distill_pairs(args: DistillArgs) -> Result<()> {
     let file = args.config.as_deref().map(DistillOverrides::from_file).transpose()?.unwrap_or_default();
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
+    if let Some(path) = &args.resume
+        && made_page_of_complete(path)?
+    {
+        return Ok(());
+    }
     let settings = match &args.resume {
         Some(folder) => args.settings.over_interrupted(RunFolder::open(folder)?.path())?,
         None => args.settings.or(file)?.or(preset)?,
@@ -129,7 +136,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
         (None, Some(path)) => RunFolder::create(&path, args.force)?,
         (None, None) => {
             let what = format!("distill-{}", config.scheme);
-            RunFolder::create(&run::folder_of_now(&what, &config.source().file_name()), args.force)?
+            RunFolder::create(&run::folder_of_now(&what, &config.source().file_name())?, args.force)?
         }
     };
     if let Some(time) = args.stop_after {
@@ -139,7 +146,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
     let results = match args.resume {
         Some(_) => resume_distillation(&config, &dataset, &device, &folder, &mut console, &INTERRUPTED),
         None => {
-            folder.write_json("config.json", &config.record())?;
+            folder.write_sealed(CONFIG_FILE, &config.record())?;
             run_distillation(&config, &dataset, &device, Some(&folder), &mut console, &INTERRUPTED)
         }
     };
@@ -161,6 +168,16 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
         false => println!("{}\nTo read in a browser: {}", distill_tables(&results), page.display()),
     }
     Ok(())
+}
+
+/// Makes the page of a complete distillation, if a kill or an error in the last moment left it without its own.
+fn made_page_of_complete(path: &Path) -> Result<bool> {
+    let complete = DistillResults::of_folder(path).is_ok_and(|results| results.complete);
+    let made = complete && tidy(path)?;
+    if made {
+        println!("{}: the distillation is complete; its page was missing, and is made again", path.display());
+    }
+    Ok(made)
 }
 
 /// Threads, data and device.

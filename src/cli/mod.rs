@@ -6,6 +6,7 @@ mod compare;
 mod datasets;
 mod devices;
 mod distill;
+mod folders;
 mod methods;
 mod models;
 mod picture;
@@ -13,6 +14,7 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
+mod seeds;
 mod tune;
 
 use crate::continual;
@@ -22,13 +24,16 @@ use crate::report::{WIDTH, message};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::any::TypeId;
 use std::io::Write;
-use std::num::ParseFloatError;
+use std::num::{IntErrorKind, ParseFloatError, ParseIntError};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Set by Ctrl-C; commands that take long look at it.
+/// Set by Ctrl-C and where a time given by `--stop-after` is over; commands that take long look at it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Set by Ctrl-C alone.
+static BY_SIGNAL: AtomicBool = AtomicBool::new(false);
 
 /// The program's version and that of wgpu, which a report about a GPU needs. A test compares it with Cargo.lock.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (wgpu 30.0.1)");
@@ -116,15 +121,25 @@ fn with_plain_numbers(command: clap::Command) -> clap::Command {
         match arg.get_value_parser().type_id() {
             kind if kind == TypeId::of::<f32>() => arg.value_parser(finite::<f32>),
             kind if kind == TypeId::of::<f64>() => arg.value_parser(finite::<f64>),
+            kind if kind == TypeId::of::<usize>() => arg.value_parser(whole::<usize>),
+            kind if kind == TypeId::of::<u64>() => arg.value_parser(whole::<u64>),
             _ => arg,
         }
     };
     command.mut_args(plain).mut_subcommands(with_plain_numbers)
 }
 
+/// A number of things.
+fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> std::result::Result<T, String> {
+    text.parse().map_err(|e: ParseIntError| match e.kind() {
+        IntErrorKind::PosOverflow => "this number is too large".into(),
+        _ => "a whole number is needed, 0 or more".into(),
+    })
+}
+
 /// A number that is neither infinite nor NaN.
 fn finite<T: FromStr<Err = ParseFloatError> + Copy + Into<f64>>(text: &str) -> std::result::Result<T, String> {
-    let number: T = text.parse().map_err(|e: ParseFloatError| e.to_string())?;
+    let number: T = text.parse().map_err(|_: ParseFloatError| "a number is needed, such as 0.1 or 1e-3".to_string())?;
     match number.into().is_finite() {
         true => Ok(number),
         false => Err("a finite number is needed".into()),
@@ -160,11 +175,12 @@ fn method_run(matches: &ArgMatches) -> Option<Result<()>> {
 
 /// Parses the command line, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
-    leave_quietly_when_nobody_reads();
+    end_where_nothing_can_be_printed();
     let matches = command().try_get_matches().unwrap_or_else(|e| refuse(&e));
-    // The first Ctrl-C ends the run cleanly between two steps, the second at once.
+    // The first Ctrl-C (or SIGTERM) ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Relaxed) {
+        INTERRUPTED.store(true, Relaxed);
+        if BY_SIGNAL.swap(true, Relaxed) {
             std::process::exit(130);
         }
     });
@@ -174,6 +190,10 @@ pub fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Interrupted) if !BY_SIGNAL.load(Relaxed) => {
+            eprintln!("stopped, as --stop-after says; what was finished is on disk");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             match &error {
                 Error::Interrupted => eprintln!("interrupted; what was finished is on disk"),
@@ -184,15 +204,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// `engram models | head`: a reader that has seen enough is no failure, but `println!` panics.
-fn leave_quietly_when_nobody_reads() {
+/// `engram models | head`: a reader that has seen enough is no failure, and a full disk is one, but `println!` panics at both.
+fn end_where_nothing_can_be_printed() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let what = panic.payload().downcast_ref::<String>().map_or("", |what| what);
-        if what.starts_with("failed printing to stdout") && what.contains("pipe") {
+        let Some(why) = what.strip_prefix("failed printing to stdout: ") else { return others(panic) };
+        if why.contains("pipe") {
             std::process::exit(0);
         }
-        others(panic);
+        let _ = writeln!(std::io::stderr(), "error: standard output: cannot write: {why}");
+        std::process::exit(1);
     }));
 }
 

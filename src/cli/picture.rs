@@ -1,8 +1,9 @@
-//! Picture files as a network's input: PNG or JPEG of any size and colour to C×H×W bytes.
+//! Picture files as a network's input: of any kind that is read, of any size and colour to C×H×W bytes.
 
-use crate::error::{Error, Result};
+use crate::data::pictures::with_picture;
+use crate::error::Result;
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Rgba};
+use image::{DynamicImage, Rgba};
 use std::path::Path;
 
 /// A picture in the form that a network takes.
@@ -19,29 +20,15 @@ impl Picture {
     /// shorter side is scaled to the network's size and the middle cut out. `invert` swaps dark and bright at the end.
     ///
     /// # Errors
-    /// If the file cannot be read or is no PNG or JPEG picture.
+    /// If the file cannot be read or is no whole picture.
     pub fn read(path: &Path, input: [usize; 3], invert: bool) -> Result<Picture> {
-        Ok(fit(&decode(path)?, input, invert))
+        with_picture(path, |picture| fit(&picture, input, invert))
     }
 
     /// The mean brightness in 0..=1.
     pub fn brightness(&self) -> f64 {
         self.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / (255.0 * self.pixels.len() as f64)
     }
-}
-
-fn decode(path: &Path) -> Result<DynamicImage> {
-    let refuse = |e: ImageError| match e {
-        ImageError::IoError(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Error::io(path, "read")(e),
-        ImageError::Unsupported(_) => Error::file(path, "no PNG or JPEG picture"),
-        e => Error::file(path, format!("no whole PNG or JPEG picture: {e}")),
-    };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path, "read"))?;
-    let mut decoder = reader.into_decoder().map_err(refuse)?;
-    let orientation = decoder.orientation().map_err(refuse)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(refuse)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
 }
 
 fn fit(picture: &DynamicImage, [channels, height, width]: [usize; 3], invert: bool) -> Picture {

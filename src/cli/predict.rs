@@ -3,21 +3,26 @@
 use super::picture::Picture;
 use super::{DeviceArgs, warn};
 use crate::continual::Activation;
+use crate::data::pictures::is_picture;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
+use crate::report::{fit, message, printable};
 use clap::Args;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A picture brighter than this is likely dark ink on white.
 const BRIGHT: f64 = 0.6;
+
+/// Columns of a class's name.
+const MOST_OF_NAME: usize = 60;
 
 #[derive(Args)]
 pub struct PredictArgs {
     /// Folder of a run
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// PNG or JPEG files, of any size and colour
+    /// Pictures of any size and colour, folders of pictures, or - for a list of them on standard input, a line each
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// Classes shown per picture, at most those the run has seen
@@ -36,15 +41,60 @@ pub struct PredictArgs {
     device: DeviceArgs,
 }
 
-/// Reads all pictures, then prints the likeliest classes of each.
+/// A picture and where it is from.
+type Found = (PathBuf, Picture);
+
+/// Reads all pictures, then prints the likeliest classes of each. One that cannot be read is an error in the end.
 pub fn run(args: &PredictArgs) -> Result<()> {
     if args.top_k == 0 {
         return Err(Error::usage("--top-k must be at least 1"));
     }
     // A wrong folder is told before a device is opened, which may take a while.
     let input = ModelCard::read(&args.run)?.input;
-    let pictures =
-        args.images.iter().map(|path| Picture::read(path, input, args.invert)).collect::<Result<Vec<_>>>()?;
+    if ![1, 3].contains(&input[0]) {
+        let message = format!("this model takes {} channels, and pictures have 1 or 3", input[0]);
+        return Err(Error::file(&args.run, message));
+    }
+    let (mut pictures, mut errors): (Vec<Found>, Vec<Error>) = (Vec::new(), Vec::new());
+    for path in files(&args.images)? {
+        match Picture::read(&path, input, args.invert) {
+            Ok(picture) => pictures.push((path, picture)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if !pictures.is_empty() {
+        answer(args, &pictures)?;
+    }
+    let Some(last) = errors.pop() else { return Ok(()) };
+    errors.iter().for_each(|error| eprint!("{}", message(&format!("error: {error}"))));
+    Err(last)
+}
+
+/// The files that are meant: those of a folder in the order of their names.
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in named {
+        if path.as_os_str() == "-" {
+            for line in std::io::stdin().lines() {
+                all.push(line.map_err(Error::io("standard input", "read"))?.into());
+            }
+        } else if path.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(Error::io(path, "read the folder"))?;
+            let mut inside: Vec<PathBuf> =
+                entries.flatten().map(|entry| entry.path()).filter(|path| is_picture(path)).collect();
+            if inside.is_empty() {
+                return Err(Error::file(path, "no picture is in this folder"));
+            }
+            inside.sort();
+            all.extend(inside);
+        } else {
+            all.push(path.clone());
+        }
+    }
+    Ok(all)
+}
+
+fn answer(args: &PredictArgs, pictures: &[Found]) -> Result<()> {
     let (device, warning) = args.device.open()?;
     if let Some(warning) = warning {
         warn(&warning);
@@ -52,20 +102,18 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let predictor = Predictor::load(&args.run, &device)?;
     let card = &predictor.card;
     let classifier = args.classifier.as_ref().unwrap_or(&card.classifiers[0]);
-    let pixels: Vec<u8> = pictures.iter().flat_map(|picture| &picture.pixels).copied().collect();
+    let pixels: Vec<u8> = pictures.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
     let predictions = predictor.predict(pixels, classifier)?;
-    tell(args, card, &pictures);
+    tell(args, card, pictures);
 
     let by_distance = predictor.class_means(classifier).is_some();
     let shown = predictions.iter().map(|all| &all[..args.top_k.min(all.len())]);
     if args.json {
-        let rows: Vec<Answer> = args
-            .images
+        let rows: Vec<Answer> = pictures
             .iter()
-            .zip(&pictures)
             .zip(shown)
-            .map(|((image, picture), shown)| Answer {
-                image,
+            .map(|((path, picture), shown)| Answer {
+                image: path.display().to_string(),
                 classifier,
                 changes: &picture.changes,
                 predictions: shown.iter().map(|one| Named::new(card, one, by_distance)).collect(),
@@ -74,12 +122,13 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&rows).expect("bug: predictions that are no JSON"));
         return Ok(());
     }
-    println!("{}", headline(card, classifier, by_distance));
-    let width = card.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0);
-    for (path, shown) in args.images.iter().zip(shown) {
-        println!("\n{}", path.display());
+    println!("{}", printable(&headline(card, classifier, by_distance)));
+    let names: Vec<String> = card.classes.iter().map(|class| fit(&printable(&class.name), MOST_OF_NAME)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for ((path, _), shown) in pictures.iter().zip(shown) {
+        println!("\n{}", printable(&path.display().to_string()));
         for (i, one) in shown.iter().enumerate() {
-            let name = &card.classes[one.label].name;
+            let name = &names[one.label];
             let score = if by_distance { format!("{:.3}", one.score) } else { format!("{:5.1} %", 100.0 * one.score) };
             println!("{:>3}  {name:<width$}  {score}", i + 1);
         }
@@ -88,22 +137,20 @@ pub fn run(args: &PredictArgs) -> Result<()> {
 }
 
 /// What was changed in the pictures, and what may be wrong, on stderr.
-fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Picture]) {
+fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Found]) {
     if card.n_tasks_learnt < card.n_tasks {
         let (done, all, n) = (card.n_tasks_learnt, card.n_tasks, card.classes.len());
         eprintln!("note: the run is incomplete, {done} of {all} tasks: only the {n} classes seen can be named");
     }
-    for (path, picture) in args.images.iter().zip(pictures) {
+    for (path, picture) in pictures {
+        let path = printable(&path.display().to_string());
         if !picture.changes.is_empty() {
-            eprintln!("{}: {}", path.display(), picture.changes.join("; "));
+            eprintln!("{path}: {}", picture.changes.join("; "));
         }
         // Networks that learnt bright strokes on black have a dark mean.
         if card.input[0] == 1 && card.mean[0] < 0.4 && picture.brightness() > BRIGHT {
             let advice = if args.invert { "leave out --invert" } else { "try --invert" };
-            eprintln!(
-                "{}: mostly bright, but the model learnt bright strokes on a dark ground; {advice}",
-                path.display()
-            );
+            eprintln!("{path}: mostly bright, but the model learnt bright strokes on a dark ground; {advice}");
         }
     }
 }
@@ -120,7 +167,7 @@ fn headline(card: &ModelCard, classifier: &str, by_distance: bool) -> String {
 /// The JSON of one image.
 #[derive(Serialize)]
 struct Answer<'a> {
-    image: &'a Path,
+    image: String,
     classifier: &'a str,
     changes: &'a [String],
     predictions: Vec<Named<'a>>,

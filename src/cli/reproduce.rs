@@ -1,16 +1,17 @@
 //! `engram reproduce`: the runs behind published figures, and a ledger of what came out.
 
 use super::run::{open, parse_time, stop_after};
-use super::{INTERRUPTED, warn};
+use super::{folders, warn};
 use crate::continual;
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::experiment::checkpoint::CHECKPOINT_FILE;
 use crate::experiment::command_line::flags_between;
 use crate::experiment::ledger::{self, Experiment, Published, Repeats, Row};
-use crate::experiment::results::{Metrics, RunFolder, Timing, write_atomically};
-use crate::experiment::{Config, Overrides, presets, resume, run};
+use crate::experiment::results::{Metrics, Timing};
+use crate::experiment::{Config, Overrides, complete, presets};
+use crate::records::sealed::read_json;
+use crate::records::write_atomically;
 use crate::report::Console;
 use clap::Args;
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,34 +177,19 @@ fn configure(
 
 /// The metrics of a run that is complete or becomes so, and its seconds.
 fn run_or_resume(config: &Config, dataset: &Dataset, device: &Device, path: &Path) -> Result<(Metrics, f64)> {
-    if let Some(metrics) = complete_metrics(path) {
+    if complete(path).is_some() {
         println!("{} is complete", path.display());
-        return Ok((metrics, seconds(path)));
-    }
-    let mut console = Console::new(false);
-    let metrics = if path.join(CHECKPOINT_FILE).exists() {
+    } else if folders::is_interrupted(path) {
         println!("{} goes on", path.display());
-        resume(config, dataset, device, &RunFolder::open(path)?, &mut console, &INTERRUPTED)?
-    } else {
-        if path.exists() {
-            warn(&format!("{} holds no complete run and no checkpoint: it starts again", path.display()));
-        }
-        let folder = RunFolder::create(path, true)?;
-        folder.write_json("config.json", config)?;
-        run(config, dataset, device, Some(&folder), &mut console, &INTERRUPTED)?
-    };
+    } else if path.exists() {
+        warn(&format!("{} holds no complete run and no checkpoint: it starts again", path.display()));
+    }
+    let metrics = folders::finish(config, dataset, device, path, Console::new(false))?;
     Ok((metrics, seconds(path)))
 }
 
-fn complete_metrics(path: &Path) -> Option<Metrics> {
-    let text = std::fs::read_to_string(path.join("metrics.json")).ok()?;
-    serde_json::from_str(&text).ok().filter(|metrics: &Metrics| metrics.complete)
-}
-
 fn seconds(path: &Path) -> f64 {
-    let timing = std::fs::read_to_string(path.join("timing.json")).ok();
-    let timing: Option<Timing> = timing.and_then(|text| serde_json::from_str(&text).ok());
-    timing.map_or(0.0, |timing| timing.seconds_total)
+    read_json(path, "timing.json").map_or(0.0, |timing: Timing| timing.seconds_total)
 }
 
 fn measured(rows: &[Published], done: &BTreeMap<String, Runs>) -> Vec<Row> {

@@ -1,15 +1,16 @@
 //! `engram METHOD`: one run per seed, with its folder.
 
-use super::{INTERRUPTED, use_threads, warn};
-use crate::continual::MethodSpec;
-use crate::data::{Dataset, Labels, Source};
+use super::{INTERRUPTED, folders, seeds, use_threads, warn};
+use crate::continual::{self, MethodSpec};
+use crate::data::Dataset;
 use crate::device::{Device, Options, Selection, Trace};
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::Checkpoint;
+use crate::experiment::command_line::{flags_between, quoted};
 use crate::experiment::results::RunFolder;
-use crate::experiment::sink::Sink;
-use crate::experiment::{Config, Overrides, presets, recipes_text, resume as resume_experiment, run as run_experiment};
-use crate::report::{Console, REPORT_FILE, ReportPage, seeds_table, write_seeds};
+use crate::experiment::{CONFIG_FILE, Config, Overrides, complete, presets, recipes_text};
+use crate::records::create_numbered_folder;
+use crate::report::{Console, message};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,7 +27,7 @@ pub struct RunArgs {
     /// A recipe of the literature, such as icarl-cifar100; flags and --config win
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Go on with the interrupted run in this folder, with its settings
+    /// Go on with the interrupted run in this folder, or with the runs of several seeds, with their settings
     #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "config", "out", "force", "seeds"])]
     resume: Option<PathBuf>,
     /// Stop after this time (such as 90s, 9m, 2h), ready to be resumed
@@ -56,11 +57,10 @@ pub fn after_help() -> String {
 
 /// Runs a method with every seed.
 pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
-    let file = match (&args.resume, &args.config) {
-        (Some(folder), _) => resumed_settings(folder, method)?,
-        (None, Some(file)) => Overrides::from_file(file)?,
-        (None, None) => Overrides::default(),
-    };
+    if let Some(path) = args.resume.clone() {
+        return resume(method, args, &path);
+    }
+    let file = args.config.as_deref().map(Overrides::from_file).transpose()?.unwrap_or_default();
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     let preset = Overrides { options: preset.options.only(method), ..preset };
     let mut config = args.settings.or(file).or(preset).resolve(method)?;
@@ -75,46 +75,73 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
-    if let Some(path) = args.resume {
-        return resume_one(&config, &dataset, &device, &path, args.quiet);
+    let root = args.out.map_or_else(|| default_folder(&config), Ok)?;
+    if config.seeds == 1 {
+        let folder = RunFolder::create(&root, args.force)?;
+        let result = folders::begin(&config, &dataset, &device, &folder, console(&config, args.quiet));
+        result.inspect_err(|error| advise(error, &config, &root))?;
+    } else {
+        seeds::begin(&config, &dataset, &device, &root, args.force, args.quiet)?;
     }
+    tell_trace(&device);
+    Ok(())
+}
 
-    let root = args.out.unwrap_or_else(|| default_folder(&config));
-    let overview = root.join(REPORT_FILE);
-    if config.seeds > 1 && !args.force && overview.exists() {
-        let message = format!("{} exists: choose another --out, or --force to replace it", overview.display());
+/// Goes on with the run, or the runs of several seeds, in a folder.
+fn resume(method: &'static MethodSpec, args: RunArgs, path: &Path) -> Result<()> {
+    if let Some(time) = args.stop_after {
+        stop_after(time);
+    }
+    let several = seeds::is_root(path);
+    if !several && !folders::is_interrupted(path) {
+        if !path.join(CONFIG_FILE).is_file() || complete(path).is_some() {
+            let nothing = Checkpoint::read(path).err();
+            if complete(path).is_some() && folders::tidy(path)? {
+                println!("{}: the run is complete; its page was missing, and is made again", path.display());
+                return Ok(());
+            }
+            return nothing.map_or(Ok(()), Err);
+        }
+        eprint!("{}", message("The run ended before its first checkpoint: it begins again."));
+    }
+    let theirs = if several { seeds::settings(path)? } else { Overrides::of_run(path)? };
+    if let Some(name) = theirs.method.as_ref().filter(|name| *name != method.name) {
+        let folder = path.display();
+        return Err(Error::usage(format!("{folder} holds a run of {name}: engram {name} --resume {folder}")));
+    }
+    let (version, ours) = (theirs.version.clone().unwrap_or_default(), env!("CARGO_PKG_VERSION"));
+    if version != ours {
+        let folder = path.display();
+        let message = format!("{folder}: engram {version} began it, and this is {ours}: go on with that one");
         return Err(Error::usage(message));
     }
-    // Every folder is claimed before the first run starts, so that a refusal costs nothing.
-    let mut runs = Vec::new();
-    for seed in config.seed..config.seed + config.seeds as u64 {
-        let path = if config.seeds == 1 { root.clone() } else { root.join(format!("seed-{seed}")) };
-        runs.push((Config { seed, seeds: 1, ..config.clone() }, RunFolder::create(&path, args.force)?));
+    let began = theirs.clone().resolve(method)?;
+    let mut config = args.settings.or(theirs).resolve(method)?;
+    folders::check_same(&began, &config, path)?;
+    let (dataset, device) = open(&config, args.checked, args.trace)?;
+    config.adapter = device.describe();
+    if several {
+        seeds::go_on(&config, &dataset, &device, path, args.quiet)?;
+    } else {
+        let folder = RunFolder::open(path)?;
+        let result = folders::go_on(&config, &dataset, &device, &folder, console(&config, args.quiet));
+        result.inspect_err(|error| advise(error, &config, path))?;
     }
-    let mut all = Vec::new();
-    for (config, folder) in &runs {
-        folder.write_json("config.json", config)?;
-        let mut console = Console::new(args.quiet).compare_with(comparison(config));
-        let mut page = ReportPage::new(folder.path());
-        let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut console];
-        let result = run_experiment(config, &dataset, &device, Some(folder), &mut sink, &INTERRUPTED);
-        all.push(result.inspect_err(|error| advise(error, config, folder.path()))?);
-        page.finish()?;
-        if runs.len() > 1 {
-            let folders: Vec<PathBuf> = runs.iter().map(|(_, folder)| folder.path().to_path_buf()).collect();
-            write_seeds(&root, &folders)?;
-        }
-    }
-    if all.len() > 1 {
-        println!("{}", seeds_table(&all));
-        println!("To read in a browser: {}", overview.display());
-    }
-    if let Device::Gpu(gpu) = &device
+    tell_trace(&device);
+    Ok(())
+}
+
+fn tell_trace(device: &Device) {
+    if let Device::Gpu(gpu) = device
         && let Some(summary) = gpu.trace_summary()
     {
         eprintln!("\n{summary}");
     }
-    Ok(())
+}
+
+/// What shows a run.
+pub fn console(config: &Config, quiet: bool) -> Console {
+    Console::new(quiet).compare_with(comparison(config))
 }
 
 /// Threads, data and device of a run, with what is to be said about them.
@@ -140,31 +167,8 @@ pub fn stop_after(time: Duration) {
     });
 }
 
-/// The settings of a run that is to go on.
-fn resumed_settings(folder: &Path, method: &MethodSpec) -> Result<Overrides> {
-    Checkpoint::read(folder)?;
-    let settings = Overrides::from_file(&folder.join("config.json"))?;
-    match &settings.method {
-        Some(name) if name != method.name => {
-            let folder = folder.display();
-            Err(Error::usage(format!("{folder} holds a run of {name}: engram {name} --resume {folder}")))
-        }
-        _ => Ok(settings),
-    }
-}
-
-fn resume_one(config: &Config, dataset: &Dataset, device: &Device, path: &Path, quiet: bool) -> Result<()> {
-    let folder = RunFolder::open(path)?;
-    let mut console = Console::new(quiet).compare_with(comparison(config));
-    let mut page = ReportPage::new(path);
-    let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut console];
-    let result = resume_experiment(config, dataset, device, &folder, &mut sink, &INTERRUPTED);
-    result.inspect_err(|error| advise(error, config, path))?;
-    page.finish()
-}
-
 /// How to go on after an interruption.
-fn advise(error: &Error, config: &Config, folder: &Path) {
+pub fn advise(error: &Error, config: &Config, folder: &Path) {
     if matches!(error, Error::Interrupted) {
         eprintln!("To go on: engram {} --resume {}", config.method.name, folder.display());
     }
@@ -184,41 +188,50 @@ pub fn parse_time(text: &str) -> std::result::Result<Duration, String> {
     time.ok_or_else(|| "a time such as 90s, 9m or 2h".into())
 }
 
-/// The command that shows the same stream without the method.
+/// The command that shows the same stream without the method: every setting that is not the default one there.
 fn comparison(config: &Config) -> Option<String> {
     if config.method.name != "icarl" {
         return None;
     }
-    let mut command = format!("cargo run --release -- finetune --dataset {} --seed {}", config.dataset, config.seed);
-    if config.classes_per_task != 2 {
-        command += &format!(" --classes-per-task {}", config.classes_per_task);
+    let dataset = Overrides { dataset: Some(config.dataset.clone()), ..Overrides::default() };
+    let usual = dataset.resolve(continual::spec("finetune").ok()?).ok()?;
+    let Config { memory, memory_rounding, herding, candidates, .. } = usual;
+    let same = Config {
+        method: usual.method,
+        options: usual.options.clone(),
+        adapter: usual.adapter.clone(),
+        memory,
+        memory_rounding,
+        herding,
+        candidates,
+        seeds: usual.seeds,
+        ..config.clone()
+    };
+    Some(format!("{} finetune --dataset {}{}", program(), quoted(&config.dataset), flags_between(&usual, &same)))
+}
+
+/// The program as it was called.
+fn program() -> String {
+    // Cargo tells what it runs.
+    if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
+        return "cargo run --release --".into();
     }
-    if config.labels == Labels::Coarse {
-        command += " --labels coarse";
-    }
-    match config.source() {
-        Source::Folder(_) => command += &format!(" --image-format {}", config.image_format),
-        Source::Known(spec) if spec.origin.is_some() => {
-            command += &format!(" --data-dir {}", config.data_dir.display());
-        }
-        Source::Known(_) => {}
-    }
-    Some(command)
+    std::env::args().next().map_or("engram".into(), |name| quoted(&name))
 }
 
 /// runs/METHOD-DATASET-TIME.
-fn default_folder(config: &Config) -> PathBuf {
+fn default_folder(config: &Config) -> Result<PathBuf> {
     folder_of_now(config.method.name, &config.source().file_name())
 }
 
-/// runs/WHAT-DATASET-TIME, the time in UTC.
-pub fn folder_of_now(what: &str, dataset: &str) -> PathBuf {
+/// A new folder runs/WHAT-DATASET-TIME, the time in UTC; with a number where several commands start in one second.
+pub fn folder_of_now(what: &str, dataset: &str) -> Result<PathBuf> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
     let name = format!("{what}-{dataset}-{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}");
-    PathBuf::from("runs").join(name)
+    create_numbered_folder(Path::new("runs"), &name)
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.

@@ -1,18 +1,22 @@
 //! `engram tune`: learning rate and trade-off of a method, on a validation split.
 
 use super::INTERRUPTED;
+use super::folders::{check_same, is_interrupted};
 use super::run::{folder_of_now, open, parse_time, stop_after};
 use crate::continual::{self, OptionFlags, fields};
 use crate::error::{Error, Result};
+use crate::experiment::checkpoint::CHECKPOINT_FILE;
 use crate::experiment::results::RunFolder;
 use crate::experiment::sink::Sink;
-use crate::experiment::tune::{Framework, Search, Tuned, TunedTask, Validation, trade_off, tune};
-use crate::experiment::{Config, Overrides, presets};
+use crate::experiment::tune::{Framework, Search, Tuned, TunedTask, Validation, go_on, trade_off};
+use crate::experiment::{CONFIG_FILE, Config, Overrides, Standing, presets};
+use crate::records::sealed::read_json;
 use crate::report::{Console, tuned_task_text, tuned_text};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Flags.
@@ -48,7 +52,11 @@ pub struct TuneArgs {
     /// Write into an existing folder
     #[arg(long)]
     force: bool,
-    /// Stop after this time (such as 9m, 2h); the tasks done are in tune.json
+    /// Go on with the interrupted search in this folder, with its settings
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["lr_grid", "drop", "trade_off_decay", "max_decays",
+        "validation_fraction", "validation_seed", "preset", "out", "force"])]
+    resume: Option<PathBuf>,
+    /// Stop after this time (such as 9m, 2h), ready to be resumed; the tasks done are in tune.json
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     stop_after: Option<Duration>,
     #[command(flatten)]
@@ -58,36 +66,56 @@ pub struct TuneArgs {
 /// The file that a search leaves.
 const FILE: &str = "tune.json";
 
+/// What a search was begun with.
+const PLAN: &str = "plan.json";
+
+/// What decides what is found.
+#[derive(Serialize, Deserialize)]
+struct Plan<C> {
+    /// The settings of the runs.
+    config: C,
+    framework: Framework,
+    validation: Validation,
+}
+
 /// Searches, task by task, and prints what to go on with.
 pub fn run(args: TuneArgs) -> Result<()> {
     let spec = continual::spec(&args.method)?;
     if args.settings.seeds.is_some_and(|n| n > 1) {
         return Err(Error::usage("--seeds: a search has one seed; look at the spread with engram compare"));
     }
-    let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
-    let preset = Overrides { options: preset.options.only(spec), ..preset };
-    // A preset's trade-off is one to end at, not one to begin at.
-    let high = Overrides { options: high_trade_off(spec)?, ..Overrides::default() };
-    let mut config = args.settings.or(high).or(preset).resolve(spec)?;
-    let rates = match args.lr_grid.is_empty() {
-        true => [10.0, 3.0, 1.0, 0.3, 0.1].iter().map(|factor| rounded(factor * config.lr)).collect(),
-        false => args.lr_grid,
+    if let Some(path) = &args.resume
+        && finished(path)?
+    {
+        return Ok(());
+    }
+    let Plan { mut config, framework, validation } = match &args.resume {
+        Some(folder) => resumed(folder, spec, args.settings.clone())?,
+        None => planned(&args, spec)?,
     };
-    let (drop, decay, max_decays) = (args.drop, args.trade_off_decay, args.max_decays);
-    let framework = Framework { rates, drop, decay, max_decays };
     framework.check()?;
     let (dataset, device) = open(&config, false, false)?;
     config.adapter = device.describe();
     let sink = || -> Box<dyn Sink> { Box::new(Console::new(false)) };
-    let validation = Validation { fraction: args.validation_fraction, seed: args.validation_seed };
     let search = Search::new(&config, &dataset, validation, &device, &sink, &INTERRUPTED)?;
-    let out = args.out.unwrap_or_else(|| folder_of_now(&format!("tune-{}", spec.name), &config.source().file_name()));
-    if !args.force && out.join(FILE).exists() {
-        let message = format!("{} exists: choose another --out, or --force to replace it", out.join(FILE).display());
-        return Err(Error::usage(message));
-    }
-    let folder = RunFolder::create(&out, args.force)?;
-    folder.write_json("config.json", &config)?;
+    let (folder, from) = match &args.resume {
+        Some(path) => (RunFolder::open(path)?, found_before(path, &search)?),
+        None => {
+            let name = || folder_of_now(&format!("tune-{}", spec.name), &config.source().file_name());
+            let out = args.out.map_or_else(name, Ok)?;
+            if !args.force && out.join(FILE).exists() {
+                let message =
+                    format!("{} exists: choose another --out, or --force to replace it", out.join(FILE).display());
+                return Err(Error::usage(message));
+            }
+            let folder = RunFolder::create(&out, args.force)?;
+            [PLAN, FILE].iter().try_for_each(|name| folder.remove(name))?;
+            folder.write_sealed(PLAN, &Plan { config: &config, framework: framework.clone(), validation })?;
+            (folder, None)
+        }
+    };
+    let out = folder.path();
+    folder.write_sealed(CONFIG_FILE, &config)?;
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
@@ -97,13 +125,89 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let names = |task: usize| -> Vec<String> {
         streamed[task].iter().map(|&class| dataset.class_names[class as usize].clone()).collect()
     };
-    let tuned = tune(&search, &framework, |tuned| {
+    let result = go_on(&search, &framework, from, |tuned, standing| {
         print!("{}", tuned_task_text(&config, tuned, streamed.len(), &names(tuned.tasks.len() - 1)));
-        write(&folder, &config, validation, &framework, tuned, tuned.tasks.len() == streamed.len())
+        let complete = tuned.tasks.len() == streamed.len();
+        write(&folder, &config, validation, &framework, tuned, complete)?;
+        // What was found comes before the checkpoint that says that it is there.
+        match complete {
+            true => folder.remove(CHECKPOINT_FILE),
+            false => standing.write(&folder, serde_json::json!(tuned)),
+        }
+    });
+    let tuned = result.inspect_err(|error| {
+        if matches!(error, Error::Interrupted) {
+            eprintln!("To go on: engram tune {} --resume {}", spec.name, out.display());
+        }
     })?;
     print!("{}", tuned_text(&config, &tuned));
     println!("Everything that was tried: {}", out.join(FILE).display());
     Ok(())
+}
+
+/// What the flags say.
+fn planned(args: &TuneArgs, spec: &'static continual::MethodSpec) -> Result<Plan<Config>> {
+    let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
+    let preset = Overrides { options: preset.options.only(spec), ..preset };
+    // A preset's trade-off is one to end at, not one to begin at.
+    let high = Overrides { options: high_trade_off(spec)?, ..Overrides::default() };
+    let config = args.settings.clone().or(high).or(preset).resolve(spec)?;
+    let rates = match args.lr_grid.is_empty() {
+        true => [10.0, 3.0, 1.0, 0.3, 0.1].iter().map(|factor| rounded(factor * config.lr)).collect(),
+        false => args.lr_grid.clone(),
+    };
+    let (drop, decay, max_decays) = (args.drop, args.trade_off_decay, args.max_decays);
+    let framework = Framework { rates, drop, decay, max_decays };
+    let validation = Validation { fraction: args.validation_fraction, seed: args.validation_seed };
+    Ok(Plan { config, framework, validation })
+}
+
+/// What the search in a folder was begun with. Flags may say where it goes on, and nothing else.
+fn resumed(folder: &Path, spec: &'static continual::MethodSpec, flags: Overrides) -> Result<Plan<Config>> {
+    if folder.join(PLAN).symlink_metadata().is_err() {
+        return Err(Error::usage(format!("{}: there is no search to go on with", folder.display())));
+    }
+    let Plan { config: theirs, framework, validation } = read_json::<Plan<Overrides>>(folder, PLAN)?;
+    if let Some(name) = theirs.method.as_ref().filter(|name| *name != spec.name) {
+        let folder = folder.display();
+        return Err(Error::usage(format!("{folder} holds a search of {name}: engram tune {name} --resume {folder}")));
+    }
+    let began = theirs.clone().resolve(spec)?;
+    let config = flags.or(theirs).resolve(spec)?;
+    check_same(&began, &config, folder)?;
+    Ok(Plan { config, framework, validation })
+}
+
+/// Whether only the end of a search was missing, which is done then.
+///
+/// # Errors
+/// [`Error::Usage`] if not even that was missing.
+fn finished(path: &Path) -> Result<bool> {
+    let complete = read_json::<Value>(path, FILE).is_ok_and(|report| report["complete"] == true);
+    if !complete {
+        return Ok(false);
+    }
+    let folder = RunFolder::open(path)?;
+    if !is_interrupted(path) {
+        return Err(Error::usage(format!("{}: there is nothing to resume: the search is complete", path.display())));
+    }
+    folder.remove(CHECKPOINT_FILE)?;
+    println!("{}: the search is complete", path.display());
+    Ok(true)
+}
+
+/// What the search in a folder has found so far; nothing, if it ended in its first task.
+fn found_before(folder: &Path, search: &Search) -> Result<Option<(Tuned, Standing)>> {
+    if !is_interrupted(folder) {
+        return Ok(None);
+    }
+    let (standing, tuned) = Standing::read(folder)?;
+    if let Some(difference) = standing.data().difference(&search.data()) {
+        return Err(Error::usage(format!("the data set is not the one that the search began with: {difference}")));
+    }
+    let tuned = serde_json::from_value(tuned)
+        .map_err(|e| Error::file(folder.join(CHECKPOINT_FILE), format!("it keeps nothing of a search: {e}")))?;
+    Ok(Some((tuned, standing)))
 }
 
 /// The trade-off of a method at the values to begin at.
@@ -156,5 +260,5 @@ fn write(
         trade_off: tuned.factor.map(values),
         tasks: &tuned.tasks,
     };
-    folder.write_json(FILE, &report)
+    folder.write_sealed(FILE, &report)
 }

@@ -94,14 +94,15 @@ impl Method for Ewc {
     }
 
     fn state(&self) -> Result<MethodState> {
-        let json = serde_json::json!([self.constant, self.batch_size]);
+        let json = serde_json::json!([self.constant.to_bits(), self.batch_size]);
         let tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
         Ok(MethodState { json, tensors })
     }
 
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
         self.quadratic = Quadratic::restored(learner, &mut state)?;
-        (self.constant, self.batch_size) = state.json()?;
+        let (constant, batch_size) = state.json()?;
+        (self.constant, self.batch_size) = (f32::from_bits(constant), batch_size);
         Ok(())
     }
 

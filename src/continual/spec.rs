@@ -3,7 +3,7 @@
 use super::{Method, Options, fields, flag};
 use super::{agem, cumulative, der, er, ewc, finetune, fixed_representation, gdumb, icarl, lwf, mas, si};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use serde_json::Value;
 
 /// A row of the method table.
@@ -127,6 +127,6 @@ pub static ALL: &[MethodSpec] = &[
 pub fn spec(name: &str) -> Result<&'static MethodSpec> {
     ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
-        Error::usage(format!("unknown method '{name}': there are {}", known.join(", ")))
+        Error::usage(format!("unknown method '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
     })
 }

@@ -5,7 +5,7 @@
 //! every machine and wherever the folder lies. A picture that cannot be read is left out and noted.
 
 use super::files::md5_of_bytes;
-use super::pictures::{self, ImageFormat};
+use super::pictures::{self, ImageFormat, is_picture};
 use super::source::channel_statistics;
 use super::{Dataset, Images};
 use crate::error::{Error, Result};
@@ -18,8 +18,6 @@ const TEST_SHARE: usize = 5;
 
 /// Unreadable pictures that a note names.
 const NAMED: usize = 3;
-
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// The sub-folders of `dir` in the order of their names: the classes. Hidden ones do not count.
 ///
@@ -115,18 +113,13 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
-}
-
 fn too_few(folder: &Path, class: usize, n: usize, unreadable: &[(usize, Error)]) -> Error {
     let lost: Vec<&Error> = unreadable.iter().filter(|(other, _)| *other == class).map(|(_, error)| error).collect();
     let mut message = match n {
         0 => "has no readable picture".to_string(),
         _ => "has one readable picture only".to_string(),
     };
-    message += " (*.png, *.jpg, *.jpeg); a class needs at least two, one to train on and one to test";
+    message += " (*.png, *.jpg, *.jpeg and others); a class needs at least two, one to train on and one to test";
     if let Some(first) = lost.first() {
         message += &format!(". {} could not be read: {first}", lost.len());
     }

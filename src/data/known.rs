@@ -2,7 +2,7 @@
 
 use super::files::{FileSpec, Published};
 use super::{Dataset, Images, Labels, cifar, glyphs, idx, shapes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -260,8 +260,10 @@ pub const ALL: &[DatasetSpec] = &[
 pub fn spec(name: &str) -> Result<&'static DatasetSpec> {
     ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
-        let known = known.join(", ");
-        Error::usage(format!("unknown data set \"{name}\"; the known ones are {known}, and folder:DIR for pictures"))
+        let (near, known) = (did_you_mean(name, &known), known.join(", "));
+        Error::usage(format!(
+            "unknown data set \"{name}\"; the known ones are {known}, and folder:DIR for pictures{near}"
+        ))
     })
 }
 

@@ -9,6 +9,7 @@
 pub mod cifar;
 pub mod fetch;
 pub mod files;
+mod fingerprint;
 pub mod folder;
 pub mod glyphs;
 mod held_out;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use fingerprint::Fingerprint;
 pub use known::{ALL, DatasetSpec, Presence, export, spec};
 pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather};
 pub use pictures::ImageFormat;

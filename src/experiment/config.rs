@@ -6,7 +6,16 @@ use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind, Schedule};
 use serde::Serialize;
+use serde_json::Value;
 use std::path::PathBuf;
+
+/// Settings of the place where a run is, which leave its results as they are.
+const PLACE: [&str; 4] = ["adapter", "device", "threads", "data_dir"];
+
+/// More are a mistake, and starting them takes all of a machine.
+const MOST_THREADS: usize = 4096;
+/// More images than any data set here has.
+const MOST_MEMORY: usize = 1 << 30;
 
 /// A run, resolved.
 #[derive(Clone, Debug, Serialize)]
@@ -138,6 +147,22 @@ impl Config {
                 self.dataset
             )));
         }
+        if self.seed.checked_add(self.seeds as u64 - 1).is_none() {
+            let (seed, n) = (self.seed, self.seeds);
+            return Err(Error::usage(format!("--seed {seed} with --seeds {n}: the last seed is above {}", u64::MAX)));
+        }
+        if self.threads.is_some_and(|threads| threads > MOST_THREADS) {
+            return Err(Error::usage(format!("--threads: at most {MOST_THREADS}")));
+        }
+        if self.memory > MOST_MEMORY {
+            return Err(Error::usage(format!("--memory {}: at most {MOST_MEMORY}", self.memory)));
+        }
+        if self.data_dir.to_str().is_none() {
+            let path = self.data_dir.display();
+            return Err(Error::usage(format!(
+                "--data-dir {path}: this path is no UTF-8, so config.json could not keep it"
+            )));
+        }
         self.check_scenario(method)?;
         let n_stream = self.class_order.classes(n_classes)?.len();
         if method.uses_memory && self.memory < n_stream {
@@ -179,6 +204,17 @@ impl Config {
             return refuse(format!("--first-task: every task of --scenario {scenario} has all classes"));
         }
         Ok(())
+    }
+
+    /// Every setting that decides results, by name: not where a run takes place and where its data lie.
+    pub fn identity(&self) -> Value {
+        // Through text, so that numbers are what a reader of a file makes of them.
+        let text = serde_json::to_string(self).expect("bug: a configuration is no JSON");
+        let mut all: Value = serde_json::from_str(&text).expect("bug: a configuration is no JSON");
+        if let Some(fields) = all.as_object_mut() {
+            PLACE.iter().for_each(|name| drop(fields.remove(*name)));
+        }
+        all
     }
 
     /// What the method is built from.

@@ -1,18 +1,17 @@
 //! The exemplars that a run keeps, as pictures in its folder: `exemplars/CLASS/01.png` and so on in the order in which
 //! herding chose them, and `exemplars/index.json`, which says what they are.
 
-use super::results::{RunFolder, flat_lists};
+use super::results::RunFolder;
 use super::saved::Class;
 use crate::data::Images;
-use crate::error::{Error, Result};
+use crate::error::Result;
+pub use crate::records::folder::EXEMPLARS as FOLDER;
+use crate::records::folder::EXEMPLARS_INDEX as INDEX;
+use crate::records::{flat_lists, sealed};
 use image::ExtendedColorType;
 use image::codecs::png::PngEncoder;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// The folder's name inside a run folder.
-pub const FOLDER: &str = "exemplars";
-const INDEX: &str = "index.json";
 
 /// Pictures written per class; the first exemplars are those that stay longest.
 pub const MAX_PICTURES: usize = 20;
@@ -30,8 +29,9 @@ pub struct ClassExemplars {
     pub pictures: Vec<String>,
 }
 
-/// Writes the exemplars (samples of `images`, by label); nothing if there are none.
-pub fn write(folder: &RunFolder, images: &Images, exemplars: &[Vec<u32>], classes: &[Class]) -> Result<()> {
+/// Writes the exemplars (samples of `images`, by label); nothing if there are none. Only the `last` ones are waited for until
+/// they are on the disk: others are written anew with the next task.
+pub fn write(folder: &RunFolder, images: &Images, exemplars: &[Vec<u32>], classes: &[Class], last: bool) -> Result<()> {
     if exemplars.is_empty() || ![1, 3].contains(&images.channels) {
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub fn write(folder: &RunFolder, images: &Images, exemplars: &[Vec<u32>], classe
     }
     let index = serde_json::to_string_pretty(&index).expect("bug: an index that is no JSON");
     files.push((INDEX.into(), flat_lists(&index).into_bytes()));
-    folder.write_folder(FOLDER, &files)
+    folder.write_folder(FOLDER, &files, last)
 }
 
 /// Reads the index of a run folder; `None` if the run kept no exemplars.
@@ -56,27 +56,10 @@ pub fn write(folder: &RunFolder, images: &Images, exemplars: &[Vec<u32>], classe
 /// # Errors
 /// If the index cannot be read or understood.
 pub fn read(folder: &Path) -> Result<Option<Vec<ClassExemplars>>> {
-    let path = folder.join(FOLDER).join(INDEX);
-    if !path.exists() {
+    if folder.join(FOLDER).symlink_metadata().is_err() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-    serde_json::from_str(&text).map(Some).map_err(|e| Error::file(&path, format!("no index of exemplars: {e}")))
-}
-
-/// Removes the exemplars of an earlier run; a folder of that name that no run wrote is refused.
-pub(super) fn remove(folder: &Path) -> Result<()> {
-    let path = folder.join(FOLDER);
-    if !path.exists() {
-        return Ok(());
-    }
-    if !path.join(INDEX).is_file() {
-        return Err(Error::usage(format!(
-            "{}: no run wrote this folder; move it, or choose another --out",
-            path.display()
-        )));
-    }
-    std::fs::remove_dir_all(&path).map_err(Error::io(&path, "remove"))
+    sealed::read_json(folder, &format!("{FOLDER}/{INDEX}")).map(Some)
 }
 
 /// `7` for the digit 7, `3-cat` for class 3 called cat; never two alike, whatever the names.
@@ -125,19 +108,5 @@ mod tests {
         assert_eq!(class_folder(4, "../a<b&\"c"), "4-___a_b__c");
         assert_eq!(class_folder(5, ""), "5-");
         assert!(class_folder(6, &"é".repeat(300)).len() < 100);
-    }
-
-    #[test]
-    fn a_folder_of_the_user_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let mine = dir.path().join(FOLDER);
-        std::fs::create_dir(&mine).unwrap();
-        std::fs::write(mine.join("mine.png"), "x").unwrap();
-        let error = RunFolder::create(dir.path(), true).unwrap_err();
-        assert!(error.exit_code() == 2 && error.to_string().contains(FOLDER), "{error}");
-        assert!(mine.join("mine.png").exists());
-        std::fs::write(mine.join(INDEX), "[]").unwrap();
-        RunFolder::create(dir.path(), true).unwrap();
-        assert!(!mine.exists());
     }
 }

@@ -21,6 +21,6 @@ pub mod statistics;
 pub mod tune;
 
 pub use config::Config;
-pub use overrides::Overrides;
+pub use overrides::{CONFIG_FILE, Overrides};
 pub use recipes::recipes_text;
-pub use runner::{Standing, learn_task, resume, run};
+pub use runner::{Standing, complete, learn_task, resume, run};

@@ -8,9 +8,13 @@ use crate::data::{Augmentation, Labels, Normalize, Scenario, Source};
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind};
+use crate::records::sealed;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+
+/// The settings of a run, in its folder.
+pub const CONFIG_FILE: &str = "config.json";
 
 /// What a configuration file or the command line may set. A run's own `config.json` is such a file.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
@@ -146,6 +150,9 @@ pub struct Overrides {
     /// As `method`.
     #[arg(skip)]
     pub adapter: Option<String>,
+    /// As `method`; a run that goes on looks at it.
+    #[arg(skip)]
+    pub checksum: Option<String>,
 }
 
 /// Settings of a JSON file.
@@ -154,7 +161,25 @@ pub struct Overrides {
 /// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong type.
 pub(super) fn read_settings<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    serde_json::from_str(&text).map_err(|e| Error::usage(format!("{}: no valid configuration: {e}", path.display())))
+    // Editors of some systems begin a file with a mark of its encoding.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    serde_json::from_str(text).map_err(|e| Error::usage(format!("{}: no valid configuration: {e}", path.display())))
+}
+
+/// Settings of the `config.json` of a run that is to go on.
+///
+/// # Errors
+/// As of a configuration file; if the file was changed since the run began.
+pub(super) fn read_own_settings<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
+    let path = folder.join(name);
+    let value = sealed::read_value(folder, name)?;
+    if sealed::is_intact(&value) == Some(false) {
+        return Err(Error::file(
+            &path,
+            "damaged, or changed since the run began: put it back as it was, or start a new run with --config",
+        ));
+    }
+    read_settings(&path)
 }
 
 impl Overrides {
@@ -164,6 +189,22 @@ impl Overrides {
     /// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong type.
     pub fn from_file(path: &Path) -> Result<Overrides> {
         read_settings(path)
+    }
+
+    /// The settings of a run that is to go on, from the `config.json` in its folder.
+    ///
+    /// # Errors
+    /// As [`Overrides::from_file`]; if the file was changed since the run began.
+    pub fn of_run(folder: &Path) -> Result<Overrides> {
+        read_own_settings(folder, CONFIG_FILE)
+    }
+
+    /// The settings of several runs that are to go on, from a file of this name.
+    ///
+    /// # Errors
+    /// As [`Overrides::of_run`].
+    pub fn of_plan(folder: &Path, name: &str) -> Result<Overrides> {
+        read_own_settings(folder, name)
     }
 
     /// These settings, and where they are silent those of `other`.
@@ -212,6 +253,7 @@ impl Overrides {
             method: None,
             version: None,
             adapter: None,
+            checksum: None,
         }
     }
 

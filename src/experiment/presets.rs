@@ -4,7 +4,7 @@
 use super::Overrides;
 use crate::continual::{Candidates, Herding, OptionFlags, Rounding, Unseen};
 use crate::data::{Augmentation, Normalize, Scenario};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::models::Shortcut;
 use crate::optim::{Decay, Kind};
 
@@ -232,6 +232,6 @@ pub fn settings(name: &str) -> Result<Overrides> {
     let preset = ALL.iter().find(|preset| preset.name == name);
     preset.map(|preset| (preset.settings)()).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        Error::usage(format!("unknown preset '{name}': there are {}", known.join(", ")))
+        Error::usage(format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
     })
 }

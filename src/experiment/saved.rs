@@ -8,18 +8,28 @@ use crate::data::{Dataset, Images};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
+use crate::records::lock::is_in_use;
+use crate::records::sealed::{self, checksum};
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The format of `model.json` that this version writes; it reads this and earlier ones.
 const FORMAT: u32 = 1;
 const CARD: &str = "model.json";
 const WEIGHTS: &str = "model.safetensors";
 const MEANS: &str = "class_means.safetensors";
+
+/// Larger than any network here, and small enough that nothing is allocated for what a file merely claims.
+const MOST_SIDE: usize = 1 << 14;
+const MOST_PIXELS: usize = 1 << 20;
+const MOST_OUTPUTS: usize = 1 << 17;
+const MOST_WIDTH: f32 = 64.0;
+const MOST_BYTES: u64 = 1 << 34;
 
 /// A class that the model knows.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -64,7 +74,7 @@ pub struct ModelCard {
     pub classifiers: Vec<String>,
     /// What makes probabilities of the outputs.
     pub activation: Activation,
-    /// CRC-32 of the files that belong to this one, in hexadecimal.
+    /// CRC-32 of the files that belong to this one, in hexadecimal; this one has its own in a last field `checksum`.
     pub checksums: BTreeMap<String, String>,
 }
 
@@ -104,12 +114,11 @@ impl ModelCard {
     /// is of a later version.
     pub fn read(folder: &Path) -> Result<ModelCard> {
         let path = folder.join(CARD);
-        if !path.exists() {
+        if path.symlink_metadata().is_err() {
             return Err(Error::usage(format!("{}: {}", folder.display(), what_is_missing(folder))));
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        let damaged = |e| Error::file(&path, format!("damaged, or not written by engram: {e}"));
-        let card: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+        let damaged = |why: &str| Error::file(&path, format!("damaged, or not written by engram: {why}"));
+        let card = sealed::read_value(folder, CARD)?;
         // Before the other fields, whose meaning depends on it.
         let format = card["format"].as_u64().unwrap_or(0);
         if format > u64::from(FORMAT) {
@@ -117,18 +126,39 @@ impl ModelCard {
             let message = format!("written by a newer engram ({theirs}, format {format}); this is {ours}: update it");
             return Err(Error::file(&path, message));
         }
-        let card: ModelCard = serde_json::from_value(card).map_err(damaged)?;
-        let [channels, height, width] = card.input;
-        let n_pixels = channels * height * width;
-        let consistent = !card.classes.is_empty()
-            && card.classes.len() <= card.n_outputs
-            && [channels, n_pixels].contains(&card.mean.len())
-            && card.std.len() == channels
-            && !card.classifiers.is_empty();
-        if !consistent {
-            return Err(Error::file(&path, "damaged: its numbers contradict each other"));
+        if sealed::is_intact(&card) == Some(false) {
+            return Err(damaged("its checksum is another one"));
         }
-        Ok(card)
+        let card: ModelCard = serde_json::from_value(card).map_err(|e| damaged(&e.to_string()))?;
+        match card.contradiction() {
+            Some(what) => Err(damaged(&format!("its numbers contradict each other: {what}"))),
+            None => Ok(card),
+        }
+    }
+
+    /// What no run can have written.
+    fn contradiction(&self) -> Option<&'static str> {
+        let [channels, height, width] = self.input;
+        let sides = [channels, height, width].iter().all(|side| (1..=MOST_SIDE).contains(side));
+        if !sides || channels * height * width > MOST_PIXELS {
+            return Some("input");
+        }
+        let (n_means, n_classes) = (self.mean.len(), self.classes.len());
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        let network = |name: &String| name == "network" || self.checksums.contains_key(MEANS);
+        let checks = [
+            (n_classes == 0 || n_classes > self.n_outputs, "classes"),
+            (self.n_outputs > MOST_OUTPUTS, "n_outputs"),
+            (n_means != channels && n_means != channels * height * width, "mean"),
+            (!finite(&self.mean), "mean"),
+            (self.std.len() != channels || !finite(&self.std) || self.std.iter().any(|&std| std <= 0.0), "std"),
+            (self.n_tasks_learnt == 0 || self.n_tasks_learnt > self.n_tasks, "n_tasks_learnt"),
+            (self.classifiers.is_empty() || !self.classifiers.iter().all(network), "classifiers"),
+            (!(self.options.width > 0.0 && self.options.width <= MOST_WIDTH), "options"),
+            (!self.checksums.contains_key(WEIGHTS), "checksums"),
+            (self.checksums.keys().any(|name| ![WEIGHTS, MEANS].contains(&name.as_str())), "checksums"),
+        ];
+        checks.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| what)
     }
 }
 
@@ -167,13 +197,7 @@ pub fn write(folder: &RunFolder, mut card: ModelCard, network: &Network, method:
         card.checksums.insert(MEANS.into(), checksum(&bytes));
         folder.write_bytes(MEANS, &bytes)?;
     }
-    folder.write_json(CARD, &card)
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    format!("{:08x}", crc.sum())
+    folder.write_sealed(CARD, &card)
 }
 
 /// One answer for one image.
@@ -199,24 +223,26 @@ impl Predictor {
     /// # Errors
     /// As [`ModelCard::read`]; if weights or class means are missing, damaged, or not those the card describes.
     pub fn load(folder: &Path, device: &Device) -> Result<Predictor> {
-        let card = ModelCard::read(folder)?;
-        for (name, expected) in &card.checksums {
-            let path = folder.join(name);
-            let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-            if checksum(&bytes) != *expected {
-                let message = "damaged: it is not the file that model.json describes. Copy the run folder again as a \
-                               whole, or repeat the run";
-                return Err(Error::file(path, message));
-            }
-        }
+        let card = read_whole(folder)?;
         let of_card = |e: Error| Error::file(folder.join(CARD), e.to_string());
+        // What the card claims is not allocated before the weights are known to be there.
+        let layers = models::spec(&card.model).and_then(|spec| spec.layers(card.input, card.n_outputs, &card.options));
+        let layers = layers.map_err(of_card)?;
+        let n_bytes = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(4 * layer.n_parameters as u64));
+        let path = folder.join(WEIGHTS);
+        if n_bytes > path.metadata().map_err(Error::io(&path, "read"))?.len() {
+            return Err(Error::file(path, "damaged: it is too small for the model that model.json describes"));
+        }
         let network = Network::with_options(&card.model, &card.options, card.input, card.n_outputs, device, 0);
         let network = network.map_err(of_card)?;
         network.load_safetensors(&folder.join(WEIGHTS))?;
         let means = match card.checksums.contains_key(MEANS) {
-            true => read_means(&folder.join(MEANS), [card.classes.len(), network.n_features], device)?,
+            true => read_means(folder, [card.classes.len(), network.n_features], device)?,
             false => BTreeMap::new(),
         };
+        if let Some(name) = card.classifiers.iter().find(|name| *name != "network" && !means.contains_key(*name)) {
+            return Err(Error::file(folder.join(MEANS), format!("damaged: the class means of '{name}' are missing")));
+        }
         let [channels, height, width] = card.input;
         let none =
             Arc::new(Images { channels, height, width, pixels: Vec::new(), labels: Vec::new(), views: Vec::new() });
@@ -294,8 +320,32 @@ fn ascending(n: usize, key: impl Fn(usize) -> f32) -> Vec<usize> {
     order
 }
 
-fn read_means(path: &Path, shape: [usize; 2], device: &Device) -> Result<BTreeMap<String, Tensor>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+/// The card, once the files that it describes are those in the folder. A run that writes its results just now is waited for.
+fn read_whole(folder: &Path) -> Result<ModelCard> {
+    const TRIES: usize = 100;
+    let mut tries = 0;
+    loop {
+        let card = ModelCard::read(folder)?;
+        let wrong = card.checksums.iter().find_map(|(name, sum)| match sealed::read(folder, name, MOST_BYTES) {
+            Ok(bytes) if checksum(&bytes) == *sum => None,
+            Ok(_) => {
+                let message = "damaged: it is not the file that model.json describes. If the run was interrupted, go on with \
+                               it (--resume); else copy the run folder again as a whole, or repeat the run";
+                Some(Error::file(folder.join(name), message))
+            }
+            Err(error) => Some(error),
+        });
+        match wrong {
+            None => return Ok(card),
+            Some(_) if tries < TRIES && is_in_use(folder) => std::thread::sleep(Duration::from_millis(50)),
+            Some(error) => return Err(error),
+        }
+        tries += 1;
+    }
+}
+
+fn read_means(folder: &Path, shape: [usize; 2], device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let (path, bytes) = (&folder.join(MEANS), sealed::read(folder, MEANS, MOST_BYTES)?);
     let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("no safetensors file: {e}")))?;
     let mut means = BTreeMap::new();
     for (name, view) in file.tensors() {
@@ -304,6 +354,9 @@ fn read_means(path: &Path, shape: [usize; 2], device: &Device) -> Result<BTreeMa
             return Err(Error::file(path, message));
         }
         let values = bytemuck::pod_collect_to_vec::<u8, f32>(view.data());
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(Error::file(path, format!("'{name}' holds numbers that are not finite")));
+        }
         means.insert(name, Tensor::from_f32(device, shape, &values)?);
     }
     Ok(means)

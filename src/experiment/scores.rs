@@ -2,8 +2,11 @@
 
 use super::metrics;
 use crate::continual::Held;
+use crate::error::{Error, Result};
+use crate::records::sealed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The content of `metrics.json`. All accuracies are fractions in 0..1.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -38,6 +41,66 @@ pub struct Metrics {
     pub average_any_time_accuracy: Option<f64>,
 }
 
+impl Metrics {
+    /// The `metrics.json` of a run folder, wherever the folder is from.
+    ///
+    /// # Errors
+    /// If it cannot be read, was damaged, or holds what no run can have measured.
+    pub fn read(folder: &Path) -> Result<Metrics> {
+        let metrics: Metrics = sealed::read_json(folder, METRICS_FILE)?;
+        match metrics.contradiction() {
+            None => Ok(metrics),
+            Some(what) => {
+                let message = format!("damaged, or not written by engram: its numbers contradict each other: {what}");
+                Err(Error::file(folder.join(METRICS_FILE), message))
+            }
+        }
+    }
+
+    /// What no run can have measured; a reader may count on the rest.
+    fn contradiction(&self) -> Option<&'static str> {
+        let Some(first) = self.classifiers.values().next() else { return Some("classifiers") };
+        let (n_done, n_columns) = (first.matrix.len(), self.classes_per_task.len());
+        let n_classes: usize = self.classes_per_task.iter().map(Vec::len).sum();
+        if n_done == 0 || n_done > n_columns || n_done > self.n_tasks || self.n_tasks > n_columns {
+            return Some("n_tasks");
+        }
+        if self.classes_per_task.iter().any(Vec::is_empty) || self.complete != (n_done == self.n_tasks) {
+            return Some("classes_per_task");
+        }
+        let is_share = |x: &f64| (0.0..=1.0).contains(x);
+        let rows_are_good = |rows: &[Vec<Option<f64>>]| {
+            rows.iter().all(|row| row.len() <= n_columns && row.iter().flatten().all(is_share))
+        };
+        for result in self.classifiers.values() {
+            let n_labels = result.confusion.len();
+            let counts = result.confusion.iter().flatten().map(|&n| u64::from(n)).sum::<u64>();
+            let derived = [
+                result.average_incremental_accuracy,
+                result.final_accuracy,
+                result.average_accuracy,
+                result.learning_accuracy,
+                result.task_known_accuracy,
+            ];
+            let checks = [
+                (result.matrix.len() == n_done && rows_are_good(&result.matrix), "matrix"),
+                (result.seen_accuracy.len() == n_done && result.seen_accuracy.iter().all(is_share), "seen_accuracy"),
+                ([0, n_done].contains(&result.task_known.len()) && rows_are_good(&result.task_known), "task_known"),
+                (result.confusion.iter().all(|row| row.len() == n_labels) && n_labels <= n_classes, "confusion"),
+                (counts <= u64::from(u32::MAX), "confusion"),
+                (derived.iter().flatten().all(is_share) && result.final_accuracy.is_some(), "final_accuracy"),
+            ];
+            if let Some((_, what)) = checks.into_iter().find(|(good, _)| !good) {
+                return Some(what);
+            }
+        }
+        None
+    }
+}
+
+/// The results of a run, in its folder.
+pub const METRICS_FILE: &str = "metrics.json";
+
 fn class_incremental() -> String {
     "class".into()
 }
@@ -65,7 +128,35 @@ pub struct LossRow {
     /// What it is multiplied with in the total.
     pub weight: f32,
     /// Without the weight.
+    #[serde(with = "exact")]
     pub value: f32,
+}
+
+/// Numbers of which infinities come back too: JSON has none, so those are text.
+mod exact {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Number(f64),
+        Text(String),
+    }
+
+    pub fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+        match value.is_finite() {
+            true => serializer.serialize_f64(f64::from(*value)),
+            false => serializer.collect_str(value),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+        match Read::deserialize(deserializer)? {
+            Read::Number(value) => Ok(value as f32),
+            Read::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
 }
 
 /// What a method keeps from one task to the next, in bytes.
@@ -172,6 +263,16 @@ pub struct Timing {
     pub device_bytes: u64,
 }
 
+impl Timing {
+    /// Every number of seconds in it.
+    pub fn seconds(&self) -> impl Iterator<Item = f64> {
+        let LoopSeconds { steps, evaluation, loading, logging, progress, checkpoints } = self.training_loop;
+        let parts = [self.seconds_total, steps, evaluation, loading, logging, progress, checkpoints];
+        let lists = [&self.seconds_training, &self.seconds_end_of_task, &self.seconds_evaluation];
+        parts.into_iter().chain(lists.into_iter().flatten().copied())
+    }
+}
+
 /// Where the training loop's time goes, in seconds. Every moment of it belongs to one part.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 pub struct LoopSeconds {
@@ -211,4 +312,19 @@ pub fn ordered_classifiers(metrics: &Metrics) -> impl Iterator<Item = (&str, &Cl
 /// The classifier that a method is judged by: `nme` where there is one, else `network`.
 pub fn main_classifier(metrics: &Metrics) -> Option<(&str, &ClassifierResult)> {
     ordered_classifiers(metrics).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logged_losses_come_back_to_the_bit() {
+        for value in [0.1f32, 1e-45, f32::MAX, -0.0, f32::INFINITY, f32::NEG_INFINITY, 1.0 / 3.0] {
+            let row = LossRow { task: 1, epoch: 2, step: 3, term: "ce".into(), weight: 1.0, value };
+            let text = serde_json::to_string(&row).unwrap();
+            let back: LossRow = serde_json::from_str(&text).unwrap();
+            assert_eq!(back.value.to_bits(), value.to_bits(), "{text}");
+        }
+    }
 }

@@ -28,6 +28,10 @@ pub struct RunHeader {
     pub seed: u64,
     /// Numbers that are learnt.
     pub n_parameters: usize,
+    /// Training images of all tasks.
+    pub n_train: usize,
+    /// Test images of all tasks.
+    pub n_test: usize,
 }
 
 /// A task begins. Tasks count from 0.

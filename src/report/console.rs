@@ -2,7 +2,7 @@
 
 use super::summary::{Summary, main_classifier};
 use super::table::{run_header, table_header, table_row};
-use super::text::{counted, fit, message, percent};
+use super::text::{counted, fit, message, percent, printable};
 use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -33,6 +33,13 @@ impl Console {
     }
 }
 
+impl Console {
+    /// One line at the end of a run, and until then the bar alone: for a run among many.
+    pub fn brief() -> Console {
+        Console::writing_to(stdout(), true, stderr().is_terminal())
+    }
+}
+
 impl<W: Write> Console<W> {
     fn writing_to(out: W, quiet: bool, show_bars: bool) -> Console<W> {
         Console {
@@ -57,7 +64,7 @@ impl<W: Write> Console<W> {
 
     /// A closed pipe (`engram icarl | head`) is no reason to lose a run, hence no error.
     fn print(&mut self, text: &str) {
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let _ = self.out.write_all(printable(text).as_bytes()).and_then(|()| self.out.flush());
     }
 
     fn clear_bar(&mut self) {
@@ -183,6 +190,8 @@ mod tests {
             memory: Some(200),
             seed: 7,
             n_parameters: 421_642,
+            n_train: 1000,
+            n_test: 500,
         }
     }
 

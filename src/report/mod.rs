@@ -28,10 +28,10 @@ pub use comparison::comparison_text;
 pub use console::Console;
 pub use curve::curve;
 pub use distillation::{DistillConsole, distill_tables, gain_text, percent_sd};
-pub use page::{FILE as REPORT_FILE, ReportPage, write_comparison, write_run, write_seeds};
+pub use page::{FILE as REPORT_FILE, ReportPage, renew_run, write_comparison, write_run, write_seeds};
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};
-pub use text::{hang, message, thousands};
+pub use text::{fit, hang, message, printable, thousands};
 pub use tuning::{tuned_task_text, tuned_text};
 
 /// No line is wider, apart from paths, which are never broken.

@@ -9,7 +9,7 @@ use crate::experiment::sink::RunHeader;
 const MAX_CLASSIFIERS: usize = 4;
 const CLASSES: usize = 16;
 
-/// Two lines that say what is about to run.
+/// Three lines that say what is about to run.
 pub(super) fn run_header(header: &RunHeader) -> String {
     let device = fit(&header.device, 60);
     let n_parameters = thousands(header.n_parameters as u64);
@@ -26,7 +26,9 @@ pub(super) fn run_header(header: &RunHeader) -> String {
         memory.unwrap_or_default(),
         header.seed
     );
-    wrap(&first, 2) + &wrap(&second, 2)
+    let n_test = counted(header.n_test, "test image", "test images");
+    let third = format!("{}, {n_test}", counted(header.n_train, "training image", "training images"));
+    wrap(&first, 2) + &wrap(&second, 2) + &wrap(&third, 2)
 }
 
 /// What the columns mean, and their names.
@@ -105,6 +107,8 @@ mod tests {
             memory: Some(2_000),
             seed: u64::MAX,
             n_parameters: 466_896,
+            n_train: 50_000,
+            n_test: 10_000,
         };
         let text = run_header(&header) + &table_header(&metrics) + &table_row(&metrics, 99, 100, &names, 12_345.6);
         for line in text.lines() {

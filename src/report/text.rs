@@ -61,8 +61,13 @@ pub(super) fn classes<S: AsRef<str>>(names: &[S], width: usize) -> String {
     best.unwrap_or_else(|| fit(&names.join(" "), width))
 }
 
+/// A text without what would steer a terminal: names may come from a stranger.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !['\n', '\t'].contains(&c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// Cuts a text to `width` columns, with `…` for what is lost.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub fn fit(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_string();
     }
@@ -71,6 +76,7 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 
 /// Breaks the lines of a message that are too long, and goes on two columns further in; the others stay as they are.
 pub fn message(text: &str) -> String {
+    let text = &printable(text);
     let lines = text.lines().map(|line| match line.chars().count() <= super::WIDTH {
         true => format!("{line}\n"),
         false => {

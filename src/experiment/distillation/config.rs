@@ -188,6 +188,7 @@ impl DistillConfig {
             teacher_cache: Some(self.teacher_cache.clone()),
             version: Some(self.version.into()),
             adapter: Some(self.adapter.clone()),
+            checksum: None,
         }
     }
 

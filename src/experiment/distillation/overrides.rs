@@ -4,7 +4,7 @@ use super::config::{DistillConfig, Recipe};
 use crate::data::{Augmentation, ImageFormat, Labels, Source};
 use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode, losses::Weights};
 use crate::error::{Error, Result};
-use crate::experiment::overrides::read_settings;
+use crate::experiment::overrides::{CONFIG_FILE, read_own_settings, read_settings};
 use crate::optim::{Course, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -139,6 +139,10 @@ pub struct DistillOverrides {
     /// As `version`.
     #[arg(skip)]
     pub adapter: Option<String>,
+    /// As `version`; a distillation that goes on looks at it.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    pub checksum: Option<String>,
 }
 
 /// What only the configuration of a run over a stream has.
@@ -185,7 +189,7 @@ impl DistillOverrides {
     /// # Errors
     /// If there is no such distillation, another version of engram began it, or something else is set.
     pub fn over_interrupted(self, folder: &Path) -> Result<DistillOverrides> {
-        let path = folder.join("config.json");
+        let path = folder.join(CONFIG_FILE);
         if !path.exists() {
             return Err(Error::usage(format!("{}: there is no distillation to go on with", folder.display())));
         }
@@ -194,7 +198,7 @@ impl DistillOverrides {
             let folder = folder.display();
             return Err(Error::usage(format!("{folder} holds a run of {method}: engram {method} --resume {folder}")));
         }
-        let theirs = DistillOverrides::from_file(&path)?;
+        let theirs: DistillOverrides = read_own_settings(folder, CONFIG_FILE)?;
         let (version, ours) = (theirs.version.clone().unwrap_or_default(), env!("CARGO_PKG_VERSION"));
         if version != ours {
             let folder = folder.display();

@@ -1,7 +1,7 @@
 //! Distillations with names. Flags win over a preset.
 
 use super::overrides::DistillOverrides;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::optim::Kind;
 
 /// A row of the table of presets.
@@ -141,6 +141,6 @@ fn shortened(full: DistillOverrides) -> DistillOverrides {
 pub fn settings(name: &str) -> Result<DistillOverrides> {
     ALL.iter().find(|preset| preset.name == name).map(|preset| (preset.settings)()).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        Error::usage(format!("unknown preset '{name}': there are {}", known.join(", ")))
+        Error::usage(format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
     })
 }

@@ -3,7 +3,11 @@
 use crate::error::{Error, Result};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::RunFolder;
+use crate::records::sealed;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const METRICS: &str = "metrics.json";
 
 /// From what a student learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,13 +156,28 @@ impl DistillResults {
     /// # Errors
     /// If the file is damaged.
     pub fn read(folder: &RunFolder) -> Result<Option<DistillResults>> {
-        let path = folder.path().join("metrics.json");
-        if !path.exists() {
+        if folder.path().join(METRICS).symlink_metadata().is_err() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        let damaged = |e| Error::file(&path, format!("these are no results of a distillation: {e}"));
-        serde_json::from_str(&text).map(Some).map_err(damaged)
+        DistillResults::of_folder(folder.path()).map(Some)
+    }
+
+    /// The results in a folder, wherever the folder is from.
+    ///
+    /// # Errors
+    /// If they cannot be read, were damaged, or are none.
+    pub fn of_folder(folder: &Path) -> Result<DistillResults> {
+        let results: DistillResults = sealed::read_json(folder, METRICS)?;
+        let share = |x: &f64| (0.0..=1.0).contains(x);
+        let good = |student: &StudentResult| {
+            let shares = [student.accuracy, student.calibration_error, student.agreement];
+            shares.iter().all(share) && student.n_images > 0 && student.fraction > 0.0 && student.fraction <= 1.0
+        };
+        let teachers_are_good = results.teachers.iter().all(|teacher| share(&teacher.accuracy));
+        if results.students.iter().all(good) && teachers_are_good && share(&results.teacher_accuracy) {
+            return Ok(results);
+        }
+        Err(Error::file(folder.join(METRICS), "damaged: it holds a share that is none"))
     }
 
     /// The student of this arm, if it is finished.

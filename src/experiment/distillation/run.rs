@@ -128,8 +128,7 @@ fn go_on(
     };
     if let Some(earlier) = earlier {
         same_teachers(&earlier, &results)?;
-        let DistillResults { layers, students, terms, .. } = earlier;
-        results = DistillResults { layers, students, terms, ..results };
+        results = earlier;
     }
     trainer.watch.teachers_ready(&results);
 
@@ -240,5 +239,5 @@ fn write(folder: &RunFolder, results: &DistillResults) -> Result<()> {
         csv += &format!("{seed},{fraction},{step},{epoch},{term},{weight},{value},{gradient_norm}\n");
     }
     folder.write_bytes(TERMS_FILE, csv.as_bytes())?;
-    folder.write_json("metrics.json", results)
+    folder.write_sealed("metrics.json", results)
 }

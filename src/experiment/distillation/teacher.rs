@@ -7,8 +7,10 @@ use crate::continual::Learner;
 use crate::data::{ClassOrder, Dataset, Images, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::experiment::results::{RunFolder, write_atomically};
+use crate::experiment::results::RunFolder;
 use crate::models::{Network, Options};
+use crate::records::lock::is_in_use;
+use crate::records::{create_folder, sealed};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -35,6 +37,9 @@ struct Key<'a> {
 struct Card {
     accuracy: f64,
     seconds_training: f64,
+    /// CRC-32 of the file of weights; older cards have none.
+    #[serde(default)]
+    weights: Option<String>,
 }
 
 /// A teacher and where it comes from.
@@ -78,9 +83,13 @@ pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, train
     };
     let json = serde_json::to_vec(&key).expect("bug: the key of a teacher is no JSON");
     let folder = config.teacher_cache.join(format!("{name}-{}", &hex(&json)[..16]));
-    if let Ok(text) = std::fs::read_to_string(folder.join(CARD)) {
-        let card: Card = serde_json::from_str(&text)
-            .map_err(|e| Error::file(folder.join(CARD), format!("damaged: {e}; remove the folder to train again")))?;
+    if folder.join(CARD).exists() {
+        let card: Card = sealed::read_json(&folder, CARD)?;
+        let bytes = sealed::read(&folder, WEIGHTS, u64::MAX)?;
+        if card.weights.is_some_and(|sum| sum != sealed::checksum(&bytes)) {
+            let message = "damaged: its checksum is another one; remove the folder to train again";
+            return Err(Error::file(folder.join(WEIGHTS), message));
+        }
         network.load_safetensors(&folder.join(WEIGHTS))?;
         let origin = format!("{} (trained before)", folder.display());
         return Ok(Trained { network, seconds_training: Some(card.seconds_training), origin });
@@ -97,12 +106,21 @@ pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, train
     let seconds = trainer.train(&format!("teacher {name}"), &job)?;
     let labels = &dataset.test.labels;
     let answers = measure::predictions(&measure::logits(&learner, &dataset.test)?, dataset.n_classes());
-    let card = Card { accuracy: measure::agreement(labels, &answers), seconds_training: seconds };
+    let weights = learner.network.to_safetensors()?;
+    let card = Card {
+        accuracy: measure::agreement(labels, &answers),
+        seconds_training: seconds,
+        weights: Some(sealed::checksum(&weights)),
+    };
     // The card last: where it lies the weights lie too.
-    let cache = RunFolder::create(&folder, true)?;
-    cache.write_json("key.json", &key)?;
-    write_atomically(&folder.join(WEIGHTS), &learner.network.to_safetensors()?)?;
-    cache.write_json(CARD, &card)?;
+    create_folder(&folder)?;
+    // Who trains the same teacher at the same time writes the same bytes.
+    if !is_in_use(&folder) {
+        let cache = RunFolder::open(&folder)?;
+        cache.write_sealed("key.json", &key)?;
+        cache.write_bytes(WEIGHTS, &weights)?;
+        cache.write_sealed(CARD, &card)?;
+    }
     let origin = folder.display().to_string();
     Ok(Trained { network: learner.network, seconds_training: Some(seconds), origin })
 }

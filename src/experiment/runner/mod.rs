@@ -1,22 +1,28 @@
 //! The training loop over tasks: one seed of one configuration, from an initialised network to written results.
 
+mod clock;
 mod evaluation;
+mod resume;
 mod single;
 
-use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunState};
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Origin, Position, RunState};
 use super::config::Config;
-use super::results::{ClassifierResult, LoopSeconds, LossRow, Metrics, RunFolder, Timing, losses_csv, peak_host_bytes};
+use super::results::{ClassifierResult, LoopSeconds, LossRow, Metrics, RunFolder, Timing, accuracy_csv, losses_csv};
+use super::results::{METRICS_FILE, peak_host_bytes};
 use super::saved::ModelCard;
 use super::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use super::{exemplars, saved};
 use crate::continual::{Batch, Learner, Loss, Method, TaskData};
-use crate::data::{Dataset, Images, Loader, Plan, Scenario, Task, TaskStream};
+use crate::data::{Dataset, Fingerprint, Images, Loader, Plan, Scenario, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::optim::{Kind, Optimizer};
 use crate::tensor::Tensor;
+use clock::CheckpointClock;
+pub use resume::{complete, resume};
 pub use single::{Standing, learn_task};
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -63,39 +69,14 @@ pub fn run(
     Ok(run.metrics)
 }
 
-/// Goes on with an interrupted run, from the checkpoint in its folder. The results are those of a run without interruption,
-/// bit by bit, on the same kind of processor or adapter.
-///
-/// # Errors
-/// As [`run`], and those of [`Checkpoint::read`].
-pub fn resume(
-    config: &Config,
-    dataset: &Dataset,
-    device: &Device,
-    folder: &RunFolder,
-    sink: &mut dyn Sink,
-    interrupted: &AtomicBool,
-) -> Result<Metrics> {
-    let checkpoint = Checkpoint::read(folder.path())?;
-    let mut run = Run::new(config, dataset, device, Some(folder), sink, interrupted)?;
-    let RunState { position, metrics, timing, n_images, seconds_of_task, losses } = checkpoint.run().clone();
-    if metrics.classes_per_task != run.metrics.classes_per_task {
-        return Err(Error::usage("the checkpoint is one of another stream of classes"));
-    }
-    run.seconds_before = timing.seconds_total;
-    (run.metrics, run.timing, run.n_images, run.seconds_of_task) = (metrics, timing, n_images, seconds_of_task);
-    run.losses = losses;
-    let state = checkpoint.restore(&run.learner, &mut run.optimizer)?;
-    run.method.restore(&run.learner, state)?;
-    run.tell_start(device);
-    run.tasks_from(position)?;
-    Ok(run.metrics)
-}
-
 struct Run<'a> {
     config: &'a Config,
     /// With views of its images, where the scenario has them.
     dataset: Dataset,
+    /// As it was given.
+    given: &'a Dataset,
+    /// Filled where it is needed: it reads all images.
+    origin: OnceCell<Origin>,
     stream: TaskStream,
     /// What is learnt in turn: the tasks of the stream, or all of them at once.
     phases: Vec<Task>,
@@ -114,6 +95,7 @@ struct Run<'a> {
     seconds_of_task: f64,
     /// Terms of the loss, logged every few steps.
     losses: Vec<LossRow>,
+    checkpoints: CheckpointClock,
     sink: &'a mut dyn Sink,
     interrupted: &'a AtomicBool,
 }
@@ -127,7 +109,8 @@ impl<'a> Run<'a> {
         sink: &'a mut dyn Sink,
         interrupted: &'a AtomicBool,
     ) -> Result<Run<'a>> {
-        let (dataset, mut stream) = config.split().tasks(dataset)?;
+        let given = dataset;
+        let (dataset, mut stream) = config.split().tasks(given)?;
         stream.tasks.truncate(config.max_tasks.unwrap_or(usize::MAX));
         let phases = match config.method.sees_everything {
             true => vec![all_at_once(&stream)],
@@ -160,6 +143,8 @@ impl<'a> Run<'a> {
         Ok(Run {
             config,
             dataset,
+            given,
+            origin: OnceCell::new(),
             stream,
             phases,
             folder,
@@ -173,8 +158,18 @@ impl<'a> Run<'a> {
             seconds_before: 0.0,
             seconds_of_task: 0.0,
             losses: Vec::new(),
+            checkpoints: CheckpointClock::new(),
             sink,
             interrupted,
+        })
+    }
+
+    /// What this run begins with.
+    fn origin(&self) -> &Origin {
+        self.origin.get_or_init(|| Origin {
+            config: self.config.identity(),
+            data: Fingerprint::of(self.given),
+            device: self.learner.device.describe(),
         })
     }
 
@@ -189,10 +184,13 @@ impl<'a> Run<'a> {
             memory: self.config.method.uses_memory.then_some(self.config.memory),
             seed: self.config.seed,
             n_parameters: self.learner.network.parameters.n_parameters(),
+            n_train: self.stream.tasks.iter().map(|task| task.train.len()).sum(),
+            n_test: self.stream.tasks.iter().map(|task| task.test.len()).sum(),
         });
     }
 
-    /// All tasks from a position on.
+    /// All tasks from a position on. Results come before the checkpoint that says that they are there: whatever ends the run in
+    /// between, it goes on before the task, and ends in the same results.
     fn tasks_from(&mut self, mut position: Position) -> Result<()> {
         let n_tasks = self.phases.len();
         for index in position.task..n_tasks {
@@ -202,14 +200,15 @@ impl<'a> Run<'a> {
             self.metrics.complete = position.task == n_tasks;
             self.timing.peak_host_bytes = peak_host_bytes();
             self.timing.device_bytes = self.learner.device.counters().held_bytes;
-            self.checkpoint(position, 0.0)?;
+            self.timing.seconds_total = self.seconds_before + self.started.elapsed().as_secs_f64();
             self.write()?;
+            match self.folder {
+                Some(folder) if self.metrics.complete => folder.remove(CHECKPOINT_FILE)?,
+                _ => self.checkpoint(position, 0.0)?,
+            }
             let seconds = task_started.elapsed().as_secs_f64() + std::mem::take(&mut self.seconds_of_task);
             let metrics = &self.metrics;
             self.sink.task_finished(&TaskFinished { task: index, n_tasks, metrics, seconds, loss });
-        }
-        if let Some(folder) = self.folder {
-            folder.remove(CHECKPOINT_FILE)?;
         }
         self.sink.run_finished(&self.metrics, &self.timing, self.folder.map(RunFolder::path));
         Ok(())
@@ -254,6 +253,7 @@ impl<'a> Run<'a> {
     fn checkpoint(&mut self, position: Position, seconds_of_task: f64) -> Result<()> {
         self.timing.seconds_total = self.seconds_before + self.started.elapsed().as_secs_f64();
         let Some(folder) = self.folder else { return Ok(()) };
+        let started = Instant::now();
         let progress = RunState {
             position,
             metrics: self.metrics.clone(),
@@ -262,7 +262,10 @@ impl<'a> Run<'a> {
             seconds_of_task,
             losses: self.losses.clone(),
         };
-        Checkpoint::of(progress, &self.learner, &self.optimizer, self.method.state()?)?.write(folder)
+        let origin = self.origin().clone();
+        Checkpoint::of(origin, progress, &self.learner, &self.optimizer, self.method.state()?)?.write(folder)?;
+        self.checkpoints.written(started.elapsed());
+        Ok(())
     }
 
     fn task_data(&self, task: &Task) -> TaskData {
@@ -350,9 +353,9 @@ impl<'a> Run<'a> {
         let first_step = position.epoch * per_epoch + position.batch;
         for (step, (global_epoch, images)) in (first_step..).zip(Loader::new(plan)?.skip(position.batch)) {
             self.lap(&mut clock, |parts| &mut parts.loading);
-            let here = Position { task: task.index, epoch: step / per_epoch, batch: step % per_epoch };
+            let here = Position { task: task.index, epoch: step / per_epoch, batch: step % per_epoch, begun: true };
             let interrupted = self.interrupted.load(Relaxed);
-            if interrupted || (here.batch == 0 && step > first_step) {
+            if interrupted || self.checkpoints.is_due() {
                 self.checkpoint(here, self.seconds_of_task + started.elapsed().as_secs_f64())?;
             }
             if interrupted {
@@ -441,13 +444,13 @@ impl<'a> Run<'a> {
     fn write(&self) -> Result<()> {
         let Some(folder) = self.folder else { return Ok(()) };
         let classes = self.classes_seen();
-        exemplars::write(folder, &self.dataset.train, &self.method.exemplars(), &classes)?;
+        exemplars::write(folder, &self.dataset.train, &self.method.exemplars(), &classes, self.metrics.complete)?;
         let card = ModelCard::new(&self.metrics, &self.dataset, &self.learner.network, &*self.method, classes);
         saved::write(folder, card, &self.learner.network, &*self.method)?;
-        folder.write_accuracy_csv(&self.metrics)?;
+        folder.write_bytes("accuracy.csv", accuracy_csv(&self.metrics).as_bytes())?;
         folder.write_bytes("losses.csv", losses_csv(&self.losses).as_bytes())?;
-        folder.write_json("timing.json", &self.timing)?;
-        folder.write_json("metrics.json", &self.metrics)
+        folder.write_sealed("timing.json", &self.timing)?;
+        folder.write_sealed(METRICS_FILE, &self.metrics)
     }
 }
 

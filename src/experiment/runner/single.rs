@@ -1,12 +1,17 @@
 //! One task of a run by itself, from where the tasks before have led: to try a task in several ways.
 
 use super::Run;
-use crate::data::Dataset;
+use crate::continual::spec;
+use crate::data::{Dataset, Fingerprint};
 use crate::device::Device;
-use crate::error::Result;
-use crate::experiment::checkpoint::{Checkpoint, Position, RunState};
+use crate::error::{Error, Result};
+use crate::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunState};
 use crate::experiment::config::Config;
+use crate::experiment::results::RunFolder;
 use crate::experiment::sink::Sink;
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// A network, its optimiser and a method after a task, in main memory.
@@ -14,6 +19,32 @@ use std::sync::atomic::AtomicBool;
 pub struct Standing {
     method: &'static str,
     checkpoint: Checkpoint,
+}
+
+impl Standing {
+    /// Writes it as the checkpoint of a folder, with something kept beside.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn write(&self, folder: &RunFolder, beside: Value) -> Result<()> {
+        self.checkpoint.clone().keeping(serde_json::json!([self.method, beside])).write(folder)
+    }
+
+    /// What [`Standing::write`] wrote, and what was kept beside.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; if the checkpoint is one of another kind.
+    pub fn read(folder: &Path) -> Result<(Standing, Value)> {
+        let checkpoint = Checkpoint::read(folder)?;
+        let foreign = |_| Error::file(folder.join(CHECKPOINT_FILE), "the checkpoint of a run, not of a search");
+        let (method, beside): (String, Value) = Deserialize::deserialize(checkpoint.beside()).map_err(foreign)?;
+        Ok((Standing { method: spec(&method)?.name, checkpoint }, beside))
+    }
+
+    /// The images that it has learnt from.
+    pub fn data(&self) -> &Fingerprint {
+        &self.checkpoint.origin().data
+    }
 }
 
 /// Learns task `task` (from 0) of the stream of `config`, from where `before` stands or, without it, from an initialised
@@ -53,6 +84,6 @@ pub fn learn_task(
         seconds_of_task: 0.0,
         losses: Vec::new(),
     };
-    let checkpoint = Checkpoint::of(state, &run.learner, &run.optimizer, run.method.state()?)?;
+    let checkpoint = Checkpoint::of(run.origin().clone(), state, &run.learner, &run.optimizer, run.method.state()?)?;
     Ok((Standing { method: config.method.name, checkpoint }, accuracy))
 }

@@ -13,11 +13,11 @@
 mod stream;
 
 use crate::error::{Error, Result};
-use serde::Serialize;
-pub use stream::{Search, Validation, trade_off, tune};
+use serde::{Deserialize, Serialize};
+pub use stream::{Search, Validation, go_on, trade_off, tune};
 
 /// The numbers of the framework.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Framework {
     /// The learning rates of the plasticity search; of equally good ones the first is taken.
     pub rates: Vec<f32>,
@@ -46,7 +46,7 @@ pub trait Trials {
 }
 
 /// A value and what came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
     /// A learning rate, or what the trade-off was multiplied with since the beginning.
     pub value: f32,
@@ -55,7 +55,7 @@ pub struct Tried {
 }
 
 /// What was found in one task.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TunedTask {
     /// From 0.
     pub task: usize,
@@ -74,7 +74,7 @@ pub struct TunedTask {
 }
 
 /// What was found in the tasks so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
     /// In order.
     pub tasks: Vec<TunedTask>,

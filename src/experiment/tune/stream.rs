@@ -2,19 +2,19 @@
 
 use super::{Framework, Trials, Tuned};
 use crate::continual::{self, MethodSpec, OptionFlags, fields};
-use crate::data::Dataset;
+use crate::data::{Dataset, Fingerprint};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::config::Config;
 use crate::experiment::runner::{Standing, learn_task};
 use crate::experiment::sink::Sink;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::atomic::AtomicBool;
 
 /// What is validated on: a part of each class's training images, which ones keyed by a seed of its own; see
 /// [`Dataset::held_out`].
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
     /// Between 0 and 1.
     pub fraction: f64,
@@ -64,6 +64,11 @@ impl<'a> Search<'a> {
         search.tasks().map(|_| search)
     }
 
+    /// The images that are searched on.
+    pub fn data(&self) -> Fingerprint {
+        Fingerprint::of(&self.dataset)
+    }
+
     /// The classes of each task that is searched.
     ///
     /// # Errors
@@ -95,14 +100,27 @@ pub fn trade_off(method: &MethodSpec, options: &OptionFlags, factor: f64) -> Vec
 /// [`Error::Usage`] if a number of the framework makes no sense; [`Error::Training`] if training diverges whatever is tried;
 /// those of `found` and of running a task.
 pub fn tune(search: &Search, framework: &Framework, mut found: impl FnMut(&Tuned) -> Result<()>) -> Result<Tuned> {
+    go_on(search, framework, None, |tuned, _| found(tuned))
+}
+
+/// Searches the tasks that are left, from what was found in those before and where the last of them ended.
+///
+/// # Errors
+/// As [`tune`].
+pub fn go_on(
+    search: &Search,
+    framework: &Framework,
+    from: Option<(Tuned, Standing)>,
+    mut found: impl FnMut(&Tuned, &Standing) -> Result<()>,
+) -> Result<Tuned> {
     framework.check()?;
     let has_trade_off = !search.config.method.trade_off.is_empty();
-    let mut trials = TaskTrials { search, before: None, latest: None };
-    let mut tuned = Tuned::default();
-    for _ in search.tasks()? {
+    let (mut tuned, before) = from.map_or((Tuned::default(), None), |(tuned, standing)| (tuned, Some(standing)));
+    let mut trials = TaskTrials { search, before, latest: None };
+    for _ in tuned.tasks.len()..search.tasks()?.len() {
         framework.next_task(&mut tuned, has_trade_off, &mut trials)?;
         trials.before = trials.latest.take();
-        found(&tuned)?;
+        found(&tuned, trials.before.as_ref().expect("bug: a task that was tuned was not learnt"))?;
     }
     Ok(tuned)
 }

@@ -1,6 +1,6 @@
 //! The page of a distillation: teacher, scratch and distilled side by side.
 
-use super::files::{Setting, command, read_json};
+use super::files::{Setting, command};
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use super::plot::{Line, Plot};
 use crate::distill;
@@ -9,6 +9,7 @@ use crate::experiment::command_line::setting_text;
 use crate::experiment::distillation::{
     Arm, Comparison, DistillOverrides, DistillResults, NetworkReport, StudentResult,
 };
+use crate::records::sealed::read_json;
 use crate::report::distillation::{gain_text, percent_sd};
 use crate::report::text::{counted, duration, percent, thousands};
 use clap::Args;
@@ -19,13 +20,13 @@ use std::path::Path;
 
 /// Whether a folder holds a distillation and no run of a method.
 pub(super) fn is_one(folder: &Path) -> bool {
-    read_json::<Map<String, Value>>(&folder.join("config.json")).is_ok_and(|config| config.contains_key("scheme"))
+    read_json::<Map<String, Value>>(folder, "config.json").is_ok_and(|config| config.contains_key("scheme"))
 }
 
 /// The page as HTML.
 pub(super) fn page(folder: &Path) -> Result<String> {
-    let results: DistillResults = read_json(&folder.join("metrics.json"))?;
-    let config: Map<String, Value> = read_json(&folder.join("config.json"))?;
+    let results = DistillResults::of_folder(folder)?;
+    let config: Map<String, Value> = read_json(folder, "config.json")?;
     let comparisons = results.comparisons();
     let Some(first) = comparisons.first() else {
         return Err(Error::file(folder.join("metrics.json"), "no pair of students is finished"));

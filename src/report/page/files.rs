@@ -7,10 +7,15 @@ use crate::experiment::command_line::{quoted, setting_text};
 use crate::experiment::exemplars::{self, ClassExemplars};
 use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::saved::ModelCard;
+use crate::records::lock::is_in_use;
+use crate::records::sealed::{self, read_json};
 use clap::Args;
 use serde_json::{Map, Value};
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Pictures of exemplars are as small as the images of a data set.
+const MOST_OF_PICTURE: u64 = 16 << 20;
 
 /// A run folder in memory.
 pub(super) struct RunFiles {
@@ -24,25 +29,40 @@ pub(super) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Reads what the last finished task left.
+    /// Reads what the last finished task left. A run that writes its results just now is waited for.
     pub fn read(folder: &Path) -> Result<RunFiles> {
+        const TRIES: usize = 20;
+        for _ in 0..TRIES {
+            let files = RunFiles::read_once(folder);
+            let is_whole = files.as_ref().is_ok_and(|files| files.card.n_tasks_learnt == files.n_tasks_done());
+            if is_whole || !is_in_use(folder) {
+                return files;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        RunFiles::read_once(folder)
+    }
+
+    fn read_once(folder: &Path) -> Result<RunFiles> {
         // First, because it says best what is wrong with a folder that holds no run.
         let card = ModelCard::read(folder)?;
         let mut exemplars = Vec::new();
         for class in exemplars::read(folder)?.unwrap_or_default() {
-            let pictures = class.pictures.iter().map(|name| read_picture(&folder.join(exemplars::FOLDER).join(name)));
+            let pictures =
+                class.pictures.iter().map(|name| read_picture(folder, &format!("{}/{name}", exemplars::FOLDER)));
             let pictures = pictures.collect::<Result<Vec<_>>>()?;
             exemplars.push((class, pictures));
         }
-        let metrics: Metrics = read_json(&folder.join("metrics.json"))?;
-        if metrics.classifiers.values().any(|result| result.matrix.is_empty()) {
-            return Err(Error::file(folder.join("metrics.json"), "it has no results"));
+        let metrics = Metrics::read(folder)?;
+        let timing: Timing = read_json(folder, "timing.json")?;
+        if timing.seconds().any(|seconds| !(0.0..1e12).contains(&seconds)) {
+            return Err(Error::file(folder.join("timing.json"), "damaged: it holds a time that no run can have taken"));
         }
         Ok(RunFiles {
             folder: folder.to_path_buf(),
-            config: read_json(&folder.join("config.json"))?,
+            config: read_json(folder, "config.json")?,
             metrics,
-            timing: read_json(&folder.join("timing.json"))?,
+            timing,
             card,
             exemplars,
         })
@@ -113,16 +133,11 @@ pub(super) fn command(method: &str, settings: &[Setting]) -> String {
     line
 }
 
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("damaged, or not written by engram: {e}")))
-}
-
-fn read_picture(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+fn read_picture(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    let bytes = sealed::read(folder, name, MOST_OF_PICTURE)?;
     match bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         true => Ok(bytes),
-        false => Err(Error::file(path, "no PNG picture")),
+        false => Err(Error::file(folder.join(name), "no PNG picture")),
     }
 }
 

@@ -27,12 +27,28 @@ pub const FILE: &str = "report.html";
 /// If there is no such run, none of its tasks is finished, or a file is damaged.
 pub fn write_run(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(FILE);
-    if distillation::is_one(folder) {
-        write_atomically(&path, distillation::page(folder)?.as_bytes())?;
-        return Ok(path);
-    }
-    write_atomically(&path, run::page(&RunFiles::read(folder)?).as_bytes())?;
+    write_atomically(&path, page_of_run(folder)?.as_bytes())?;
     Ok(path)
+}
+
+/// Makes the page of a run folder if it is not there, or not that of the results in the folder. Returns whether it was so.
+///
+/// # Errors
+/// As [`write_run`].
+pub fn renew_run(folder: &Path) -> Result<bool> {
+    let page = page_of_run(folder)?;
+    let is_there = std::fs::read(folder.join(FILE)).is_ok_and(|there| there == page.as_bytes());
+    if !is_there {
+        write_atomically(&folder.join(FILE), page.as_bytes())?;
+    }
+    Ok(!is_there)
+}
+
+fn page_of_run(folder: &Path) -> Result<String> {
+    match distillation::is_one(folder) {
+        true => distillation::page(folder),
+        false => Ok(run::page(&RunFiles::read(folder)?)),
+    }
 }
 
 /// Makes the page of several seeds in the folder that holds theirs, and returns its path. Runs that are not complete
@@ -49,7 +65,9 @@ pub fn write_seeds(root: &Path, folders: &[PathBuf]) -> Result<PathBuf> {
     };
     let experiment = |run: &RunFiles| {
         let mut config = run.config.clone();
-        config.retain(|name, _| !["seed", "seeds", "adapter", "version", "data_dir"].contains(&name.as_str()));
+        config.retain(|name, _| {
+            !["seed", "seeds", "adapter", "version", "data_dir", "checksum"].contains(&name.as_str())
+        });
         config
     };
     if let Some(other) = complete.iter().find(|run| experiment(run) != experiment(first)) {
