@@ -13,6 +13,7 @@ mod case;
 mod channel_sum;
 mod check;
 mod conv2d;
+mod coop;
 mod cross_entropy;
 mod gather_rows;
 mod gemm;
@@ -69,6 +70,11 @@ pub use tiles::Candidate;
 /// Every kernel by tiles in shared memory that products and convolutions may choose on an adapter with so many bytes of it.
 pub fn tile_kernels(shared_bytes: usize) -> Vec<&'static crate::device::Kernel> {
     [matmul::tile_kernels(shared_bytes), conv2d::tile_kernels(shared_bytes)].concat()
+}
+
+/// Those that take their place where products run on units for small matrices.
+pub fn matrix_kernels(matrices: crate::device::Matrices, shared_bytes: usize) -> Vec<&'static crate::device::Kernel> {
+    [matmul::matrix_kernels(matrices, shared_bytes), conv2d::matrix_kernels(matrices, shared_bytes)].concat()
 }
 
 /// Every op, in reading order.

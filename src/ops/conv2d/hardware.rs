@@ -4,11 +4,12 @@
 
 use super::gpu::{BIAS, FOLDED, NORM, SIZES, Y, add_slices};
 use super::{Conv2d, Sizes};
-use crate::device::{Array, DType, Family, Gpu, Kernel};
+use crate::device::{Array, DType, Family, Gpu, Kernel, Matrices};
 use crate::error::Result;
+use crate::ops::coop::{self, dot_plan, plan};
 use crate::ops::tiles::{
     A_ALONG_K, A_FOURS, B_FOURS, Candidate, GEMM_DOT, GEMM_TILE, Tile, all_dot_tiles, all_tiles, dot_grid, dot_groups,
-    dot_plan, dot_slices, n_splits, plan,
+    dot_slices, n_splits,
 };
 use crate::tensor::Tensor;
 
@@ -148,24 +149,33 @@ const STRIDES: [usize; 2] = [1, 2];
 
 /// Every kernel of a convolution, on an adapter with so much shared memory.
 pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
-    let mut kernels = Vec::new();
-    for run in RUNS {
-        for stride in STRIDES {
-            let constants = window(run, stride);
-            let forward = [&PLAIN, &WITH_NORM].into_iter().flat_map(|forward| forward.windows.iter().flatten());
-            let input = INPUT.iter().filter(|_| stride == 1);
-            for family in forward.chain(input) {
-                kernels.extend(all_tiles(bytes, run).into_iter().map(|tile| tile.kernel(family, &constants)));
-            }
-            for family in &WEIGHT_BY_WINDOW {
-                kernels.extend(all_dot_tiles(run).into_iter().map(|tile| tile.kernel(family, &constants)));
-            }
+    over_families(|family, run, constants| {
+        let tiles = if family.skeleton() == GEMM_DOT { all_dot_tiles(run) } else { all_tiles(bytes, run) };
+        tiles.into_iter().map(|tile| tile.kernel(family, constants)).collect()
+    })
+}
+
+/// Those on units for small matrices.
+pub fn matrix_kernels(matrices: Matrices, bytes: usize) -> Vec<&'static Kernel> {
+    over_families(|family, run, constants| coop::twins(family, run, constants, matrices, bytes))
+}
+
+/// All kernels of all families, by the terms that stay together and the constants of the window.
+fn over_families(
+    kernels: impl Fn(&'static Family, usize, &[(&'static str, u32)]) -> Vec<&'static Kernel>,
+) -> Vec<&'static Kernel> {
+    let mut all = Vec::new();
+    for (run, stride) in RUNS.into_iter().flat_map(|run| STRIDES.map(|stride| (run, stride))) {
+        let forward = [&PLAIN, &WITH_NORM].into_iter().flat_map(|forward| forward.windows.iter().flatten());
+        let input = INPUT.iter().filter(|_| stride == 1);
+        for family in forward.chain(input).chain(&WEIGHT_BY_WINDOW) {
+            all.extend(kernels(family, run, &window(run, stride)));
         }
     }
     for family in [&PLAIN.fours, &WITH_NORM.fours, &INPUT_BY_PHASE, &WEIGHT_BY_PIXEL] {
-        kernels.extend(all_tiles(bytes, 1).into_iter().map(|tile| tile.kernel(family, &[])));
+        all.extend(kernels(family, 1, &[]));
     }
-    kernels
+    all
 }
 
 fn window(run: usize, stride: usize) -> [(&'static str, u32); 2] {
@@ -256,7 +266,7 @@ impl Sizes {
 pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
     let (o, patch) = (sizes.o, sizes.patch());
     if let Some(run) = sizes.run() {
-        let tile = dot_plan(o, patch, run);
+        let tile = dot_plan(gpu, o, patch, run);
         return weight_by(tile, dot_groups(tile, o, patch), sizes, gpu, dy, x, dw);
     }
     let pixels = sizes.n * sizes.p * sizes.q;
@@ -296,7 +306,7 @@ pub fn candidates<'a>(
     let (y, dx, dw) = (empty(dy)?, empty(x)?, empty(weight)?);
     let run = sizes.run().unwrap_or(1);
     let planned = plan(gpu, sizes.o, sizes.columns(), 1, run);
-    let forward = all_tiles(gpu.shared_bytes(), run).into_iter().map(|tile| {
+    let forward = coop::all_tiles(gpu, run).into_iter().map(|tile| {
         let y = y.clone();
         Candidate::new(tile.label(), tile == planned, move || {
             forward_by(tile, &sizes, gpu, false, &[weight, x, weight, &y], &sizes.params(0))
@@ -304,17 +314,17 @@ pub fn candidates<'a>(
     });
     let (rows, columns, slices, run) = sizes.input_product();
     let planned = plan(gpu, rows, columns, slices, run);
-    let input = all_tiles(gpu.shared_bytes(), run).into_iter().map(|tile| {
+    let input = coop::all_tiles(gpu, run).into_iter().map(|tile| {
         let dx = dx.clone();
         Candidate::new(tile.label(), tile == planned, move || input_by(tile, &sizes, gpu, dy, weight, &dx))
     });
     let (o, patch) = (sizes.o, sizes.patch());
     let mut dot = Vec::new();
-    for tile in sizes.run().into_iter().flat_map(all_dot_tiles) {
+    for tile in sizes.run().into_iter().flat_map(|run| coop::all_dot_tiles(gpu, run)) {
         let groups = dot_groups(tile, o, patch);
         for wanted in [groups.div_ceil(2), groups, 2 * groups] {
             let dw = dw.clone();
-            let chosen = tile == dot_plan(o, patch, sizes.kw) && wanted == groups;
+            let chosen = tile == dot_plan(gpu, o, patch, sizes.kw) && wanted == groups;
             dot.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
                 weight_by(tile, wanted, &sizes, gpu, dy, x, &dw)
             }));

@@ -18,7 +18,7 @@ use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use folded::Finish;
-pub use hardware::{candidates, tile_kernels};
+pub use hardware::{candidates, matrix_kernels, tile_kernels};
 
 /// How a kernel moves over the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
