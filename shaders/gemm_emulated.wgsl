@@ -26,19 +26,19 @@ fn numbers(halves: Halves) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(halves.x), unpack2x16float(halves.y));
 }
 
-fn load_a(at: u32) -> FragmentA {
+fn fragment_a(at: u32) -> FragmentA {
     return FragmentA(at, false);
 }
 
-fn load_a_low(at: u32) -> FragmentA {
+fn fragment_a_low(at: u32) -> FragmentA {
     return FragmentA(at, true);
 }
 
-fn load_b(at: u32) -> FragmentB {
+fn fragment_b(at: u32) -> FragmentB {
     return FragmentB(at, false);
 }
 
-fn load_b_low(at: u32) -> FragmentB {
+fn fragment_b_low(at: u32) -> FragmentB {
     return FragmentB(at, true);
 }
 

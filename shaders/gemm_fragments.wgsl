@@ -123,18 +123,18 @@ fn multiply_slabs(subgroup: u32, sums: ptr<function, Sums>) {
         var low: array<FragmentA, FM>;
         // unrolled
         for (var i = 0u; i < FM; i++) {
-            a[i] = load_a(place_in_a(row + 16u * i, d));
+            a[i] = fragment_a(place_in_a(row + 16u * i, d));
         }
         // unrolled
         for (var i = 0u; i < SPLIT * FM; i++) {
-            low[i] = load_a_low(place_in_a(row + 16u * i, d));
+            low[i] = fragment_a_low(place_in_a(row + 16u * i, d));
         }
         // unrolled
         for (var j = 0u; j < FN; j++) {
-            let b = load_b(place_in_b(column + 16u * j, d));
+            let b = fragment_b(place_in_b(column + 16u * j, d));
             // unrolled
             for (var s = 0u; s < SPLIT; s++) {
-                let b_part = load_b_low(place_in_b(column + 16u * j, d));
+                let b_part = fragment_b_low(place_in_b(column + 16u * j, d));
                 // unrolled
                 for (var i = 0u; i < FM; i++) {
                     (*sums).low[i * FN + j] = multiply_add(a[i], b_part, (*sums).low[i * FN + j]);

@@ -15,28 +15,28 @@ fn halves(v: vec4<f32>) -> Halves {
 }
 
 // coopLoadT reads numbers that lie row by row, coopLoad those that lie column by column.
-fn load_a(at: u32) -> FragmentA {
+fn fragment_a(at: u32) -> FragmentA {
     if A_ALONG_K == 1u {
         return coopLoadT<FragmentA>(&a_slab[at], A_WIDTH);
     }
     return coopLoad<FragmentA>(&a_slab[at], A_WIDTH);
 }
 
-fn load_a_low(at: u32) -> FragmentA {
+fn fragment_a_low(at: u32) -> FragmentA {
     if A_ALONG_K == 1u {
         return coopLoadT<FragmentA>(&a_low[at], A_WIDTH);
     }
     return coopLoad<FragmentA>(&a_low[at], A_WIDTH);
 }
 
-fn load_b(at: u32) -> FragmentB {
+fn fragment_b(at: u32) -> FragmentB {
     if B_ALONG_K == 1u {
         return coopLoad<FragmentB>(&b_slab[at], B_WIDTH);
     }
     return coopLoadT<FragmentB>(&b_slab[at], B_WIDTH);
 }
 
-fn load_b_low(at: u32) -> FragmentB {
+fn fragment_b_low(at: u32) -> FragmentB {
     if B_ALONG_K == 1u {
         return coopLoad<FragmentB>(&b_low[at], B_WIDTH);
     }

@@ -1,7 +1,7 @@
 //! One device against another: what `engram check` and the tests ask of every case of the op table.
 
 use super::case::{Case, Tolerance};
-use crate::device::{Array, DType, Device};
+use crate::device::{Array, DType, Device, Precision};
 use crate::error::Result;
 use crate::tensor::{Tensor, random_cotangent};
 
@@ -36,14 +36,24 @@ pub fn compare(case: &Case, device: &Device) -> Result<Vec<Comparison>> {
     let expected = run_with_gradients(case.run, &cpu, &inputs, &wanted, false)?;
     let got = run_with_gradients(case.run, device, &inputs, &wanted, false)?;
     let magnitudes = match case.tolerance {
-        Tolerance::Sum(_) => run_with_gradients(case.run, &cpu, &absolute(&inputs)?, &wanted, true)?,
+        Tolerance::Sum(_) | Tolerance::Product(_) => {
+            run_with_gradients(case.run, &cpu, &absolute(&inputs)?, &wanted, true)?
+        }
         _ => expected.clone(),
     };
     let largest_input = largest(&inputs)?;
     let mut comparisons = Vec::new();
     for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
         let what = if i == 0 { "y".into() } else { format!("d{}", i - 1) };
-        let tolerance = |at: usize| case.tolerance.of(f64::from(expected[at]), &magnitudes[i], at, largest_input);
+        let relative = match (case.tolerance, device.precision()) {
+            (Tolerance::Product(_), Precision::Mixed) => 1e-3,
+            (Tolerance::Product(_), Precision::Split) => 1e-5,
+            _ => 0.0,
+        };
+        let tolerance = |at: usize| {
+            let usual = case.tolerance.of(f64::from(expected[at]), &magnitudes[i], at, largest_input);
+            usual + relative * f64::from(magnitudes[i][at]).abs()
+        };
         comparisons.push(compare_numbers(what, expected, got, tolerance));
     }
     Ok(comparisons)
@@ -84,7 +94,7 @@ impl Tolerance {
                 let ulp = if let Tolerance::Normalized = self { 64.0 } else { 8.0 + 4.0 * largest_input };
                 1e-6 + ulp * f64::from(f32::EPSILON) * largest
             }
-            Tolerance::Sum(k) => {
+            Tolerance::Sum(k) | Tolerance::Product(k) => {
                 4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * f64::from(magnitudes[at]).abs() + 1e-6
             }
         }

@@ -249,7 +249,7 @@ impl Backward for MatmulBackward {
 fn case(name: &'static str, a: impl Into<Shape>, b: impl Into<Shape>, run: fn(&[Tensor]) -> Result<Tensor>) -> Case {
     let (a, b) = (a.into(), b.into());
     let products = a.iter().chain(b.iter()).copied().max().unwrap_or(1);
-    Case::new(name, vec![Input::random(a), Input::random(b)], run).tolerance(Tolerance::Sum(products))
+    Case::new(name, vec![Input::random(a), Input::random(b)], run).tolerance(Tolerance::Product(products))
 }
 
 pub static OP: Op = Op {

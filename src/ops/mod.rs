@@ -18,6 +18,7 @@ mod cross_entropy;
 mod gather_rows;
 mod gemm;
 mod global_avg_pool;
+mod gradient_scale;
 mod gram;
 mod herding;
 mod image_batch;
@@ -58,6 +59,7 @@ pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;
 pub use conv2d::candidates as conv2d_candidates;
+pub use gradient_scale::GradientScale;
 pub use image_batch::{Normalization, image_batch};
 pub use importance::{add_magnitudes, add_path, add_squares};
 pub use matmul::candidates as matmul_candidates;
@@ -123,6 +125,7 @@ pub static ALL: &[&Op] = &[
     &image_batch::OP,
     &optimizer_steps::SGD,
     &optimizer_steps::ADAM,
+    &gradient_scale::OP,
     &penalty::OP,
     &importance::OP,
     &project::OP,
