@@ -1,7 +1,8 @@
 // g = gradient + weight_decay·w;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;  w = w − rate·m/(√v·scale + ε)
 //
 // rate = lr/(1−β₁ᵗ) and scale = 1/√(1−β₂ᵗ) are computed on the host. Shapes: all (n), the flat vectors of a model; weight
-// decay acts on the first n_decayed. One invocation owns four neighbouring parameters and changes them in place.
+// decay acts on the first n_decayed. One invocation owns four neighbouring parameters and changes them in place, unless
+// step_always.wgsl or step_unless_overflow.wgsl skips the step.
 // CPU twin: src/ops/optimizer_steps.rs
 
 struct Params {
@@ -24,7 +25,7 @@ struct Params {
 @compute @workgroup_size(WG)
 fn step(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let i = flat_index(wid, nwg, lid.x);
-    if 4u * i < params.n {
+    if 4u * i < params.n && !is_skipped() {
         let decay = keep_inside(vec4<f32>(params.weight_decay), i, params.n_decayed);
         let g = gradient[i] + decay * w[i];
         let first = keep_inside(params.beta1 * m[i] + (1.0 - params.beta1) * g, i, params.n);

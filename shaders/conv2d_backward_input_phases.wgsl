@@ -14,6 +14,7 @@
 
 const NV: u32 = 1u;
 const B_ITEMS: u32 = BK / NV * BN / 4u;
+const B_ALONG_K: u32 = 0u;
 
 // (o, i) of a row of taps: one of them where rows are even, two where they are odd.
 fn out_channel(row: u32) -> u32 {
@@ -83,10 +84,10 @@ fn fetch_b(place: PlaceB, k: u32, end_k: u32) -> PieceB {
 }
 
 fn put_b(item: u32, piece: PieceB) {
-    let at = item / (BN / 4u) * NV * B_WIDTH + item % (BN / 4u);
-    b_slab[at] = piece.own;
+    let d = item / (BN / 4u) * NV;
+    put_b_columns(d, item % (BN / 4u), piece.own);
     if NV == 2u {
-        b_slab[at + B_WIDTH] = vec4<f32>(piece.own.yzw, piece.next);
+        put_b_columns(d + 1u, item % (BN / 4u), vec4<f32>(piece.own.yzw, piece.next));
     }
 }
 

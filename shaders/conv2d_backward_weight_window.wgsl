@@ -10,6 +10,8 @@
 
 const A_ITEMS: u32 = BM * BF;
 const B_ITEMS: u32 = BN / KW * BF;
+const A_ALONG_K: u32 = 1u;
+const B_ALONG_K: u32 = 1u;
 
 fn extent() -> Extent {
     let first = slice * params.per_slice;
@@ -56,7 +58,7 @@ fn fetch_a(place: PlaceA, four: Four) -> PieceA {
 }
 
 fn put_a(item: u32, piece: PieceA) {
-    a_slab[item / BF * A_WIDTH + item % BF] = piece;
+    put_a_depths(item / BF, item % BF, piece);
 }
 
 struct PlaceB {
@@ -77,11 +79,10 @@ fn fetch_b(place: PlaceB, four: Four) -> PieceB {
 }
 
 fn put_b(item: u32, piece: PieceB) {
-    let at = item / BF * KW * B_WIDTH + item % BF;
     // unrolled
     for (var j = 0u; j < KW; j++) {
-        b_slab[at + j * B_WIDTH] =
-            vec4<f32>(piece.pixels[j], piece.pixels[j + STRIDE], piece.pixels[j + 2u * STRIDE], piece.pixels[j + 3u * STRIDE]);
+        let four = vec4<f32>(piece.pixels[j], piece.pixels[j + STRIDE], piece.pixels[j + 2u * STRIDE], piece.pixels[j + 3u * STRIDE]);
+        put_b_depths(item / BF * KW + j, item % BF, four);
     }
 }
 

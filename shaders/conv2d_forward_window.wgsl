@@ -4,6 +4,7 @@
 // Sizes in conv2d.wgsl, what becomes of the sum in conv2d_bias.wgsl or conv2d_norm.wgsl. CPU twin: src/ops/conv2d/cpu.rs::forward
 
 const B_ITEMS: u32 = BK / KW * BN / 4u;
+const B_ALONG_K: u32 = 0u;
 
 struct Columns {
     image: u32, // where the image starts in x
@@ -51,11 +52,10 @@ fn fetch_b(place: PlaceB, k: u32, end_k: u32) -> PieceB {
 }
 
 fn put_b(item: u32, piece: PieceB) {
-    let at = item / (BN / 4u) * KW * B_WIDTH + item % (BN / 4u);
     // unrolled
     for (var j = 0u; j < KW; j++) {
-        b_slab[at + j * B_WIDTH] =
-            vec4<f32>(piece.pixels[j], piece.pixels[j + STRIDE], piece.pixels[j + 2u * STRIDE], piece.pixels[j + 3u * STRIDE]);
+        let four = vec4<f32>(piece.pixels[j], piece.pixels[j + STRIDE], piece.pixels[j + 2u * STRIDE], piece.pixels[j + 3u * STRIDE]);
+        put_b_columns(item / (BN / 4u) * KW + j, item % (BN / 4u), four);
     }
 }
 

@@ -3,6 +3,7 @@
 //   fn a_row(m: u32) -> u32        where row m starts in a, in vec4s; surplus rows may be any that exist
 
 const A_ITEMS: u32 = BM * BK / 4u;
+const A_ALONG_K: u32 = 1u;
 alias PieceA = vec4<f32>;
 
 struct PlaceA {
@@ -22,10 +23,5 @@ fn fetch_a(place: PlaceA, k: u32, end_k: u32) -> PieceA {
 }
 
 fn put_a(item: u32, piece: PieceA) {
-    let m = item / (BK / 4u);
-    let at = 4u * (item % (BK / 4u)) * A_WIDTH + m / 4u;
-    a_slab[at][m % 4u] = piece.x;
-    a_slab[at + A_WIDTH][m % 4u] = piece.y;
-    a_slab[at + 2u * A_WIDTH][m % 4u] = piece.z;
-    a_slab[at + 3u * A_WIDTH][m % 4u] = piece.w;
+    put_a_depths(item / (BK / 4u), item % (BK / 4u), piece);
 }

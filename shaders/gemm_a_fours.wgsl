@@ -2,6 +2,7 @@
 //   fn load_a(m: u32, k: u32) -> vec4<f32>     A[m … m + 3, k]; what stands for rows that do not exist is not used
 
 const A_ITEMS: u32 = BK * BM / 4u;
+const A_ALONG_K: u32 = 0u;
 alias PieceA = vec4<f32>;
 
 struct PlaceA {
@@ -22,5 +23,5 @@ fn fetch_a(place: PlaceA, k: u32, end_k: u32) -> PieceA {
 }
 
 fn put_a(item: u32, piece: PieceA) {
-    a_slab[item % BK * A_WIDTH + item / BK] = piece;
+    put_a_rows(item % BK, item / BK, piece);
 }

@@ -2,6 +2,7 @@
 //   fn load_b(columns: Columns, k: u32) -> vec4<f32>       B[k, of these columns]; what stands for surplus columns is not used
 
 const B_ITEMS: u32 = BK * BN / 4u;
+const B_ALONG_K: u32 = 0u;
 alias PieceB = vec4<f32>;
 
 struct PlaceB {
@@ -21,5 +22,5 @@ fn fetch_b(place: PlaceB, k: u32, end_k: u32) -> PieceB {
 }
 
 fn put_b(item: u32, piece: PieceB) {
-    b_slab[item / (BN / 4u) * B_WIDTH + item % (BN / 4u)] = piece;
+    put_b_columns(item / (BN / 4u), item % (BN / 4u), piece);
 }

@@ -9,7 +9,7 @@
 //   const A_ITEMS                                                    loads that a slab takes; load i is at four i mod BF of the slab
 //   struct PlaceA; fn place_a(first_row: u32, item: u32) -> PlaceA   what is known of a load before the loop
 //   alias PieceA; fn fetch_a(place: PlaceA, four: Four) -> PieceA    zeros from end_four on
-//   fn put_a(item: u32, piece: PieceA)                               writes to a_slab: row m, four f is m · A_WIDTH + f
+//   fn put_a(item: u32, piece: PieceA)                               writes to a_slab by put_a_depths
 // and these:
 //   fn extent() -> Extent                                            sizes, and the part of k that this z-slice of the grid adds up
 //   fn store(m: u32, n: u32, c: f32)
@@ -45,6 +45,15 @@ var<workgroup> b_slab: array<vec4<f32>, BN * B_WIDTH>;
 
 // The z-slice of the grid: which part of k.
 var<private> slice: u32;
+
+// How operands write to the slabs: four depths of row m, or of column n.
+fn put_a_depths(m: u32, four: u32, v: vec4<f32>) {
+    a_slab[m * A_WIDTH + four] = v;
+}
+
+fn put_b_depths(n: u32, four: u32, v: vec4<f32>) {
+    b_slab[n * B_WIDTH + four] = v;
+}
 
 @compute @workgroup_size(N_INVOCATIONS)
 fn multiply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) index: u32) {

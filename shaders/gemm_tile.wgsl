@@ -11,7 +11,8 @@
 //   const A_ITEMS                                       loads that a slab takes, shared out over the invocations
 //   struct PlaceA; fn place_a(first_row: u32, item: u32) -> PlaceA     what is known of a load before the loop
 //   alias PieceA; fn fetch_a(place: PlaceA, k: u32, end_k: u32) -> PieceA  loads from the slab that begins at k, zeros from end_k on
-//   fn put_a(item: u32, piece: PieceA)                  writes to a_slab: the vec4 of rows 4f … 4f + 3 at depth d is d · A_WIDTH + f
+//   fn put_a(item: u32, piece: PieceA)                  writes to a_slab by put_a_rows or put_a_depths
+//   const A_ALONG_K                                     1 if by put_a_depths: gemm_coop.wgsl lays its slabs out accordingly
 // and the op's own file these:
 //   fn extent() -> Extent                               sizes, and the part of k that this z-slice of the grid adds up
 //   struct Columns; fn columns_at(four: u32) -> Columns
@@ -50,6 +51,32 @@ var<workgroup> b_slab: array<vec4<f32>, BK * B_WIDTH>;
 
 // The z-slice of the grid: which part of k, for products that are split, or which of several products.
 var<private> slice: u32;
+
+// How operands write to the slabs: four rows at depth d, or four depths of row m.
+fn put_a_rows(d: u32, four: u32, v: vec4<f32>) {
+    a_slab[d * A_WIDTH + four] = v;
+}
+
+fn put_a_depths(m: u32, four: u32, v: vec4<f32>) {
+    let at = 4u * four * A_WIDTH + m / 4u;
+    a_slab[at][m % 4u] = v.x;
+    a_slab[at + A_WIDTH][m % 4u] = v.y;
+    a_slab[at + 2u * A_WIDTH][m % 4u] = v.z;
+    a_slab[at + 3u * A_WIDTH][m % 4u] = v.w;
+}
+
+// Four columns at depth d, or four depths of column n.
+fn put_b_columns(d: u32, four: u32, v: vec4<f32>) {
+    b_slab[d * B_WIDTH + four] = v;
+}
+
+fn put_b_depths(n: u32, four: u32, v: vec4<f32>) {
+    let at = 4u * four * B_WIDTH + n / 4u;
+    b_slab[at][n % 4u] = v.x;
+    b_slab[at + B_WIDTH][n % 4u] = v.y;
+    b_slab[at + 2u * B_WIDTH][n % 4u] = v.z;
+    b_slab[at + 3u * B_WIDTH][n % 4u] = v.w;
+}
 
 @compute @workgroup_size(N_INVOCATIONS)
 fn multiply(

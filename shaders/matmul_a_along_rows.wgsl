@@ -2,6 +2,7 @@
 // CPU twin: none, it moves numbers for src/ops/matmul.rs
 
 const A_ITEMS: u32 = BK * BM / 4u;
+const A_ALONG_K: u32 = 0u;
 alias PieceA = vec4<f32>;
 
 struct PlaceA {
@@ -22,5 +23,5 @@ fn fetch_a(place: PlaceA, k: u32, end_k: u32) -> PieceA {
 }
 
 fn put_a(item: u32, piece: PieceA) {
-    a_slab[item / (BM / 4u) * A_WIDTH + item % (BM / 4u)] = piece;
+    put_a_rows(item / (BM / 4u), item % (BM / 4u), piece);
 }

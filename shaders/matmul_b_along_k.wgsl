@@ -2,6 +2,7 @@
 // CPU twin: none, it moves numbers for src/ops/matmul.rs
 
 const B_ITEMS: u32 = BN * BK / 4u;
+const B_ALONG_K: u32 = 1u;
 alias PieceB = vec4<f32>;
 
 struct PlaceB {
@@ -22,10 +23,5 @@ fn fetch_b(place: PlaceB, k: u32, end_k: u32) -> PieceB {
 }
 
 fn put_b(item: u32, piece: PieceB) {
-    let n = item / (BK / 4u);
-    let at = 4u * (item % (BK / 4u)) * B_WIDTH + n / 4u;
-    b_slab[at][n % 4u] = piece.x;
-    b_slab[at + B_WIDTH][n % 4u] = piece.y;
-    b_slab[at + 2u * B_WIDTH][n % 4u] = piece.z;
-    b_slab[at + 3u * B_WIDTH][n % 4u] = piece.w;
+    put_b_depths(item / (BK / 4u), item % (BK / 4u), piece);
 }

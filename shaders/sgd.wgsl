@@ -1,7 +1,8 @@
 // g = gradient + weight_decay·w;  v = momentum·v + g;  w = w − lr·v
 //
 // Shapes: all (n), the flat vectors of a model; weight decay acts on the first n_decayed. One invocation owns four
-// neighbouring parameters and changes them in place. CPU twin: src/ops/optimizer_steps.rs
+// neighbouring parameters and changes them in place, unless step_always.wgsl or step_unless_overflow.wgsl skips the step.
+// CPU twin: src/ops/optimizer_steps.rs
 
 struct Params {
     n: u32,
@@ -19,7 +20,7 @@ struct Params {
 @compute @workgroup_size(WG)
 fn step(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let i = flat_index(wid, nwg, lid.x);
-    if 4u * i < params.n {
+    if 4u * i < params.n && !is_skipped() {
         let decay = keep_inside(vec4<f32>(params.weight_decay), i, params.n_decayed);
         let v = params.momentum * velocity[i] + (gradient[i] + decay * w[i]);
         velocity[i] = keep_inside(v, i, params.n);

@@ -122,7 +122,7 @@ fn sgd(x: &[Tensor]) -> Result<Tensor> {
     let [w, gradient, velocity] = [&x[0], &x[1], &x[2]].map(copy);
     let step = SgdStep { lr: 0.1, momentum: 0.9, weight_decay: 0.01, n_decayed: x[0].n_elements() / 2 };
     let (w, gradient, velocity) = (w?, gradient?, velocity?);
-    ops::sgd_step(&gradient, &w, &velocity, step)?;
+    ops::sgd_step(&gradient, &w, &velocity, step, None)?;
     Ok(Tensor::constant(w))
 }
 
@@ -132,7 +132,7 @@ fn adam(x: &[Tensor]) -> Result<Tensor> {
     let (lr, beta1, beta2, epsilon) = (0.01, 0.9, 0.999, 1e-8);
     let n_decayed = x[0].n_elements() / 2;
     let step = AdamStep { lr, beta1, beta2, epsilon, weight_decay: 0.01, n_decayed, t: 3 };
-    ops::adam_step(&gradient, &w, &m, &v, step)?;
+    ops::adam_step(&gradient, &w, &m, &v, step, None)?;
     Ok(Tensor::constant(w))
 }
 

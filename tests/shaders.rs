@@ -1,7 +1,7 @@
 //! Every shader of the tables, parsed and validated by naga: no GPU needed. Software adapters hide what breaks portable
 //! limits, so they are checked here.
 
-use engram::device::{Kernel, PRIMITIVE_KERNELS, Workgroup};
+use engram::device::{Kernel, Matrices, PRIMITIVE_KERNELS, Workgroup};
 use engram::ops;
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
@@ -166,9 +166,11 @@ fn names_of_kernels_are_unique() {
 
 #[test]
 fn every_file_belongs_to_a_kernel() {
+    let matrices = [false, true].map(|emulated| Matrices { split: false, emulated });
+    let on_matrices = matrices.map(|matrices| ops::matrix_kernels(matrices, 48 << 10)).concat();
     for (path, text) in shader_files() {
         assert!(
-            kernels().iter().any(|kernel| kernel.source.contains(&text.as_str())),
+            kernels().iter().chain(&on_matrices).any(|kernel| kernel.source.contains(&text.as_str())),
             "{} is used by no kernel of the tables",
             path.display()
         );

@@ -1,7 +1,7 @@
 //! `engram check`: every op of the table on an adapter against the CPU.
 
 use super::DeviceArgs;
-use crate::device::{Device, Selection};
+use crate::device::{Device, Precision, Selection};
 use crate::error::{Error, Result};
 use crate::ops::{self, compare};
 use clap::Args;
@@ -22,7 +22,9 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     let which = if args.device.device == "auto" { "gpu" } else { &args.device.device };
     let (device, _) = which.parse::<Selection>()?.open(args.device.options())?;
     let driver = if let Device::Gpu(gpu) = &device { format!(", driver {}", gpu.driver()) } else { String::new() };
-    println!("engram {} on {}{driver}", env!("CARGO_PKG_VERSION"), device.describe());
+    let precision = device.precision();
+    let precision = if precision == Precision::Full { String::new() } else { format!(", products {precision}") };
+    println!("engram {} on {}{driver}{precision}", env!("CARGO_PKG_VERSION"), device.describe());
     println!("{:<18} {:<22} {:<4} {:>10} {:>10} {:>9}", "op", "case", "", "max error", "tolerance", "ms");
     let (mut n_results, mut failures) = (0, Vec::new());
     for op in ops::ALL.iter().filter(|op| op.name.contains(&args.filter)) {

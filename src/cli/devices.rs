@@ -2,6 +2,7 @@
 
 use crate::device::{Selection, list_adapters};
 use crate::error::Result;
+use crate::report::message;
 
 /// Prints the list, and which entry `auto` takes.
 pub fn run() -> Result<()> {
@@ -30,6 +31,10 @@ pub fn run() -> Result<()> {
         "processor"
     );
     println!("\n* is what --device auto takes.");
+    for (i, adapter) in adapters.iter().enumerate() {
+        let what = adapter.lacks_matrices().map_or("possible".into(), |what| format!("not possible: it lacks {what}"));
+        print!("{}", message(&format!("gpu:{i}: --precision mixed and split are {what}.\n")));
+    }
     if adapters.is_empty() {
         println!(
             "There is no adapter. {}",

@@ -185,7 +185,7 @@ fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
     use_threads(config.threads);
     let dataset = config.source().load(&config.load_options())?;
     dataset.notes.iter().for_each(|note| warn(note));
-    let options = Options { checked, cache: true, ..Default::default() };
+    let options = Options { checked, cache: true, precision: config.precision, ..Default::default() };
     let (device, warning) = config.device.parse::<Selection>()?.open(options)?;
     if let Some(warning) = warning {
         warn(&warning);

@@ -18,7 +18,7 @@ mod seeds;
 mod tune;
 
 use crate::continual;
-use crate::device::{Device, Options, Selection, Trace};
+use crate::device::{Device, Options, Precision, Selection, Trace};
 use crate::error::{Error, Result};
 use crate::report::{WIDTH, message};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -86,6 +86,9 @@ struct DeviceArgs {
     /// auto, cpu, gpu, gpu:INDEX or gpu:NAME
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     device: String,
+    /// How products are computed: full, mixed or split (from f16, where the adapter multiplies matrices of it)
+    #[arg(long, value_name = "HOW", default_value_t, hide_possible_values = true)]
+    precision: Precision,
     /// Compile shaders with bounds checks
     #[arg(long)]
     checked: bool,
@@ -96,7 +99,8 @@ struct DeviceArgs {
 
 impl DeviceArgs {
     fn options(&self) -> Options {
-        Options { checked: self.checked, as_hardware: self.as_hardware, cache: true, ..Options::default() }
+        let DeviceArgs { checked, as_hardware, precision, .. } = *self;
+        Options { checked, as_hardware, precision, cache: true, ..Options::default() }
     }
 
     /// The device, and what the user should be told about it.

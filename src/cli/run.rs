@@ -151,7 +151,7 @@ pub fn open(config: &Config, checked: bool, trace: bool) -> Result<(Dataset, Dev
     dataset.flips = config.augment.flips();
     dataset.notes.iter().for_each(|note| warn(note));
     let trace = if trace { Trace::Lines } else { Trace::Off };
-    let options = Options { checked, trace, cache: true, ..Default::default() };
+    let options = Options { checked, trace, cache: true, precision: config.precision, ..Default::default() };
     let (device, warning) = config.device.parse::<Selection>()?.open(options)?;
     if let Some(warning) = warning {
         warn(&warning);

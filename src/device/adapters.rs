@@ -1,6 +1,7 @@
 //! Finding adapters and choosing one.
 
-use super::{Device, Gpu, Trace};
+use super::precision::refusal;
+use super::{Device, Gpu, Precision, Trace};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -72,6 +73,9 @@ pub struct Options {
     pub as_hardware: bool,
     /// Keeps compiled kernels in the user's folder for caches (`ENGRAM_CACHE_DIR` moves it; empty, it turns this off).
     pub cache: bool,
+    /// How products are computed. Anything but [`Precision::Full`] is refused where it is not possible; a software adapter
+    /// that is opened `as_hardware` emulates it.
+    pub precision: Precision,
 }
 
 /// Every adapter, best first: discrete before integrated before virtual before software, one entry per physical GPU
@@ -173,11 +177,15 @@ impl Selection {
     /// # Errors
     /// As [`Selection::choose`], or if the adapter refuses to open.
     pub fn open(&self, options: Options) -> Result<(Device, Option<String>)> {
+        let cpu = || match options.precision {
+            Precision::Full => Ok((Device::cpu(), None)),
+            precision => Err(refusal(precision, "the CPU", "computes in f32")),
+        };
         if *self == Selection::Cpu {
-            return Ok((Device::cpu(), None));
+            return cpu();
         }
         let adapters = list();
-        let Some(index) = self.choose(&adapters)? else { return Ok((Device::cpu(), None)) };
+        let Some(index) = self.choose(&adapters)? else { return cpu() };
         let adapter = &adapters[index];
         let warning = (adapter.is_software() && *self == Selection::Gpu).then(|| {
             format!(

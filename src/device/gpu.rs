@@ -8,6 +8,7 @@ use super::cache::DiskCache;
 use super::kernel::{Grid, Kernel};
 use super::pipelines::Pipelines;
 use super::pool::{FreeLists, size_class};
+use super::precision::{Matrices, Precision};
 use super::recorder::{Recorder, nanoseconds};
 use super::trace::{KernelUse, Trace, Tracer};
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub struct Gpu {
     limits: wgpu::Limits,
     software: bool,
     checked: bool,
+    precision: Precision,
+    matrices: Option<Matrices>,
     state: Mutex<State>,
     /// The first error the driver reported outside a call, or the reason why the device was lost.
     failure: Arc<Mutex<Option<String>>>,
@@ -88,14 +91,25 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// Opens an adapter with its own limits.
     pub(super) fn open(adapter: &Adapter, options: Options) -> Result<Gpu> {
-        let Options { checked, trace, as_hardware, cache } = options;
+        let Options { checked, trace, as_hardware, cache, precision } = options;
+        let matrices = Matrices::of(adapter, precision, as_hardware)?;
         let mut wanted = wgpu::Features::empty();
         wanted.set(wgpu::Features::TIMESTAMP_QUERY, trace != Trace::Off);
         wanted.set(wgpu::Features::PIPELINE_CACHE, cache);
-        let features = wanted & adapter.raw.features();
+        let mut features = wanted & adapter.raw.features();
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices.is_some_and(|matrices| !matrices.emulated) {
+            features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: wgpu calls a feature experimental whose wrong use it does not catch. Of those only cooperative matrices
+            // are asked for, and only kernels of this crate use them: every subgroup is whole and reaches each of
+            // their instructions together, and they read and write inside slabs whose sizes and strides the same
+            // constants give. The emulation runs the same index arithmetic with bounds checks in the tests.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("engram"),
             required_features: features,
+            experimental_features,
             required_limits: adapter.raw.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -132,6 +146,8 @@ impl Gpu {
             info: adapter.info.clone(),
             limits: device.limits(),
             checked,
+            precision,
+            matrices,
             state: Mutex::new(State {
                 free: FreeLists::default(),
                 free_uploads: FreeLists::default(),
@@ -157,6 +173,16 @@ impl Gpu {
     /// True for a rasteriser that runs on the processor.
     pub fn is_software(&self) -> bool {
         self.software
+    }
+
+    /// How products are computed.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The units for small matrices that products run on, if they do.
+    pub(crate) fn matrices(&self) -> Option<Matrices> {
+        self.matrices
     }
 
     /// Shared memory of a workgroup, in bytes.

@@ -43,8 +43,11 @@ pub struct Family {
     source: &'static [&'static str],
     entry: &'static str,
     bindings: &'static str,
-    made: Mutex<Option<HashMap<Vec<(&'static str, u32)>, &'static Kernel>>>,
+    /// By where the files are that stand in for its first, then by constants.
+    made: Mutex<Option<HashMap<usize, Made>>>,
 }
+
+type Made = HashMap<Vec<(&'static str, u32)>, &'static Kernel>;
 
 impl Family {
     /// A family whose workgroups are as its constants say ([`Workgroup::Own`]).
@@ -59,16 +62,35 @@ impl Family {
 
     /// The kernel with these constants; its name is the family's with `label` behind it.
     pub fn kernel(&self, label: impl FnOnce() -> String, constants: &[(&'static str, u32)]) -> &'static Kernel {
+        self.kernel_on(&[], label, constants)
+    }
+
+    /// The first file of the family: its skeleton.
+    pub fn skeleton(&self) -> &'static str {
+        self.source[0]
+    }
+
+    /// The kernel with other files in place of the first.
+    pub fn kernel_on(
+        &self,
+        skeleton: &'static [&'static str],
+        label: impl FnOnce() -> String,
+        constants: &[(&'static str, u32)],
+    ) -> &'static Kernel {
         let mut made = self.made.lock();
-        let made = made.get_or_insert_default();
+        let made = made.get_or_insert_default().entry(skeleton.as_ptr().addr()).or_default();
         if let Some(kernel) = made.get(constants) {
             return kernel;
         }
+        let source = match skeleton {
+            [] => self.source,
+            _ => Box::leak([skeleton, &self.source[1..]].concat().into_boxed_slice()),
+        };
         // There are as many as the planners have tiles; they live as long as the program, as all kernels do.
         let values: Vec<_> = constants.iter().map(|&(name, value)| (name, f64::from(value))).collect();
         let kernel: &'static Kernel = Box::leak(Box::new(Kernel {
             name: Box::leak(format!("{} {}", self.name, label()).into_boxed_str()),
-            source: self.source,
+            source,
             entry: self.entry,
             bindings: self.bindings,
             workgroup: Workgroup::Own,

@@ -14,6 +14,7 @@ mod hasher;
 mod kernel;
 mod pipelines;
 mod pool;
+mod precision;
 mod primitives;
 mod recorder;
 mod text;
@@ -24,6 +25,7 @@ pub use array::{Array, CpuRef, CpuRefMut, DType};
 pub use cpu::Cpu;
 pub use gpu::Gpu;
 pub use kernel::{Family, Grid, Kernel, Workgroup};
+pub use precision::{Matrices, Precision};
 pub use primitives::{KERNELS as PRIMITIVE_KERNELS, PRELUDE, add_assign, copy, fill, scale};
 pub use trace::{KernelUse, Trace, table as kernel_table};
 
@@ -109,6 +111,14 @@ impl Device {
         match self {
             Device::Cpu(_) => Ok(()),
             Device::Gpu(gpu) => gpu.flush(),
+        }
+    }
+
+    /// How products are computed.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Device::Cpu(_) => Precision::Full,
+            Device::Gpu(gpu) => gpu.precision(),
         }
     }
 

@@ -112,8 +112,8 @@ fn replace(line: &str, from: &str, to: &str) -> String {
     let mut rest = code;
     while let Some(start) = rest.find(from) {
         let (before, after) = (&rest[..start], &rest[start + from.len()..]);
-        let whole = !before.ends_with(is_word) && !before.ends_with('.') && !after.starts_with(is_word);
         result.push_str(before);
+        let whole = !result.ends_with(is_word) && !result.ends_with('.') && !after.starts_with(is_word);
         result.push_str(if whole { to } else { from });
         rest = after;
     }
@@ -232,6 +232,11 @@ fn f() {
             turn(2, 2)
         );
         assert_eq!(code, expected);
+    }
+
+    #[test]
+    fn words_that_contain_the_variable_stay() {
+        assert_eq!(replace("add(d, x.d, dd) // d", "d", "2u"), "add(2u, x.d, dd) ");
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub struct Checkpoint {
 
 const PARAMETERS: &str = "parameters";
 const STATISTICS: &str = "statistics";
+const GRADIENT_SCALE: &str = "gradient_scale";
 const METHOD: &str = "method.";
 /// Fields of the file's metadata.
 const STATE: &str = "state";
@@ -143,6 +144,9 @@ impl Checkpoint {
         let mut tensors = BTreeMap::from([(PARAMETERS.to_string(), network.parameters.values().to_vec()?)]);
         if let Some(values) = network.statistics.values() {
             tensors.insert(STATISTICS.into(), values.to_vec()?);
+        }
+        if let Some(scale) = network.parameters.gradient_scale() {
+            tensors.insert(GRADIENT_SCALE.into(), scale.state().to_vec()?);
         }
         let (n_steps, vectors) = optimizer.state()?;
         for (i, vector) in vectors.into_iter().enumerate() {
@@ -280,6 +284,9 @@ impl Checkpoint {
         network.parameters.values().write(&finite(PARAMETERS, take(PARAMETERS)?)?)?;
         if let Some(values) = network.statistics.values() {
             values.write(&finite(STATISTICS, take(STATISTICS)?)?)?;
+        }
+        if let Some(scale) = network.parameters.gradient_scale() {
+            scale.state().write(&take(GRADIENT_SCALE)?)?;
         }
         let vectors: Result<Vec<_>> = (0..optimizer.n_vectors()).map(|i| take(&format!("optimizer.{i}"))).collect();
         optimizer.restore(self.header.n_steps, &vectors?)?;

@@ -2,6 +2,7 @@
 
 use crate::continual::{self, Candidates, Herding, MethodSpec, OptionFlags, Rounding};
 use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Normalize, Scenario, Source, Split};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind, Schedule};
@@ -50,6 +51,8 @@ pub struct Config {
     pub bn_epsilon: f32,
     /// What was asked for: auto, cpu, gpu, gpu:INDEX or gpu:NAME.
     pub device: String,
+    /// How products are computed.
+    pub precision: Precision,
     /// What `device` turned out to be; set when it is opened.
     pub adapter: String,
     /// CPU threads; all if `None`.

@@ -5,6 +5,7 @@ use super::config::Config;
 use super::recipes::recipe;
 use crate::continual::{Candidates, Herding, MethodSpec, OptionFlags, Rounding};
 use crate::data::{Augmentation, Labels, Normalize, Scenario, Source};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
 use crate::optim::{Decay, Kind};
@@ -57,6 +58,10 @@ pub struct Overrides {
     /// auto, cpu, gpu, gpu:INDEX or gpu:NAME [default: auto]
     #[arg(long, value_name = "WHICH")]
     pub device: Option<String>,
+    /// How products are computed: full (f32), or mixed or split (from f16, where the adapter multiplies matrices of it)
+    /// [default: full]
+    #[arg(long, value_name = "HOW", hide_possible_values = true)]
+    pub precision: Option<Precision>,
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -222,6 +227,7 @@ impl Overrides {
             last_relu: self.last_relu.or(other.last_relu),
             bn_epsilon: self.bn_epsilon.or(other.bn_epsilon),
             device: self.device.or(other.device),
+            precision: self.precision.or(other.precision),
             threads: self.threads.or(other.threads),
             scenario: self.scenario.or(other.scenario),
             first_task: self.first_task.or(other.first_task),
@@ -289,6 +295,7 @@ impl Overrides {
             last_relu: self.last_relu.unwrap_or(usual.last_relu),
             bn_epsilon: self.bn_epsilon.unwrap_or(usual.bn_epsilon),
             device: self.device.unwrap_or_else(|| "auto".into()),
+            precision: self.precision.unwrap_or_default(),
             adapter: String::new(),
             threads: self.threads,
             scenario,

@@ -3,8 +3,9 @@
 //! Each parameter is a 256-byte aligned slice; the padding is zero and stays zero. Parameters with weight decay form a
 //! prefix. So an optimiser step, a copy of the old network, a penalty, a checkpoint are one kernel or one copy.
 
-use crate::device::{self, Array, DType, Device};
+use crate::device::{self, Array, DType, Device, Precision};
 use crate::error::{Error, Result};
+use crate::ops::GradientScale;
 use crate::rng::{Purpose, Rng};
 use crate::shape::Shape;
 use crate::tensor::{Gradients, Tensor};
@@ -74,6 +75,8 @@ pub struct Parameters {
     offsets: Vec<usize>,
     values: Array,
     gradients: Option<Array>,
+    /// Where products are computed from f16.
+    scale: Option<GradientScale>,
     tensors: Vec<Tensor>,
     n_decayed: usize,
 }
@@ -123,7 +126,9 @@ impl Parameters {
                 None => Tensor::constant(value),
             });
         }
-        Ok(Parameters { device, entries, offsets, values, gradients, tensors, n_decayed })
+        let scaled = gradients.is_some() && device.precision() != Precision::Full;
+        let scale = if scaled { Some(GradientScale::new(&device)?) } else { None };
+        Ok(Parameters { device, entries, offsets, values, gradients, scale, tensors, n_decayed })
     }
 
     /// A frozen copy: the same values, without gradients.
@@ -151,6 +156,11 @@ impl Parameters {
         self.gradients.as_ref()
     }
 
+    /// The scale of the loss in a backward pass, where products are computed from f16.
+    pub fn gradient_scale(&self) -> Option<&GradientScale> {
+        self.scale.as_ref()
+    }
+
     /// Words at the start on which weight decay acts.
     pub fn n_decayed(&self) -> usize {
         self.n_decayed
@@ -168,13 +178,33 @@ impl Parameters {
 
     /// Writes the gradient of `loss` into the flat gradient buffer; a parameter the loss does not depend on gets zeros.
     ///
+    /// On a device that computes products from f16 ([`Precision`]) the loss is multiplied by a power of two on the way, and the
+    /// gradients are divided by it at the end: what is in the buffer is the gradient, exactly. If something overflowed, its
+    /// gradient is 0, the optimiser skips its next step, and the power halves; after 2,000 steps without that it doubles. The
+    /// device keeps count, and nothing is read back.
+    ///
     /// # Errors
     /// If `loss` is no single number or depends on no parameter, or the parameters are frozen.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
-        self.complete(&loss.backward()?)
+        let Some(scale) = self.scale.as_ref().filter(|_| loss.n_elements() == 1) else {
+            return self.complete(&loss.backward()?);
+        };
+        self.complete(&loss.backward_with(scale.cotangent(loss.shape())?)?)?;
+        self.follow(self)
     }
 
-    /// The same for ⟨`cotangent`, `output`⟩.
+    /// Divides gradients that a backward pass for other parameters left here by the scale it ran with.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn follow(&self, others: &Parameters) -> Result<()> {
+        match (&self.scale, &others.scale, &self.gradients) {
+            (Some(own), Some(scale), Some(gradients)) => own.unscale_by(scale, gradients),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for ⟨`cotangent`, `output`⟩, without a scale.
     ///
     /// # Errors
     /// As [`Parameters::backward`], and if the shapes differ.

@@ -80,6 +80,9 @@ pub enum Tolerance {
     Exponential,
     /// Sums of this many products: 4·2⁻²⁴·√K·Σ|a·b| + 1e-6, where Σ|a·b| is the op on absolute values.
     Sum(usize),
+    /// The same for ops whose products are computed as the device's [`Precision`](crate::device::Precision) says: besides,
+    /// 10⁻³·Σ|a·b| if it is mixed, 10⁻⁵·Σ|a·b| if it is split.
+    Product(usize),
     /// Differences to a mean, over a standard deviation: both carry the rounding of a sum over the batch, which every result
     /// inherits. 1e-6 + 64 ulp of the largest number.
     Normalized,

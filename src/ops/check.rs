@@ -1,7 +1,7 @@
 //! One device against another: what `engram check` and the tests ask of every case of the op table.
 
 use super::case::{Case, Tolerance};
-use crate::device::{Array, DType, Device};
+use crate::device::{Array, DType, Device, Precision};
 use crate::error::Result;
 use crate::tensor::{Tensor, random_cotangent};
 
@@ -36,7 +36,9 @@ pub fn compare(case: &Case, device: &Device) -> Result<Vec<Comparison>> {
     let expected = run_with_gradients(case.run, &cpu, &inputs, &wanted, false)?;
     let got = run_with_gradients(case.run, device, &inputs, &wanted, false)?;
     let magnitudes = match case.tolerance {
-        Tolerance::Sum(_) => run_with_gradients(case.run, &cpu, &absolute(&inputs)?, &wanted, true)?,
+        Tolerance::Sum(_) | Tolerance::Product(_) => {
+            run_with_gradients(case.run, &cpu, &absolute(&inputs)?, &wanted, true)?
+        }
         _ => expected.clone(),
     };
     let largest_input = largest(&inputs)?;
@@ -45,8 +47,15 @@ pub fn compare(case: &Case, device: &Device) -> Result<Vec<Comparison>> {
         let what = if i == 0 { "y".into() } else { format!("d{}", i - 1) };
         let finite = magnitudes[i].iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite());
         let largest = finite.fold(0.0, f64::max);
+        let relative = match (case.tolerance, device.precision()) {
+            (Tolerance::Product(_), Precision::Mixed) => 1e-3,
+            (Tolerance::Product(_), Precision::Split) => 1e-5,
+            _ => 0.0,
+        };
         let tolerance = |at: usize| {
-            case.tolerance.of(f64::from(expected[at]), f64::from(magnitudes[i][at]), largest, largest_input)
+            let magnitude = f64::from(magnitudes[i][at]);
+            let usual = case.tolerance.of(f64::from(expected[at]), magnitude, largest, largest_input);
+            usual + relative * magnitude.abs()
         };
         comparisons.push(compare_numbers(what, expected, got, tolerance));
     }
@@ -86,7 +95,9 @@ impl Tolerance {
                 let ulp = if let Tolerance::Normalized = self { 64.0 } else { 8.0 + 4.0 * largest_input };
                 1e-6 + ulp * f64::from(f32::EPSILON) * largest
             }
-            Tolerance::Sum(k) => 4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * magnitude.abs() + 1e-6,
+            Tolerance::Sum(k) | Tolerance::Product(k) => {
+                4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * magnitude.abs() + 1e-6
+            }
         }
     }
 }

@@ -83,11 +83,11 @@ pub static OP: Op = Op {
             Case::new("bias", vec![Input::random([9, 13]), Input::random([5, 13]), Input::random([5])], |x| {
                 x[0].linear(&x[1], Some(&x[2]))
             })
-            .tolerance(Tolerance::Sum(13)),
+            .tolerance(Tolerance::Product(13)),
             Case::new("no_bias", vec![Input::random([9, 13]), Input::random([5, 13])], |x| x[0].linear(&x[1], None))
-                .tolerance(Tolerance::Sum(13)),
+                .tolerance(Tolerance::Product(13)),
             Case::new("image", vec![Input::random([3, 2, 3, 4]), Input::random([5, 24])], |x| x[0].linear(&x[1], None))
-                .tolerance(Tolerance::Sum(24)),
+                .tolerance(Tolerance::Product(24)),
         ]
     },
     refuses: |device| {

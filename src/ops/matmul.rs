@@ -3,12 +3,13 @@
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
+use super::coop;
 use super::gemm::{Matrix, gemm_rows};
 use super::tiles::{
     A_ALONG_K, A_FOURS, B_FOURS, Candidate, GEMM_8X8, GEMM_TILE, PACK, Packing, TILE, Tile, all_tiles, n_splits, plan,
     plan_crosswise, register, register_grid,
 };
-use crate::device::{Array, DType, Device, Family, Gpu, Kernel};
+use crate::device::{Array, DType, Device, Family, Gpu, Kernel, Matrices};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::{Backward, Destinations, Tensor};
@@ -43,6 +44,12 @@ static FOURS: Family = Family::new(
 pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
     let families = WHOLE.iter().flatten().chain([&FOURS]);
     families.flat_map(|family| all_tiles(bytes, 1).into_iter().map(|tile| tile.kernel(family, &[]))).collect()
+}
+
+/// Those on units for small matrices.
+pub fn matrix_kernels(matrices: Matrices, bytes: usize) -> Vec<&'static Kernel> {
+    let families = WHOLE.iter().flatten().chain([&FOURS]);
+    families.flat_map(|family| coop::twins(family, 1, &[], matrices, bytes)).collect()
 }
 
 /// A matrix as it is stored, and whether it takes part transposed.
@@ -129,7 +136,7 @@ pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
             if !gpu.is_software() {
                 let a = Stack { array: a.array, row: a_row, column: a_depth, slice: 0 };
                 let b = Stack { array: b.array, row: b_depth, column: b_column, slice: 0 };
-                return multiply_stack(&gpu, [1, m, k, n], a, b, y);
+                return multiply_by(planned(&gpu, [m, n], a), &gpu, [1, m, k, n], a, b, y);
             }
             let a = Packing { n_k: k, n_m: m, inner: k, outer_step: 0, inner_step: a_depth, m_step: a_row }
                 .of(&gpu, a.array)?;
@@ -162,13 +169,17 @@ impl Stack<'_> {
     }
 }
 
-/// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
+/// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory, in f32. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
 pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
-    multiply_by(planned(gpu, [s, m, n], a), gpu, [s, m, k, n], a, b, y)
+    multiply_by(plan(gpu, m, n, s, 1), gpu, [s, m, k, n], a, b, y)
 }
 
-fn planned(gpu: &Gpu, [s, m, n]: [usize; 3], a: Stack) -> Tile {
-    if a.is_transposed() { plan(gpu, m, n, s, 1) } else { plan_crosswise(gpu, m, n, s) }
+/// The tile of a product of a and so many columns, in the adapter's precision.
+fn planned(gpu: &Gpu, [m, n]: [usize; 2], a: Stack) -> Tile {
+    match gpu.matrices() {
+        None if !a.is_transposed() => plan_crosswise(gpu, m, n),
+        _ => coop::plan(gpu, m, n, 1, 1),
+    }
 }
 
 fn multiply_by(tile: Tile, gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
@@ -209,8 +220,8 @@ pub fn candidates<'a>(
         Stack { array: operand.array, row, column, slice: 0 }
     };
     let (a, b) = (stack(a), stack(b));
-    let planned = planned(gpu, [1, m, n], a);
-    let all = all_tiles(gpu.shared_bytes(), 1).into_iter();
+    let planned = planned(gpu, [m, n], a);
+    let all = coop::all_tiles(gpu, 1).into_iter();
     let candidates = all.map(|tile| {
         let y = y.clone();
         Candidate::new(tile.label(), tile == planned, move || multiply_by(tile, gpu, [1, m, k, n], a, b, &y))
@@ -246,7 +257,7 @@ impl Backward for MatmulBackward {
 fn case(name: &'static str, a: impl Into<Shape>, b: impl Into<Shape>, run: fn(&[Tensor]) -> Result<Tensor>) -> Case {
     let (a, b) = (a.into(), b.into());
     let products = a.iter().chain(b.iter()).copied().max().unwrap_or(1);
-    Case::new(name, vec![Input::random(a), Input::random(b)], run).tolerance(Tolerance::Sum(products))
+    Case::new(name, vec![Input::random(a), Input::random(b)], run).tolerance(Tolerance::Product(products))
 }
 
 pub static OP: Op = Op {

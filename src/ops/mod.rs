@@ -13,10 +13,12 @@ mod case;
 mod channel_sum;
 mod check;
 mod conv2d;
+mod coop;
 mod cross_entropy;
 mod gather_rows;
 mod gemm;
 mod global_avg_pool;
+mod gradient_scale;
 mod gram;
 mod herding;
 mod image_batch;
@@ -57,6 +59,7 @@ pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;
 pub use conv2d::candidates as conv2d_candidates;
+pub use gradient_scale::GradientScale;
 pub use image_batch::{Normalization, image_batch};
 pub use importance::{add_magnitudes, add_path, add_squares};
 pub use matmul::candidates as matmul_candidates;
@@ -69,6 +72,11 @@ pub use tiles::Candidate;
 /// Every kernel by tiles in shared memory that products and convolutions may choose on an adapter with so many bytes of it.
 pub fn tile_kernels(shared_bytes: usize) -> Vec<&'static crate::device::Kernel> {
     [matmul::tile_kernels(shared_bytes), conv2d::tile_kernels(shared_bytes)].concat()
+}
+
+/// Those that take their place where products run on units for small matrices.
+pub fn matrix_kernels(matrices: crate::device::Matrices, shared_bytes: usize) -> Vec<&'static crate::device::Kernel> {
+    [matmul::matrix_kernels(matrices, shared_bytes), conv2d::matrix_kernels(matrices, shared_bytes)].concat()
 }
 
 /// Every op, in reading order.
@@ -117,6 +125,7 @@ pub static ALL: &[&Op] = &[
     &image_batch::OP,
     &optimizer_steps::SGD,
     &optimizer_steps::ADAM,
+    &gradient_scale::OP,
     &penalty::OP,
     &importance::OP,
     &project::OP,

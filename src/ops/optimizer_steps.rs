@@ -1,28 +1,32 @@
 //! Optimiser steps over flat parameter vectors. Twins: `shaders/sgd.wgsl`, `shaders/adam.wgsl`.
 
 use super::case::{Case, Input, Op};
+use super::gradient_scale::skips;
 use super::threads::CHUNK;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
-static SGD_KERNEL: Kernel = Kernel {
-    name: "sgd",
-    source: &[PRELUDE, include_str!("../../shaders/sgd.wgsl")],
-    entry: "step",
-    bindings: "rww",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
-static ADAM_KERNEL: Kernel = Kernel {
-    name: "adam",
-    source: &[PRELUDE, include_str!("../../shaders/adam.wgsl")],
-    entry: "step",
-    bindings: "rwww",
-    workgroup: Workgroup::Flat,
-    constants: &[],
-};
+const SGD_SOURCE: &str = include_str!("../../shaders/sgd.wgsl");
+const ADAM_SOURCE: &str = include_str!("../../shaders/adam.wgsl");
+const ALWAYS: &str = include_str!("../../shaders/step_always.wgsl");
+const UNLESS_OVERFLOW: &str = include_str!("../../shaders/step_unless_overflow.wgsl");
+
+const fn kernel(
+    name: &'static str,
+    source: &'static [&'static str],
+    bindings: &'static str,
+    constants: &'static [(&'static str, f64)],
+) -> Kernel {
+    Kernel { name, source, entry: "step", bindings, workgroup: Workgroup::Flat, constants }
+}
+static SGD_KERNEL: Kernel = kernel("sgd", &[PRELUDE, SGD_SOURCE, ALWAYS], "rww", &[]);
+static ADAM_KERNEL: Kernel = kernel("adam", &[PRELUDE, ADAM_SOURCE, ALWAYS], "rwww", &[]);
+static SGD_SKIPPING: Kernel =
+    kernel("sgd.unless_overflow", &[PRELUDE, SGD_SOURCE, UNLESS_OVERFLOW], "rwwr", &[("STATE", 3.0)]);
+static ADAM_SKIPPING: Kernel =
+    kernel("adam.unless_overflow", &[PRELUDE, ADAM_SOURCE, UNLESS_OVERFLOW], "rwwwr", &[("STATE", 4.0)]);
 
 /// Numbers of one SGD step.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +41,15 @@ pub struct SgdStep {
     pub n_decayed: usize,
 }
 
-/// g ← gradient + weight_decay·w; v ← momentum·v + g; w ← w − lr·v (as in PyTorch). All of one length.
+/// g ← gradient + weight_decay·w; v ← momentum·v + g; w ← w − lr·v (as in PyTorch). All of one length. Nothing changes
+/// if the state of a [`GradientScale`](super::GradientScale) says that the step is to be skipped.
 ///
 /// # Errors
 /// If the lengths differ.
-pub fn sgd_step(gradient: &Array, w: &Array, velocity: &Array, step: SgdStep) -> Result<()> {
+pub fn sgd_step(gradient: &Array, w: &Array, velocity: &Array, step: SgdStep, unless: Option<&Array>) -> Result<()> {
     check_lengths("sgd", gradient, &[w, velocity])?;
     match w.device() {
+        Device::Cpu(_) if unless.is_some_and(skips) => Ok(()),
         Device::Cpu(_) => {
             let gradient = gradient.cpu();
             let (mut w, mut velocity) = (w.cpu_mut(), velocity.cpu_mut());
@@ -61,7 +67,11 @@ pub fn sgd_step(gradient: &Array, w: &Array, velocity: &Array, step: SgdStep) ->
             let n = w.n_elements();
             let numbers = [step.lr, step.momentum, step.weight_decay].map(f32::to_bits);
             let params = [n as u32, step.n_decayed as u32, numbers[0], numbers[1], numbers[2]];
-            gpu.launch(&SGD_KERNEL, &[gradient, w, velocity], &params, Grid::Invocations(n.div_ceil(4)))
+            let grid = Grid::Invocations(n.div_ceil(4));
+            match unless {
+                None => gpu.launch(&SGD_KERNEL, &[gradient, w, velocity], &params, grid),
+                Some(state) => gpu.launch(&SGD_SKIPPING, &[gradient, w, velocity, state], &params, grid),
+            }
         }
     }
 }
@@ -86,17 +96,26 @@ pub struct AdamStep {
 }
 
 /// Adam (Kingma & Ba 2015, Algorithm 1), as in PyTorch: g ← gradient + weight_decay·w; m ← β₁m + (1−β₁)g;
-/// v ← β₂v + (1−β₂)g²; w ← w − lr·m̂/(√v̂ + ε) with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ). All of one length.
+/// v ← β₂v + (1−β₂)g²; w ← w − lr·m̂/(√v̂ + ε) with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ). All of one length. As in
+/// [`sgd_step`], a step may be skipped; t counts it all the same.
 ///
 /// # Errors
 /// If the lengths differ.
-pub fn adam_step(gradient: &Array, w: &Array, m: &Array, v: &Array, step: AdamStep) -> Result<()> {
+pub fn adam_step(
+    gradient: &Array,
+    w: &Array,
+    m: &Array,
+    v: &Array,
+    step: AdamStep,
+    unless: Option<&Array>,
+) -> Result<()> {
     check_lengths("adam", gradient, &[w, m, v])?;
     let correction = |beta: f32| 1.0 - f64::from(beta).powi(step.t as i32);
     // lr·m̂/(√v̂ + ε) = rate·m/(√v·scale + ε)
     let rate = (f64::from(step.lr) / correction(step.beta1)) as f32;
     let scale = (1.0 / correction(step.beta2).sqrt()) as f32;
     match w.device() {
+        Device::Cpu(_) if unless.is_some_and(skips) => Ok(()),
         Device::Cpu(_) => {
             let gradient = gradient.cpu();
             let (mut w, mut m, mut v) = (w.cpu_mut(), m.cpu_mut(), v.cpu_mut());
@@ -118,7 +137,11 @@ pub fn adam_step(gradient: &Array, w: &Array, m: &Array, v: &Array, step: AdamSt
             let numbers = [rate, scale, step.beta1, step.beta2, step.epsilon, step.weight_decay].map(f32::to_bits);
             let mut params = vec![n as u32, step.n_decayed as u32];
             params.extend(numbers);
-            gpu.launch(&ADAM_KERNEL, &[gradient, w, m, v], &params, Grid::Invocations(n.div_ceil(4)))
+            let grid = Grid::Invocations(n.div_ceil(4));
+            match unless {
+                None => gpu.launch(&ADAM_KERNEL, &[gradient, w, m, v], &params, grid),
+                Some(state) => gpu.launch(&ADAM_SKIPPING, &[gradient, w, m, v, state], &params, grid),
+            }
         }
     }
 }
@@ -150,7 +173,7 @@ fn run_sgd(x: &[Tensor], momentum: f32, weight_decay: f32) -> Result<Tensor> {
     let (w, velocity) = (own(&x[0])?, zeros(&x[0])?);
     for gradient in &x[1..] {
         let step = SgdStep { lr: 0.1, momentum, weight_decay, n_decayed: w.n_elements() };
-        sgd_step(gradient.array(), &w, &velocity, step)?;
+        sgd_step(gradient.array(), &w, &velocity, step, None)?;
     }
     Ok(Tensor::constant(w))
 }
@@ -159,7 +182,7 @@ fn run_adam(x: &[Tensor], weight_decay: f32, n_decayed: usize) -> Result<Tensor>
     let (w, m, v) = (own(&x[0])?, zeros(&x[0])?, zeros(&x[0])?);
     for (t, gradient) in (1..).zip(&x[1..]) {
         let step = AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, n_decayed, t };
-        adam_step(gradient.array(), &w, &m, &v, step)?;
+        adam_step(gradient.array(), &w, &m, &v, step, None)?;
     }
     Ok(Tensor::constant(w))
 }
@@ -172,8 +195,8 @@ fn inputs() -> Vec<Input> {
 pub static SGD: Op = Op {
     name: "sgd",
     formula: "v = μv + g + λw, w = w − lr·v",
-    shaders: &["sgd"],
-    kernels: &[&SGD_KERNEL],
+    shaders: &["sgd", "step_always", "step_unless_overflow"],
+    kernels: &[&SGD_KERNEL, &SGD_SKIPPING],
     gradient: false,
     cases: || {
         vec![
@@ -185,15 +208,15 @@ pub static SGD: Op = Op {
         let [a, b] = [2, 3].map(|n| Array::from_f32(device, [n], &vec![0.0; n]));
         let (a, b) = (a?, b?);
         let step = SgdStep { lr: 0.1, momentum: 0.0, weight_decay: 0.0, n_decayed: 0 };
-        sgd_step(&a, &b, &b, step).map(|()| Tensor::constant(b))
+        sgd_step(&a, &b, &b, step, None).map(|()| Tensor::constant(b))
     },
 };
 
 pub static ADAM: Op = Op {
     name: "adam",
     formula: "w = w − lr·m̂/(√v̂ + ε)",
-    shaders: &["adam"],
-    kernels: &[&ADAM_KERNEL],
+    shaders: &["adam", "step_always", "step_unless_overflow"],
+    kernels: &[&ADAM_KERNEL, &ADAM_SKIPPING],
     gradient: false,
     cases: || {
         vec![
@@ -207,6 +230,6 @@ pub static ADAM: Op = Op {
         let (a, b) = (a?, b?);
         let (lr, beta1, beta2, epsilon) = (0.1, 0.9, 0.999, 1e-8);
         let step = AdamStep { lr, beta1, beta2, epsilon, weight_decay: 0.0, n_decayed: 0, t: 1 };
-        adam_step(&a, &b, &b, &b, step).map(|()| Tensor::constant(b))
+        adam_step(&a, &b, &b, &b, step, None).map(|()| Tensor::constant(b))
     },
 };

@@ -1,6 +1,7 @@
 //! The planner of the GPU's matrix products: which skeleton and which tile a product gets, and how its operands are laid out.
 //! Twins: `shaders/gemm_8x8.wgsl`, `gemm_tile.wgsl`, `gemm_dot.wgsl`, `pack.wgsl`.
 
+use super::coop::{self, Fragments};
 use crate::device::{Array, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 
@@ -46,6 +47,8 @@ pub struct Tile {
     depth: usize,
     /// Vec4s added to each row of a slab.
     pad: usize,
+    /// On units for small matrices, how subgroups share it.
+    fragments: Option<Fragments>,
 }
 
 /// Tiles of [`GEMM_TILE`], largest first.
@@ -59,10 +62,19 @@ const TILES: [Tile; 6] = [
 ];
 
 const fn tile(workgroup: [usize; 2], invocation: [usize; 2]) -> Tile {
-    Tile { workgroup, invocation, depth: 16, pad: 1 }
+    Tile { workgroup, invocation, depth: 16, pad: 1, fragments: None }
 }
 
 impl Tile {
+    /// One for units for small matrices.
+    pub fn of_fragments(workgroup: [usize; 2], depth: usize, fragments: Fragments) -> Tile {
+        Tile { workgroup, invocation: [0; 2], depth, pad: 0, fragments: Some(fragments) }
+    }
+
+    pub fn columns(&self) -> usize {
+        self.workgroup[1]
+    }
+
     /// Bytes of shared memory for slabs [k][rows] and [k][columns].
     fn bytes_across(&self) -> usize {
         16 * self.depth * (self.workgroup.iter().sum::<usize>() / 4 + 2 * self.pad)
@@ -96,17 +108,20 @@ impl Tile {
 
     /// As in `64x128x16`: rows, columns and depth.
     pub fn label(&self) -> String {
-        let Tile { workgroup: [bm, bn], depth, .. } = self;
-        format!("{bm}x{bn}x{depth}")
+        let Tile { workgroup: [bm, bn], depth, fragments, .. } = self;
+        format!("{bm}x{bn}x{depth}{}", fragments.as_ref().map_or("", Fragments::label))
     }
 
     /// The kernel of a family for this tile, with more constants of its own.
     pub fn kernel(&self, family: &Family, more: &[(&'static str, u32)]) -> &'static Kernel {
-        let Tile { workgroup: [bm, bn], invocation: [tm, tn], depth, pad } = *self;
+        let Tile { workgroup: [bm, bn], invocation: [tm, tn], depth, pad, fragments } = *self;
         let label = || {
             let more: String = more.iter().map(|(name, value)| format!(" {}{value}", name.to_lowercase())).collect();
             self.label() + &more
         };
+        if let Some(fragments) = fragments {
+            return coop::kernel(family, label, [bm, bn, depth], fragments, more);
+        }
         let names = ["BM", "BN", "BK", "TM", "TN", "PAD"];
         let values = [bm, bn, depth, tm, tn, pad].map(|size| size as u32);
         let mut constants = [("", 0); 8];
@@ -140,24 +155,28 @@ pub fn plan(gpu: &Gpu, rows: usize, columns: usize, slices: usize, run: usize) -
 }
 
 /// The same for a product whose A is read along k: the slab takes it crosswise, which more rows make slower.
-pub fn plan_crosswise(gpu: &Gpu, rows: usize, columns: usize, slices: usize) -> Tile {
-    let planned = plan(gpu, rows, columns, slices, 1);
-    if planned.workgroup[0] <= 64 { planned } else { plan(gpu, 64, columns * rows.div_ceil(64), slices, 1) }
+pub fn plan_crosswise(gpu: &Gpu, rows: usize, columns: usize) -> Tile {
+    let planned = plan(gpu, rows, columns, 1, 1);
+    if planned.workgroup[0] <= 64 { planned } else { plan(gpu, 64, columns * rows.div_ceil(64), 1, 1) }
 }
 
 fn plan_within(bytes: usize, rows: usize, columns: usize, slices: usize, run: usize) -> Tile {
-    let fitting: Vec<Tile> = candidates(bytes, run)
-        .filter(|tile| match rows {
-            0..=16 => tile.workgroup[0] == 16,
-            17..=32 => tile.workgroup[0] == 32,
-            33..=64 => tile.workgroup[0] <= 64 && tile.workgroup[0] > 16,
-            _ => tile.workgroup[0] > 16,
-        })
-        .collect();
-    let enough = fitting.iter().find(|tile| tile.n_groups(rows, columns) * slices >= ENOUGH_GROUPS);
+    let fitting = candidates(bytes, run).collect();
+    pick(fitting, rows, columns, slices).expect("bug: no tile fits the smallest shared memory")
+}
+
+/// Of these tiles, largest first, the one for a product.
+pub fn pick(mut tiles: Vec<Tile>, rows: usize, columns: usize, slices: usize) -> Option<Tile> {
+    tiles.retain(|tile| match rows {
+        0..=16 => tile.workgroup[0] == 16,
+        17..=32 => tile.workgroup[0] == 32,
+        33..=64 => tile.workgroup[0] <= 64 && tile.workgroup[0] > 16,
+        _ => tile.workgroup[0] > 16,
+    });
+    let enough = tiles.iter().find(|tile| tile.n_groups(rows, columns) * slices >= ENOUGH_GROUPS);
     // With few of any kind, the one of which there are most.
-    let most = fitting.iter().max_by_key(|tile| tile.n_groups(rows, columns));
-    *enough.or(most).expect("bug: no tile fits the smallest shared memory")
+    let most = tiles.iter().max_by_key(|tile| tile.n_groups(rows, columns));
+    enough.or(most).copied()
 }
 
 fn candidates(bytes: usize, run: usize) -> impl Iterator<Item = Tile> {

@@ -3,7 +3,7 @@
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
-use crate::ops::{AdamStep, SgdStep, adam_step, sgd_step};
+use crate::ops::{AdamStep, GradientScale, SgdStep, adam_step, sgd_step};
 use serde::{Deserialize, Serialize};
 
 /// Which optimiser.
@@ -113,7 +113,8 @@ impl Optimizer {
         self.state.iter().zip(vectors).try_for_each(|(own, values)| own.write(values))
     }
 
-    /// Moves the parameters against their gradients, `lr` times as far.
+    /// Moves the parameters against their gradients, `lr` times as far; where gradients are scaled
+    /// ([`Parameters::backward`]) and overflowed, nothing changes.
     ///
     /// # Errors
     /// If the parameters are frozen, or of another size than those the optimiser was made for.
@@ -125,15 +126,18 @@ impl Optimizer {
             Decay::All => w.n_elements(),
         };
         self.n_steps += 1;
+        let scale = parameters.gradient_scale();
+        scale.map_or(Ok(()), GradientScale::settle)?;
+        let unless = scale.map(GradientScale::state);
         match self.kind {
             Kind::Sgd => {
                 let step = SgdStep { lr, momentum: self.momentum, weight_decay, n_decayed };
-                sgd_step(gradients, w, &self.state[0], step)
+                sgd_step(gradients, w, &self.state[0], step, unless)
             }
             Kind::Adam => {
                 let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
                 let step = AdamStep { lr, beta1, beta2, epsilon, weight_decay, n_decayed, t: self.n_steps };
-                adam_step(gradients, w, &self.state[0], &self.state[1], step)
+                adam_step(gradients, w, &self.state[0], &self.state[1], step, unless)
             }
         }
     }

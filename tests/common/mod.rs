@@ -20,7 +20,8 @@ pub fn gpu_as_hardware(checked: bool) -> Option<Device> {
     open(Options { checked, as_hardware: true, ..Default::default() })
 }
 
-fn open(options: Options) -> Option<Device> {
+/// As [`gpu`], opened in a way of its own.
+pub fn open(options: Options) -> Option<Device> {
     match Selection::Gpu.open(options) {
         Ok((device, _)) => Some(device),
         Err(error) => {

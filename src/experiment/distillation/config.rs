@@ -2,6 +2,7 @@
 
 use super::overrides::DistillOverrides;
 use crate::data::{Augmentation, Labels, LoadOptions, Normalize, Source};
+use crate::device::Precision;
 use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode};
 use crate::error::{Error, Result};
 use crate::models;
@@ -57,6 +58,8 @@ pub struct DistillConfig {
     pub augment: Augmentation,
     /// What was asked for.
     pub device: String,
+    /// How products are computed.
+    pub precision: Precision,
     /// What it turned out to be.
     pub adapter: String,
     /// CPU threads; all if `None`.
@@ -159,6 +162,7 @@ impl DistillConfig {
             image_format: Some(self.image_format.clone()),
             augment: Some(self.augment),
             device: Some(self.device.clone()),
+            precision: Some(self.precision),
             threads: self.threads,
             temperature: Some(self.temperature),
             weight: Some(self.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect()),

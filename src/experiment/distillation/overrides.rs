@@ -2,6 +2,7 @@
 
 use super::config::{DistillConfig, Recipe};
 use crate::data::{Augmentation, ImageFormat, Labels, Source};
+use crate::device::Precision;
 use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode, losses::Weights};
 use crate::error::{Error, Result};
 use crate::experiment::overrides::{CONFIG_FILE, read_own_settings, read_settings};
@@ -51,6 +52,10 @@ pub struct DistillOverrides {
     /// auto, cpu, gpu, gpu:INDEX or gpu:NAME [default: auto]
     #[arg(long, value_name = "WHICH")]
     pub device: Option<String>,
+    /// How products are computed: full (f32), or mixed or split (from f16, where the adapter multiplies matrices of it)
+    /// [default: full]
+    #[arg(long, value_name = "HOW", hide_possible_values = true)]
+    pub precision: Option<Precision>,
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -258,6 +263,7 @@ impl DistillOverrides {
             image_format: format.to_string(),
             augment: self.augment.unwrap_or_else(|| source.augmentation(format)),
             device: self.device.unwrap_or_else(|| "auto".into()),
+            precision: self.precision.unwrap_or_default(),
             adapter: String::new(),
             threads: self.threads,
             temperature: settings.temperature,

@@ -127,6 +127,9 @@ impl<'a> Trainer<'a> {
             }
             let loss = loss.total()?;
             network.parameters.backward(&loss)?;
+            if let Some((parameters, _)) = &along {
+                parameters.follow(&network.parameters)?;
+            }
             let lr = recipe.schedule.at(recipe.lr, progress);
             own.step(&network.parameters, lr)?;
             if let Some((parameters, optimizer)) = &mut along {

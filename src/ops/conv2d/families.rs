@@ -1,7 +1,8 @@
 //! The kernels of a convolution on hardware: which files make each. Twins: the `shaders/conv2d_*.wgsl` named here.
 
 use super::gpu::{BIAS, FOLDED, NORM, SIZES, Y};
-use crate::device::{Family, Kernel};
+use crate::device::{Family, Kernel, Matrices};
+use crate::ops::coop;
 use crate::ops::tiles::{A_ALONG_K, A_FOURS, B_FOURS, GEMM_DOT, GEMM_TILE, all_dot_tiles, all_tiles};
 
 const WEIGHT_ROWS: &str = include_str!("../../../shaders/conv2d_weight_rows.wgsl");
@@ -199,30 +200,40 @@ pub fn direct_kernel(family: &Family, fours: usize) -> &'static Kernel {
 
 /// Every kernel of a convolution, on an adapter with so much shared memory.
 pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
-    let mut kernels = Vec::new();
-    let forward = || PLAIN.iter().chain(&WITH_NORM);
-    for run in RUNS {
-        for stride in STRIDES {
-            let constants = window(run, stride);
-            let turned = TURNED.windows.iter().filter(|_| stride == 1);
-            for family in forward().flat_map(|forward| &forward.windows).chain(turned) {
-                kernels.extend(all_tiles(bytes, run).into_iter().map(|tile| tile.kernel(family, &constants)));
-            }
-            for family in &WEIGHT_BY_WINDOW {
-                kernels.extend(all_dot_tiles(run).into_iter().map(|tile| tile.kernel(family, &constants)));
-            }
-        }
-    }
-    let fours = forward().chain([&TURNED]).map(|forward| &forward.fours);
-    for family in fours.chain([&INPUT_BY_PIXEL, &INPUT_OF_ANY, &WEIGHT_OF_ANY]) {
-        kernels.extend(all_tiles(bytes, 1).into_iter().map(|tile| tile.kernel(family, &[])));
-    }
-    for n_columns in [1, 2] {
-        let tiles = all_tiles(bytes, 1).into_iter();
-        kernels.extend(tiles.map(|tile| tile.kernel(&INPUT_BY_PHASES, &[("NV", n_columns)])));
-    }
+    let mut kernels = over_families(|family, run, constants| {
+        let tiles = if family.skeleton() == GEMM_DOT { all_dot_tiles(run) } else { all_tiles(bytes, run) };
+        tiles.into_iter().map(|tile| tile.kernel(family, constants)).collect()
+    });
     for family in [&PLAIN_DIRECT, &WITH_NORM_DIRECT, &TURNED_DIRECT] {
         kernels.extend((1..=MAX_DIRECT_FOURS).map(|fours| direct_kernel(family, fours)));
     }
     kernels
+}
+
+/// Those on units for small matrices.
+pub fn matrix_kernels(matrices: Matrices, bytes: usize) -> Vec<&'static Kernel> {
+    over_families(|family, run, constants| coop::twins(family, run, constants, matrices, bytes))
+}
+
+/// All kernels of all families on skeletons, by the terms that stay together and the constants of their files.
+fn over_families(
+    kernels: impl Fn(&'static Family, usize, &[(&'static str, u32)]) -> Vec<&'static Kernel>,
+) -> Vec<&'static Kernel> {
+    let mut all = Vec::new();
+    let forward = || PLAIN.iter().chain(&WITH_NORM);
+    for (run, stride) in RUNS.into_iter().flat_map(|run| STRIDES.map(|stride| (run, stride))) {
+        let turned = TURNED.windows.iter().filter(|_| stride == 1);
+        let windows = forward().flat_map(|forward| &forward.windows).chain(turned);
+        for family in windows.chain(&WEIGHT_BY_WINDOW) {
+            all.extend(kernels(family, run, &window(run, stride)));
+        }
+    }
+    let fours = forward().chain([&TURNED]).map(|forward| &forward.fours);
+    for family in fours.chain([&INPUT_BY_PIXEL, &INPUT_OF_ANY, &WEIGHT_OF_ANY]) {
+        all.extend(kernels(family, 1, &[]));
+    }
+    for n_columns in [1, 2] {
+        all.extend(kernels(&INPUT_BY_PHASES, 1, &[("NV", n_columns)]));
+    }
+    all
 }

@@ -10,9 +10,8 @@ use super::gpu::add_slices;
 use super::{Conv2d, Sizes};
 use crate::device::{Array, DType, Family, Gpu, Grid};
 use crate::error::Result;
-use crate::ops::tiles::{
-    Candidate, Tile, all_dot_tiles, all_tiles, dot_grid, dot_groups, dot_plan, dot_slices, n_splits, plan,
-};
+use crate::ops::coop::{all_dot_tiles, all_tiles, dot_plan, plan};
+use crate::ops::tiles::{Candidate, Tile, dot_grid, dot_groups, dot_slices, n_splits};
 use crate::tensor::Tensor;
 
 /// Terms of a sum that the shaders can number by divisions in floating point.
@@ -57,18 +56,19 @@ impl Sizes {
         self.run() == Some(3) && self.stride == 1 && self.is_whole() && self.w <= 4 * MAX_DIRECT_FOURS
     }
 
-    /// The ways to compute this convolution, on tiles of so much shared memory.
-    fn ways(&self, bytes: usize) -> Vec<Way> {
+    /// The ways to compute this convolution on this adapter.
+    fn ways(&self, gpu: &Gpu) -> Vec<Way> {
         let direct = self.fits_direct().then_some(Way::Direct);
-        let windows = self.run().into_iter().flat_map(|run| all_tiles(bytes, run)).map(Way::Windows);
-        let fours = all_tiles(bytes, 1).into_iter().map(Way::Fours);
+        let windows = self.run().into_iter().flat_map(|run| all_tiles(gpu, run)).map(Way::Windows);
+        let fours = all_tiles(gpu, 1).into_iter().map(Way::Fours);
         direct.into_iter().chain(windows).chain(fours).collect()
     }
 
     /// The way this convolution is computed.
     fn way(&self, gpu: &Gpu) -> Way {
         match self.run() {
-            Some(_) if self.o <= MAX_DIRECT_CHANNELS && self.fits_direct() => Way::Direct,
+            // Units for small matrices are quicker still.
+            Some(_) if self.o <= MAX_DIRECT_CHANNELS && self.fits_direct() && gpu.matrices().is_none() => Way::Direct,
             Some(run) => Way::Windows(plan(gpu, self.o, self.columns(), 1, run)),
             None => Way::Fours(plan(gpu, self.o, self.n * self.p * self.q, 1, 1)),
         }
@@ -154,7 +154,7 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
 pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
     let (o, patch) = (sizes.o, sizes.patch());
     if let Some(run) = sizes.run() {
-        let tile = dot_plan(o, patch, run);
+        let tile = dot_plan(gpu, o, patch, run);
         return weight_by(tile, dot_groups(tile, o, patch), sizes, gpu, dy, x, dw);
     }
     let pixels = sizes.n * sizes.p * sizes.q;
@@ -202,9 +202,8 @@ pub fn candidates<'a>(
     let (x, weight) = (x.array(), weight.array());
     let empty = |like: &Array| Array::empty(&like.device(), like.shape(), DType::F32);
     let (y, dx, dw) = (empty(dy)?, empty(x)?, empty(weight)?);
-    let bytes = gpu.shared_bytes();
     let rows = usize::from(sizes.patch().is_multiple_of(4));
-    let forward = sizes.ways(bytes).into_iter().map(|way| {
+    let forward = sizes.ways(gpu).into_iter().map(|way| {
         let y = y.clone();
         Candidate::new(way.label(), way == sizes.way(gpu), move || {
             let families = (&PLAIN[rows], &PLAIN_DIRECT);
@@ -213,7 +212,7 @@ pub fn candidates<'a>(
     });
     let input = match sizes.turned() {
         Some(turned) => {
-            let ways = turned.ways(bytes).into_iter();
+            let ways = turned.ways(gpu).into_iter();
             let candidates = ways.map(|way| {
                 let dx = dx.clone();
                 Candidate::new(way.label(), way == turned.way(gpu), move || {
@@ -229,11 +228,11 @@ pub fn candidates<'a>(
     };
     let (o, patch) = (sizes.o, sizes.patch());
     let mut dot = Vec::new();
-    for tile in sizes.run().into_iter().flat_map(all_dot_tiles) {
+    for tile in sizes.run().into_iter().flat_map(|run| all_dot_tiles(gpu, run)) {
         let groups = dot_groups(tile, o, patch);
         for wanted in [groups.div_ceil(2), groups, 2 * groups] {
             let dw = dw.clone();
-            let chosen = tile == dot_plan(o, patch, sizes.kw) && wanted == groups;
+            let chosen = tile == dot_plan(gpu, o, patch, sizes.kw) && wanted == groups;
             dot.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
                 weight_by(tile, wanted, &sizes, gpu, dy, x, &dw)
             }));
