@@ -46,14 +46,12 @@ pub fn compare(case: &Case, device: &Device) -> Result<Vec<Comparison>> {
     for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
         let what = if i == 0 { "y".into() } else { format!("d{}", i - 1) };
         let relative = match (case.tolerance, device.precision()) {
-            (Tolerance::Product(_), Precision::Mixed) => 1e-3,
-            (Tolerance::Product(_), Precision::Split) => 1e-5,
+            (Tolerance::Product(_) | Tolerance::NormalizedProduct, Precision::Mixed) => 1e-3,
+            (Tolerance::Product(_) | Tolerance::NormalizedProduct, Precision::Split) => 1e-5,
             _ => 0.0,
         };
-        let tolerance = |at: usize| {
-            let usual = case.tolerance.of(f64::from(expected[at]), &magnitudes[i], at, largest_input);
-            usual + relative * f64::from(magnitudes[i][at]).abs()
-        };
+        let tolerance =
+            |at: usize| case.tolerance.of(f64::from(expected[at]), &magnitudes[i], at, largest_input, relative);
         comparisons.push(compare_numbers(what, expected, got, tolerance));
     }
     Ok(comparisons)
@@ -83,19 +81,20 @@ fn compare_numbers(what: String, expected: &[f32], got: &[f32], tolerance: impl 
 }
 
 impl Tolerance {
-    /// The allowed difference of element `at`.
-    fn of(self, expected: f64, magnitudes: &[f32], at: usize, largest_input: f64) -> f64 {
+    /// The allowed difference of element `at`; `relative` is what coarser products may add.
+    fn of(self, expected: f64, magnitudes: &[f32], at: usize, largest_input: f64, relative: f64) -> f64 {
         match self {
             Tolerance::Exact => f64::MIN_POSITIVE,
             Tolerance::Elementwise => 1e-6 + 1e-5 * expected.abs(),
-            Tolerance::Exponential | Tolerance::Normalized => {
+            Tolerance::Exponential | Tolerance::Normalized | Tolerance::NormalizedProduct => {
                 let largest =
                     magnitudes.iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
-                let ulp = if let Tolerance::Normalized = self { 64.0 } else { 8.0 + 4.0 * largest_input };
-                1e-6 + ulp * f64::from(f32::EPSILON) * largest
+                let ulp = if let Tolerance::Exponential = self { 8.0 + 4.0 * largest_input } else { 64.0 };
+                1e-6 + (ulp * f64::from(f32::EPSILON) + relative) * largest
             }
             Tolerance::Sum(k) | Tolerance::Product(k) => {
-                4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * f64::from(magnitudes[at]).abs() + 1e-6
+                let rounding = 4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt();
+                (rounding + relative) * f64::from(magnitudes[at]).abs() + 1e-6
             }
         }
     }
