@@ -26,11 +26,11 @@ const KINDS: [Matrices; 4] = [
     Matrices { split: true, emulated: true },
 ];
 
-/// The module, valid with f16 and cooperative matrices; the emulation, without.
+/// The module, valid with f16 and cooperative matrices; the emulation, with the conversion to f16 that every adapter has.
 fn module(kernel: &Kernel, emulated: bool) -> (Module, ModuleInfo) {
     let text = kernel.text();
     let capabilities = match emulated {
-        true => Capabilities::empty(),
+        true => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         false => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
     };
     let mut options = naga::front::wgsl::Options::new();
@@ -63,15 +63,11 @@ fn every_kernel_is_valid_and_within_the_limits_of_such_adapters() {
                 .map(|(_, global)| module.types[global.ty].inner.size(module.to_ctx()))
                 .sum();
             assert!(bytes as usize <= SHARED_BYTES, "{}: {bytes} bytes of shared memory", kernel.name);
-            spirv(kernel, &module, &info);
+            // What a Vulkan driver is given.
+            spv::write_vec(&module, &info, &spv::Options::default(), None)
+                .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
         }
     }
-}
-
-/// What a Vulkan driver is given.
-fn spirv(kernel: &Kernel, module: &Module, info: &ModuleInfo) -> Vec<u32> {
-    let words = spv::write_vec(module, info, &spv::Options::default(), None);
-    words.unwrap_or_else(|e| panic!("{}: {e}", kernel.name))
 }
 
 /// A device whose products run on emulated units for small matrices.
@@ -85,9 +81,11 @@ fn products_of_all_shapes_agree_with_the_cpu() {
     for (precision, checked) in [(Precision::Mixed, true), (Precision::Mixed, false), (Precision::Split, false)] {
         let Some(device) = emulated(precision, checked) else { return };
         assert_eq!(device.precision(), precision);
+        // Bounds checks make an emulation so slow that the usual cases have to do.
+        let large = |name| if checked { Vec::new() } else { large_cases(name) };
         let mut n_results = 0;
         for op in ops::ALL.iter().filter(|op| PRODUCTS.contains(&op.name)) {
-            for case in (op.cases)().into_iter().chain(large_cases(op.name)) {
+            for case in (op.cases)().into_iter().chain(large(op.name)) {
                 for result in compare(&case, &device).unwrap() {
                     assert!(result.passes(), "{precision} {} {}: {result:?}", op.name, case.name);
                     n_results += 1;
@@ -181,15 +179,17 @@ fn numbers(n: usize, counter: u64, magnitude: f32) -> Vec<f32> {
 #[test]
 fn the_rounding_stays_within_what_check_allows() {
     for magnitude in [1e-2, 1.0, 60_000.0] {
+        let mut largest = 0.0f64;
         for counter in 0..200 {
             let (a, b) = (numbers(301, 2 * counter, magnitude), numbers(301, 2 * counter + 1, 1.0));
             let exact = model(Precision::Full, &a, &b);
             let size: f64 = a.iter().zip(&b).map(|(&a, &b)| (f64::from(a) * f64::from(b)).abs()).sum();
             let error = |precision| (model(precision, &a, &b) - exact).abs() / size;
             assert!(error(Precision::Mixed) <= 1e-3, "{magnitude}: {}", error(Precision::Mixed));
-            assert!(error(Precision::Mixed) > 1e-7, "mixed products are not exact");
+            largest = largest.max(error(Precision::Mixed));
             assert!(error(Precision::Split) <= 2e-6, "{magnitude}: {}", error(Precision::Split));
         }
+        assert!(largest > 1e-6, "{magnitude}: mixed products are nearly exact: {largest}");
     }
 }
 

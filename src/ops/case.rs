@@ -86,6 +86,8 @@ pub enum Tolerance {
     /// Differences to a mean, over a standard deviation: both carry the rounding of a sum over the batch, which every result
     /// inherits. 1e-6 + 64 ulp of the largest number.
     Normalized,
+    /// The same for products, as in [`Tolerance::Product`]: besides, 10⁻³ or 10⁻⁵ of the largest number.
+    NormalizedProduct,
 }
 
 impl Input {

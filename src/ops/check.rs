@@ -48,14 +48,13 @@ pub fn compare(case: &Case, device: &Device) -> Result<Vec<Comparison>> {
         let finite = magnitudes[i].iter().map(|&x| f64::from(x).abs()).filter(|x| x.is_finite());
         let largest = finite.fold(0.0, f64::max);
         let relative = match (case.tolerance, device.precision()) {
-            (Tolerance::Product(_), Precision::Mixed) => 1e-3,
-            (Tolerance::Product(_), Precision::Split) => 1e-5,
+            (Tolerance::Product(_) | Tolerance::NormalizedProduct, Precision::Mixed) => 1e-3,
+            (Tolerance::Product(_) | Tolerance::NormalizedProduct, Precision::Split) => 1e-5,
             _ => 0.0,
         };
         let tolerance = |at: usize| {
             let magnitude = f64::from(magnitudes[i][at]);
-            let usual = case.tolerance.of(f64::from(expected[at]), magnitude, largest, largest_input);
-            usual + relative * magnitude.abs()
+            case.tolerance.of(f64::from(expected[at]), magnitude, largest, largest_input, relative)
         };
         comparisons.push(compare_numbers(what, expected, got, tolerance));
     }
@@ -86,17 +85,19 @@ fn compare_numbers(what: String, expected: &[f32], got: &[f32], tolerance: impl 
 }
 
 impl Tolerance {
-    /// The allowed difference of an element, whose op on absolute values is `magnitude`, `largest` at most.
-    fn of(self, expected: f64, magnitude: f64, largest: f64, largest_input: f64) -> f64 {
+    /// The allowed difference of an element, whose op on absolute values is `magnitude`, `largest` at most; `relative` is what
+    /// coarser products may add.
+    fn of(self, expected: f64, magnitude: f64, largest: f64, largest_input: f64, relative: f64) -> f64 {
         match self {
             Tolerance::Exact => f64::MIN_POSITIVE,
             Tolerance::Elementwise => 1e-6 + 1e-5 * expected.abs(),
-            Tolerance::Exponential | Tolerance::Normalized => {
-                let ulp = if let Tolerance::Normalized = self { 64.0 } else { 8.0 + 4.0 * largest_input };
-                1e-6 + ulp * f64::from(f32::EPSILON) * largest
+            Tolerance::Exponential | Tolerance::Normalized | Tolerance::NormalizedProduct => {
+                let ulp = if let Tolerance::Exponential = self { 8.0 + 4.0 * largest_input } else { 64.0 };
+                1e-6 + (ulp * f64::from(f32::EPSILON) + relative) * largest
             }
             Tolerance::Sum(k) | Tolerance::Product(k) => {
-                4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt() * magnitude.abs() + 1e-6
+                let rounding = 4.0 * f64::from(f32::EPSILON) / 2.0 * (k as f64).sqrt();
+                (rounding + relative) * magnitude.abs() + 1e-6
             }
         }
     }

@@ -103,8 +103,12 @@ fn dot_tile(matrices: Matrices, bytes: usize, rows: usize, columns: usize, run: 
         17..=32 => [32, 1],
         _ => [64, 2],
     };
-    let sides: &[[usize; 2]] = if run == 5 { &[[80, 5]] } else { &[[144, 3], [96, 3], [48, 3]] };
-    let fitting = sides.iter().filter_map(|&[bn, wn]| tile(matrices, bytes, ([bm, bn], [wm, wn]), &[32, 16]));
+    // Columns, and subgroups below each other and side by side.
+    let sides: &[(usize, [usize; 2])] = match run {
+        5 => &[(80, [1, 5])],
+        _ => &[(144, [wm, 3]), (96, [wm, 3]), (48, [wm, 3])],
+    };
+    let fitting = sides.iter().filter_map(|&(bn, subgroups)| tile(matrices, bytes, ([bm, bn], subgroups), &[32, 16]));
     // The one with the fewest columns to spare, and of those the widest.
     fitting.min_by_key(|tile| columns.next_multiple_of(tile.columns()))
 }

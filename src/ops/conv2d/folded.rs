@@ -115,7 +115,7 @@ pub static OP: Op = Op {
     kernels: gpu::FOLDED_KERNELS,
     gradient: false,
     cases: || {
-        let case = |name, inputs, run| Case::new(name, inputs, run).tolerance(Tolerance::Normalized);
+        let case = |name, inputs, run| Case::new(name, inputs, run).tolerance(Tolerance::NormalizedProduct);
         vec![
             case("plain", inputs([2, 3, 5, 6], 4, None), run::<1, false>),
             case("relu_s2", inputs([2, 3, 6, 5], 17, None), run::<2, true>),
