@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 /// kind of processor or adapter.
 ///
 /// # Errors
-/// As [`run`], and those of [`Checkpoint::read`]; if the run began with other settings or another data set.
+/// As [`run`](super::run()), and those of [`Checkpoint::read`]; if the run began with other settings or another data set.
 pub fn resume(
     config: &Config,
     dataset: &Dataset,
