@@ -208,7 +208,8 @@ pub fn dot_plan(rows: usize, columns: usize, run: usize) -> Tile {
 
 /// Slices that give a large GPU enough workgroups of [`GEMM_DOT`].
 pub fn dot_groups(tile: Tile, rows: usize, columns: usize) -> usize {
-    let wanted = if tile.workgroup[0] == 64 { SLICED_GROUPS } else { SMALL_SLICED_GROUPS };
+    let few = tile.workgroup[0] == 64 || tile.fragments.is_some();
+    let wanted = if few { SLICED_GROUPS } else { SMALL_SLICED_GROUPS };
     (wanted / tile.n_groups(rows, columns)).max(1)
 }
 

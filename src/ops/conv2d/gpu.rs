@@ -51,6 +51,7 @@ static WEIGHT_BY_PIXEL: Kernel = register("conv2d.backward_weight", WEIGHT, "rrw
 static FOLDED_BY_ROW: [Kernel; 5] =
     by_row(row_names!("conv2d.forward_folded"), &[GEMM_8X8, SIZES, NORM, FOLDED, FORWARD], "rrrrrrrw");
 pub static KERNELS: &[&Kernel] = &[
+    &hardware::TURN,
     &FORWARD_BY_ROW[0],
     &FORWARD_BY_ROW[1],
     &FORWARD_BY_ROW[2],

@@ -8,11 +8,20 @@ use super::families::{
 };
 use super::gpu::add_slices;
 use super::{Conv2d, Sizes};
-use crate::device::{Array, DType, Family, Gpu, Grid};
+use crate::device::{Array, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::ops::coop::{all_dot_tiles, all_tiles, dot_plan, plan};
 use crate::ops::tiles::{Candidate, Tile, dot_grid, dot_groups, dot_slices, n_splits};
 use crate::tensor::Tensor;
+
+pub static TURN: Kernel = Kernel {
+    name: "conv2d.turn_weight",
+    source: &[PRELUDE, include_str!("../../../shaders/conv2d_turn_weight.wgsl")],
+    entry: "turn",
+    bindings: "rw",
+    workgroup: Workgroup::Flat,
+    constants: &[],
+};
 
 /// Terms of a sum that the shaders can number by divisions in floating point.
 const MAX_DEPTH: usize = 1 << 20;
@@ -124,6 +133,13 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], para
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
     let &Sizes { n, c, h, w, p, q, stride, .. } = sizes;
     if let Some(turned) = sizes.turned() {
+        if gpu.matrices().is_some() {
+            // Units for small matrices would wait for loads across the rows of a weight.
+            let flat = Array::empty(&weight.device(), weight.shape(), DType::F32)?;
+            let params = [turned.c, turned.o, sizes.kh * sizes.kw].map(|size| size as u32);
+            gpu.launch(&TURN, &[weight, &flat], &params, Grid::Invocations(weight.n_elements()))?;
+            return forward(&turned, gpu, false, &[&flat, dy, &flat, dx], &turned.params(0));
+        }
         let bindings = [weight, dy, weight, dx];
         return turned.convolve(turned.way(gpu), gpu, (&TURNED, &TURNED_DIRECT), &bindings, &turned.params(0));
     }

@@ -231,6 +231,7 @@ pub static OP: Op = Op {
         "conv2d_put_scalars",
         "conv2d_forward_fours",
         "conv2d_direct",
+        "conv2d_turn_weight",
         "conv2d_backward_input_phases",
         "conv2d_backward_input_sparse",
         "conv2d_backward_input_fours",
