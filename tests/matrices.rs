@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::program;
+
 use engram::device::{Kernel, Matrices, Options, Precision, Selection, list_adapters};
 use engram::models::{self, Network};
 use engram::nn::{Init, Parameter, Parameters};
@@ -303,4 +305,19 @@ fn devices_without_such_units_refuse_by_name() {
     }
     // What is best for f32 is never opened for anything else unasked.
     assert_eq!(Selection::Auto.open(Options::default()).unwrap().0.precision(), Precision::Full);
+}
+
+#[test]
+fn every_command_with_a_device_takes_the_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let commands = ["check matmul", "bench op matmul 8", "bench step --model mlp", "finetune --max-tasks 1", "distill"];
+    for command in commands {
+        let arguments = format!("{command} --device cpu --precision mixed");
+        program::fails(&dir, &arguments, 2, &["--precision mixed", "the CPU computes in f32", "engram devices"]);
+    }
+    if !list_adapters().is_empty() {
+        let checked = program::succeeds(&dir, "check linear --device gpu --as-hardware --precision split").out;
+        assert!(checked.contains("products split") && checked.contains("agree with the CPU"), "{checked}");
+        assert!(program::succeeds(&dir, "devices").out.contains("--precision mixed and split are "));
+    }
 }
