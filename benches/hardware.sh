@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that a machine with a GPU can tell about engram, in under four minutes: adapters, every op against the CPU, products,
+# Everything that a machine with a GPU can tell about engram, in about four minutes: adapters, every op against the CPU, products,
 # steps of all models, what a step's kernels take and move, a short iCaRL run; PyTorch's steps beside them where python3 has
 # torch with CUDA. A command that fails or takes too long is named at the end; the others run all the same.
 #

@@ -11,7 +11,8 @@
 //!   gradients (`tensor`): kernels assign.
 //! - Randomness enters only through `rng`, keyed by (seed, purpose, counter): an unused draw shifts nothing. The same seed
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
-//! - There are no stride views, no types but f32 and u32, no graph rewriting, no float atomics.
+//! - There are no stride views, no tensors but of f32 and u32 (f16 is what `--precision mixed` rounds factors to inside a kernel),
+//!   no graph rewriting, no float atomics.
 
 #![warn(missing_docs)]
 
