@@ -1,6 +1,6 @@
 // z[n, i, j] = dy[n, i, j] + dy[n, j, i]: what the gradient of a stack of y = x·xᵀ multiplies x with, dx[n] = z[n]·x[n].
 //
-// Shapes: dy (N, M, M), z the same. One invocation owns one element of z; the products are matmul_shared.wgsl's.
+// Shapes: dy (N, M, M), z the same. One invocation owns one element of z; the products are those of matmul.
 // CPU twin: src/ops/gram.rs
 
 struct Params {

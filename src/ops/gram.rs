@@ -1,4 +1,4 @@
-//! Inner products of the rows of each matrix of a stack. Twins: `shaders/matmul_shared.wgsl`, `gram.wgsl`.
+//! Inner products of the rows of each matrix of a stack. Twins: `shaders/matmul_tile.wgsl`, `matmul_fours.wgsl`, `gram.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::gemm::{Matrix, gemm_rows};
@@ -81,7 +81,7 @@ impl Backward for GramBackward {
 pub static OP: Op = Op {
     name: "gram",
     formula: "y[n,i,j] = Σ_d x[n,i,d] · x[n,j,d]",
-    shaders: &["gram", "matmul_shared", "gemm_shared"],
+    shaders: &["gram", "matmul_tile", "matmul_fours", "gemm_tile"],
     kernels: &[&ADD_TRANSPOSE],
     gradient: true,
     cases: || {

@@ -52,13 +52,14 @@ pub struct Tile {
 }
 
 /// Tiles of [`GEMM_TILE`], largest first.
-const TILES: [Tile; 6] = [
+const TILES: [Tile; 7] = [
     tile([128, 128], [8, 8]),
     tile([64, 128], [8, 8]),
     tile([64, 64], [8, 4]),
     tile([32, 128], [4, 8]),
     tile([32, 64], [4, 4]),
     tile([16, 256], [4, 8]),
+    tile([16, 128], [4, 4]),
 ];
 
 const fn tile(workgroup: [usize; 2], invocation: [usize; 2]) -> Tile {
