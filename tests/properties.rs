@@ -336,6 +336,21 @@ fn case(op: &Op, s: Sizes) -> Case {
             inputs.push(moments);
             (inputs, adam, usual)
         }
+        "gradient_scale" => {
+            fn scaled_steps(x: &[Tensor]) -> Result<Tensor> {
+                let scale = ops::GradientScale::new(&x[0].device())?;
+                let (w, velocity) = (copy(&x[0])?, copy(&x[1])?);
+                for gradient in &x[1..] {
+                    let gradient = copy(gradient)?;
+                    scale.unscale(&gradient)?;
+                    scale.settle()?;
+                    let step = SgdStep { lr: 0.1, momentum: 0.9, weight_decay: 0.0, n_decayed: 0 };
+                    ops::sgd_step(&gradient, &w, &velocity, step, Some(scale.state()))?;
+                }
+                Ok(Tensor::constant(w))
+            }
+            ((0..3).map(|_| Input { gradient: false, ..any() }).collect(), scaled_steps, usual)
+        }
         "penalty" => {
             let runs: [Run; 2] = [
                 |x| ops::penalty(x[0].array(), x[1].array(), x[2].array()),
