@@ -13,7 +13,7 @@ use std::time::Instant;
 /// is recorded.
 const FEW: usize = 16;
 /// Launches in a submission to an adapter that is at work, and parameter blocks in the arena. A submission costs the host as
-/// much as encoding 25 launches; still larger ones gain a fiftieth of a microsecond per launch, and hold a slow adapter for
+/// much as encoding 25 launches; four times as many gain a fifth of a microsecond per launch, and hold a slow adapter for
 /// longer than some systems allow.
 pub(super) const MANY: usize = 64;
 /// Launches that wait at most while kernels have to be compiled: a whole step of most models, so that all are compiled at
