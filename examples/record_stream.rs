@@ -9,9 +9,11 @@
 //! Nothing is learnt on the way, unless a learning rate is given. Then the weights before each step, and after the last, are
 //! written too (4.4 GB), and the other engine can make every step of the run from where this one was (`--lockstep`).
 
-use engram::continual::{self, Batch, Learner, Loss, Method, MethodSpec, Options, ReplayMemory, TaskData};
-use engram::experiment::{presets, run, sink::Silent};
+use engram::continual::{self, Batch, Learner, Loss, MEMORY, MEMORY_POLICY, Method, MethodSpec, REPLAY_BATCH};
+use engram::continual::{ReplayMemory, TaskData, UNSEEN};
+use engram::experiment::{Config, every_row, presets, run, sink::Silent};
 use engram::rng::{Purpose, Rng};
+use engram::settings::{Origin, Values};
 use engram::{Device, Error, Result, data};
 use serde_json::json;
 use std::fs::File;
@@ -23,7 +25,7 @@ const USAGE: &str = "record_stream METHOD SEED DATA_DIR OUT_DIR [LEARNING_RATE],
 
 /// As ER and DER do it, in their order and with their random numbers.
 struct Recorder {
-    options: Options,
+    replay_batch: Option<usize>,
     memory: ReplayMemory,
     /// The method itself, if it is to learn.
     method: Option<Box<dyn Method>>,
@@ -60,7 +62,7 @@ impl Method for Recorder {
 
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        let replays = (0..n_replays()).filter_map(|_| self.memory.replay(learner, batch, &self.options, &mut rng));
+        let replays = (0..n_replays()).filter_map(|_| self.memory.replay(learner, batch, self.replay_batch, &mut rng));
         let replays: Vec<_> =
             replays.map(|replay| json!({ "images": images(&replay.images), "slots": replay.slots })).collect();
         self.step = json!({ "task": batch.n_seen / 2 - 1, "new": images(&batch.images), "replays": replays });
@@ -82,16 +84,19 @@ impl Method for Recorder {
 static RECORDER: MethodSpec = MethodSpec {
     name: "record",
     summary: "writes down what a replay method is shown",
-    uses_memory: true,
-    options: &["replay_batch", "replay_forward", "replay_weight", "mse_weight", "memory_policy", "unseen"],
-    build: |options| {
+    options: &[MEMORY, REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
+    build: |settings| {
         let folder = PathBuf::from(argument(4));
         std::fs::create_dir_all(folder.join("weights")).expect("cannot make the folder");
         let steps = BufWriter::new(File::create(folder.join("steps.jsonl")).expect("cannot make the file"));
-        let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        let spec = continual::spec(&argument(1)).expect("a method of the table");
-        let method = std::env::args().nth(5).map(|_| (spec.build)(options.clone()));
-        Box::new(Recorder { options, memory, method, folder, steps, n_steps: 0, step: json!(null) })
+        let memory = ReplayMemory::new(settings.get("memory"), settings.get("memory_policy"));
+        let replay_batch = settings.find("replay_batch");
+        let method = std::env::args().nth(5).map(|_| {
+            let spec = continual::spec(&argument(1)).expect("a method of the table");
+            let config = configured(spec).expect("settings of the preset");
+            (spec.build)(&config.values)
+        });
+        Box::new(Recorder { replay_batch, memory, method, folder, steps, n_steps: 0, step: json!(null) })
     },
     ..MethodSpec::BASE
 };
@@ -100,20 +105,22 @@ fn argument(i: usize) -> String {
     std::env::args().nth(i).expect(USAGE)
 }
 
+/// The preset with what the arguments say.
+fn configured(method: &'static MethodSpec) -> Result<Config> {
+    let (seed, data_dir, rate) = (argument(2), argument(3), std::env::args().nth(5));
+    let mut given = vec![("seed", seed.as_str()), ("data_dir", data_dir.as_str())];
+    given.extend(rate.as_deref().map(|rate| ("lr", rate)));
+    let given = Values::of(&every_row(), &given, &Origin::Flag)?;
+    Config::resolve(method, given.or(presets::settings("der-cifar10-short")?))
+}
+
 fn main() -> Result<()> {
     if !(5..=6).contains(&std::env::args().len()) || !["er", "der", "der++"].contains(&argument(1).as_str()) {
         return Err(Error::usage(USAGE));
     }
-    let mut settings = presets::settings("der-cifar10-short")?;
-    settings.options = settings.options.only(&RECORDER);
-    settings.seed = Some(argument(2).parse().map_err(|_| Error::usage(USAGE))?);
-    settings.data_dir = Some(argument(3).into());
-    if let Some(rate) = std::env::args().nth(5) {
-        settings.lr = Some(rate.parse().map_err(|_| Error::usage(USAGE))?);
-    }
-    let config = settings.resolve(&RECORDER)?;
-    let mut dataset = config.source().load(&config.load_options())?;
-    dataset.flips = config.augment.flips();
+    let config = configured(&RECORDER)?;
+    let mut dataset = config.data.source().load(&config.data.load_options())?;
+    dataset.flips = config.data.augment.flips();
     run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
     println!("{}: what {} is shown with seed {}", argument(4), argument(1), argument(2));
     Ok(())

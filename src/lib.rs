@@ -16,6 +16,8 @@
 
 #![warn(missing_docs)]
 
+// Many runs: seeds, grids, reproduction.
+pub mod campaign;
 // The command line.
 pub mod cli;
 // Continual-learning methods.
@@ -44,6 +46,8 @@ pub mod records;
 pub mod report;
 // Keyed random numbers.
 pub mod rng;
+// What may be set, as rows.
+pub mod settings;
 // Sizes of up to four axes.
 pub mod shape;
 // Tensors and the tape.

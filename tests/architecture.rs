@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// except in the cellar.
 const FLOORS: &[&[&str]] = &[
     &["error", "shape", "rng"],
+    &["settings"],
     &["device"],
     &["tensor"],
     &["ops"],
@@ -19,6 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["distill"],
     &["continual"],
     &["experiment"],
+    &["campaign"],
     &["report"],
     &["cli"],
 ];

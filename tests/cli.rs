@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{PROGRAM, Running, TINY, check_width, engram_with, fails, json, names, process, succeeds};
+use common::program::{PLAIN, PROGRAM, Running, TINY, check_width, engram_with, fails, json, names, process, succeeds};
 use engram::experiment::results::RESULT_FILES;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -122,7 +122,7 @@ fn a_run_can_be_repeated_from_its_config_and_flags_win() {
 #[test]
 fn quiet_is_one_line() {
     let dir = temp();
-    let run = succeeds(&dir, &format!("finetune {TINY} --quiet --out out"));
+    let run = succeeds(&dir, &format!("finetune {PLAIN} --quiet --out out"));
     assert_eq!(run.out.trim_end().lines().count(), 1, "{}", run.out);
     assert!(run.out.contains("finetune") && run.out.contains('%'), "{}", run.out);
     assert_eq!(run.err, "");
@@ -146,14 +146,14 @@ fn several_seeds_have_folders_and_a_mean() {
 #[test]
 fn the_baselines_run() {
     let dir = temp();
-    succeeds(&dir, &format!("finetune {TINY} --out finetune"));
+    succeeds(&dir, &format!("finetune {PLAIN} --out finetune"));
     let metrics = json(dir.path().join("finetune/metrics.json"));
     assert_eq!(keys(&metrics["classifiers"]), ["network"].into());
     assert_eq!(metrics["classifiers"]["network"]["matrix"].as_array().unwrap().len(), 5);
     assert!(metrics["classifiers"]["network"]["forgetting"].is_number());
     assert_eq!(metrics["memory_bytes"][4]["total"], 0);
 
-    succeeds(&dir, &format!("joint {TINY} --out joint"));
+    succeeds(&dir, &format!("joint {PLAIN} --out joint"));
     let metrics = json(dir.path().join("joint/metrics.json"));
     let network = &metrics["classifiers"]["network"];
     assert_eq!((&metrics["n_tasks"], network["matrix"].as_array().unwrap().len()), (&1.into(), 1));
@@ -336,8 +336,7 @@ fn the_help_names_every_flag_and_its_default() {
     for method in ["icarl", "finetune", "joint"] {
         let help = succeeds(&dir, &format!("{method} --help")).out;
         assert!(!help.contains("[`"), "marks of the documentation in the help:\n{help}");
-        let flags = "dataset data-dir labels image-format normalize augment model device threads classes-per-task class-order limit-per-task memory \
-                     memory-rounding epochs batch-size optimizer lr lr-steps lr-decay momentum weight-decay seed seeds \
+        let flags = "dataset data-dir labels image-format normalize augment model device threads classes-per-task class-order limit-per-task epochs batch-size optimizer lr lr-steps lr-decay momentum weight-decay seed seeds \
                      config out force quiet trace checked";
         for flag in flags.split_whitespace() {
             assert!(
@@ -345,7 +344,7 @@ fn the_help_names_every_flag_and_its_default() {
                 "no --{flag}:\n{help}"
             );
         }
-        for default in ["[default: cnn]", "[default: auto]", "[default: 2]", "[default: ceil]", "[default: 0.9]"] {
+        for default in ["[default: cnn]", "[default: auto]", "[default: 2; 10", "[default: 1e-4]", "[default: 0.9]"] {
             assert!(help.contains(default), "no {default}:\n{help}");
         }
         for recipe in ["glyphs", "shapes", "mnist", "fashion-mnist", "cifar-10", "cifar-100", "folder"] {
@@ -405,7 +404,7 @@ fn without_an_adapter_the_program_says_what_to_install() {
     assert_eq!(engram_with(&dir, "check", &none).code, 1);
     assert!(!dir.path().join("out").exists(), "a refusal leaves nothing");
     // `auto` falls back to the processor.
-    let tiny = TINY.replace("--device cpu", "--device auto");
+    let tiny = PLAIN.replace("--device cpu", "--device auto");
     assert_eq!(engram_with(&dir, &format!("joint {tiny} --quiet --out out"), &none).code, 0);
 }
 
@@ -480,7 +479,7 @@ fn an_output_that_takes_nothing_is_an_error() {
 fn numbers_at_their_limits_are_taken_or_refused() {
     let dir = temp();
     let largest = u64::MAX;
-    succeeds(&dir, &format!("finetune {TINY} --max-tasks 1 --quiet --seed {largest} --out largest"));
+    succeeds(&dir, &format!("finetune {PLAIN} --max-tasks 1 --quiet --seed {largest} --out largest"));
     assert_eq!(json(dir.path().join("largest/metrics.json"))["seed"], largest);
     for (arguments, wanted) in [
         (format!("finetune --seed {largest} --seeds 2"), "--seed"),

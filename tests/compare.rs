@@ -89,11 +89,8 @@ fn settings_of_one_method_stay_with_it() {
     succeeds(&dir, &format!("compare er finetune --out grid --memory 20 {own} {SHORT}"));
     let (er, finetune) =
         ["er-k20", "finetune"].map(|run| json(dir.path().join("grid").join(run).join("seed-1/config.json"))).into();
-    assert_eq!((er["lr"].as_f64(), er["options"]["replay_batch"].as_u64()), (Some(0.01), Some(7)));
-    assert_eq!(
-        (finetune["lr"].as_f64(), &finetune["options"]["replay_batch"]),
-        (Some(0.002), &serde_json::Value::Null)
-    );
+    assert_eq!((er["lr"].as_f64(), er["replay_batch"].as_u64()), (Some(0.01), Some(7)));
+    assert_eq!((finetune["lr"].as_f64(), &finetune["replay_batch"]), (Some(0.002), &serde_json::Value::Null));
 }
 
 #[test]

@@ -2,14 +2,16 @@
 
 mod common;
 
+use common::runs::{Pairs, config};
 use engram::continual::output_sensitivity;
-use engram::continual::{self, Batch, FisherKind, Learner, Measured, MemoryPolicy, MemoryUpdate, Method, OptionFlags};
-use engram::continual::{Joined, Options, PathGradient, ReplayMemory, Stored, TaskData, Unseen, fisher};
+use engram::continual::{Batch, FisherKind, Learner, Measured, MemoryPolicy, MemoryUpdate, Method};
+use engram::continual::{Joined, PathGradient, ReplayMemory, Stored, TaskData, Unseen, fisher};
 use engram::data::{self, Dataset, Images};
 use engram::models::Network;
 use engram::ops::{Mode, project};
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
+use engram::settings::Choose;
 use engram::{Device, Tensor};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -287,9 +289,9 @@ fn step(method: &mut dyn Method, learner: &Learner, optimizer: &mut Optimizer, b
     method.after_step(learner, batch).unwrap();
 }
 
-fn build(name: &str, flags: OptionFlags) -> Box<dyn Method> {
-    let spec = continual::spec(name).unwrap();
-    (spec.build)(Options { memory: 20, ..Options::of(spec).with(&flags) })
+fn build(name: &str, settings: Pairs) -> Box<dyn Method> {
+    let config = config(name, &[("memory", "20")], settings);
+    (config.method.build)(&config.values)
 }
 
 fn vector(method: &dyn Method, name: &str) -> Vec<f32> {
@@ -301,8 +303,8 @@ fn vector(method: &dyn Method, name: &str) -> Vec<f32> {
 fn the_stored_penalty_is_the_sum_over_tasks() {
     let learner = learner("mlp", &Device::cpu());
     let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
-    let flags = OptionFlags { fisher_samples: Some(8), penalty_weight: Some(3.0), ..OptionFlags::default() };
-    let (mut ewc, mut alone) = (build("ewc", flags.clone()), Vec::new());
+    let flags = &[("fisher_samples", "8"), ("penalty_weight", "3")];
+    let (mut ewc, mut alone) = (build("ewc", flags), Vec::new());
     for index in 0..3 {
         let task = task(&learner, index, 4);
         ewc.begin_task(&learner, &task).unwrap();
@@ -311,7 +313,7 @@ fn the_stored_penalty_is_the_sum_over_tasks() {
             step(&mut *ewc, &learner, &mut optimizer, &batch(&learner, &samples, key.into(), task.n_old), 0.05);
         }
         ewc.end_task(&learner, &task).unwrap();
-        let mut single = build("ewc", flags.clone());
+        let mut single = build("ewc", flags);
         single.end_task(&learner, &task).unwrap();
         alone.push((vector(&*single, "importance"), learner.network.parameters.values().to_vec().unwrap()));
     }
@@ -345,7 +347,7 @@ fn synaptic_intelligence_integrates_along_the_path() {
     for device in [Some(Device::cpu()), common::gpu(false)].into_iter().flatten() {
         let learner = learner("mlp", &device);
         let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
-        let flags = OptionFlags { damping: Some(0.01), penalty_weight: Some(0.5), ..OptionFlags::default() };
+        let flags = &[("damping", "0.01"), ("penalty_weight", "0.5")];
         let mut si = build("si", flags);
         let lr = 0.1;
         let mut total = vec![0.0; learner.network.parameters.values().n_elements()];
@@ -377,7 +379,7 @@ fn synaptic_intelligence_integrates_along_the_path() {
 fn a_teacher_never_changes() {
     let learner = learner("resnet20", &Device::cpu());
     let mut optimizer = Optimizer::new(Kind::Adam, 0.0, 0.0, &learner.network.parameters).unwrap();
-    let mut lwf = build("lwf", OptionFlags::default());
+    let mut lwf = build("lwf", &[]);
     let before = learner.network.parameters.values().to_vec().unwrap();
     let statistics = learner.network.statistics.values().unwrap().to_vec().unwrap();
     lwf.begin_task(&learner, &task(&learner, 1, 4)).unwrap();
@@ -396,16 +398,13 @@ fn si_can_be_told_avalanches_semantics() {
     const LIMIT: f32 = 1e-3;
     const LR: f32 = 0.2;
     // The path of the second task, and what Σ Δθ²/lr is there.
-    let run = |path_gradient| {
+    let run = |path_gradient: PathGradient| {
         let learner = learner("mlp", &Device::cpu());
         let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
-        let flags = OptionFlags {
-            penalty_weight: Some(2000.0),
-            path_gradient: Some(path_gradient),
-            importance_limit: Some(LIMIT),
-            ..OptionFlags::default()
-        };
-        let mut si = build("si", flags.clone());
+        let limit = LIMIT.to_string();
+        let flags: Pairs =
+            &[("penalty_weight", "2000"), ("path_gradient", path_gradient.name()), ("importance_limit", &limit)];
+        let mut si = build("si", flags);
         let values = || learner.network.parameters.values().to_vec().unwrap();
         let mut squares = vec![0.0; values().len()];
         for index in 0..2 {
@@ -427,7 +426,7 @@ fn si_can_be_told_avalanches_semantics() {
                 assert!(limited.iter().zip(&sum).all(|(&a, &b)| a == b.min(LIMIT)));
                 assert_eq!(si.stiffness(), Some(2.0 * 2000.0 * LIMIT));
                 assert_eq!(si.held().importance, 12 * sum.len() as u64);
-                let mut resumed = build("si", flags.clone());
+                let mut resumed = build("si", flags);
                 resumed.restore(&learner, si.state().unwrap()).unwrap();
                 assert!(vector(&*resumed, "unlimited") == sum && vector(&*resumed, "importance") == limited);
             }
@@ -446,8 +445,8 @@ fn si_can_be_told_avalanches_semantics() {
 #[test]
 fn er_ace_joins_its_losses_as_it_is_told() {
     let learner = learner("mlp", &Device::cpu());
-    let weights = |joined| {
-        let mut ace = build("er-ace", OptionFlags { joined: Some(joined), ..OptionFlags::default() });
+    let weights = |joined: Joined| {
+        let mut ace = build("er-ace", &[("joined", joined.name())]);
         ace.after_step(&learner, &batch(&learner, &[0, 1, 2, 3], 0, 0)).unwrap();
         let loss = ace.observe(&learner, &batch(&learner, &[4, 5, 6, 7], 1, 5)).unwrap();
         loss.0.iter().map(|term| (term.name, term.weight)).collect::<Vec<_>>()
@@ -468,7 +467,7 @@ fn memories_are_filled_when_they_are_asked_to() {
             (MemoryUpdate::TaskBegin, [20, 20, 20]),
             (MemoryUpdate::TaskEnd, [0, 0, 20]),
         ] {
-            let mut method = build(name, OptionFlags { memory_update: Some(when), ..OptionFlags::default() });
+            let mut method = build(name, &[("memory_update", when.name())]);
             let n = |method: &dyn Method| method.exemplars().concat().len();
             method.begin_task(&learner, &data).unwrap();
             let begun = n(&*method);
@@ -488,7 +487,7 @@ fn er_ace_leaves_absent_old_classes_alone() {
     let of = |classes: &[u32]| -> Vec<u32> {
         (0..2000).filter(|&sample| classes.contains(&learner.class_of(sample))).take(12).collect()
     };
-    let mut ace = build("er-ace", OptionFlags::default());
+    let mut ace = build("er-ace", &[]);
     let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
     step(&mut *ace, &learner, &mut optimizer, &batch(&learner, &of(&[0, 1, 2]), 0, 0), 0.1);
     let loss = ace.observe(&learner, &batch(&learner, &of(&[2, 3]), 1, 3)).unwrap();
@@ -507,7 +506,7 @@ fn stored_logits_are_those_of_their_step() {
     for device in [Some(Device::cpu()), common::gpu(false)].into_iter().flatten() {
         let learner = learner("mlp", &device);
         let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
-        let mut der = build("der++", OptionFlags::default());
+        let mut der = build("der++", &[]);
         let mut said = std::collections::HashMap::new();
         for key in 0..6 {
             let samples: Vec<u32> = (0..16).map(|i| key as u32 * 16 + i).collect();
@@ -604,9 +603,9 @@ fn dark_experience_replay_is_its_transcription() {
             n_seen: 4,
             ..batch(&learner, &samples.collect::<Vec<_>>(), key, 0)
         };
-        let spec = continual::spec("der++").unwrap();
-        let flags = OptionFlags { mse_weight: Some(0.3), replay_weight: Some(0.7), ..OptionFlags::default() };
-        let mut der = (spec.build)(Options { memory: 6, ..Options::of(spec).with(&flags) });
+        // A memory of fewer samples than the run has classes.
+        let order = ("class_order", "0,1,2,3");
+        let mut der = build("der++", &[("memory", "6"), ("mse_weight", "0.3"), ("replay_weight", "0.7"), order]);
         set_weights(3);
         let first = batch(0..6, 0);
         der.observe(&learner, &first).unwrap();

@@ -6,12 +6,14 @@ mod common;
 use common::golden;
 use engram::distill::{self, Distiller, Settings, TeacherMean, TeacherMode, combined, losses};
 use engram::experiment::distillation::{
-    ArmStarted, DistillOverrides, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets, resume,
+    ArmStarted, DistillConfig, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets, recorded_by,
+    resume, rows,
 };
 use engram::experiment::results::RunFolder;
 use engram::models::{self, Network};
 use engram::ops::{Conv2d, Mode};
 use engram::rng::{Purpose, Rng};
+use engram::settings::{Origin, Values};
 use engram::shape::Shape;
 use engram::tensor::{check_gradients, no_grad};
 use engram::{Device, Error, Result, Tensor};
@@ -422,7 +424,7 @@ fn the_table_of_schemes_is_whole() {
         assert!(!spec.formula.is_empty() && spec.paper.len() > 5, "{}", spec.name);
     }
     for preset in presets::ALL {
-        presets::settings(preset.name).unwrap().resolve().unwrap();
+        DistillConfig::resolve(presets::settings(preset.name).unwrap()).unwrap();
     }
 }
 
@@ -436,32 +438,24 @@ fn the_gain_of_pairs_is_by_hand() {
 
 #[test]
 fn settings_come_back_from_their_record() {
-    let settings = DistillOverrides {
-        scheme: Some("dkd".into()),
-        weight: Some(vec!["rest=2".into()]),
-        train_fraction: Some(vec![1.0, 0.1]),
-        lr: Some(0.3),
-        ..DistillOverrides::default()
-    };
-    let config = settings.clone().resolve().unwrap();
-    let text = serde_json::to_string(&config.record()).unwrap();
-    let back: DistillOverrides = serde_json::from_str(&text).unwrap();
-    let again = back.resolve().unwrap();
-    assert_eq!((config.weights, config.recipe), (again.weights, again.recipe));
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("config.json");
+    let settings = [("scheme", "dkd"), ("weight", "rest=2"), ("train_fraction", "1,0.1"), ("lr", "0.3")];
+    let config = DistillConfig::of(&settings).unwrap();
+    std::fs::write(&path, serde_json::to_string(&config).unwrap()).unwrap();
+    let recorded = recorded_by(&path).unwrap();
+    let again = DistillConfig::resolve(recorded.values.clone()).unwrap();
+    assert_eq!((config.scheme, config.training), (again.scheme, again.training));
     // Flags win over a file.
-    let merged = DistillOverrides { lr: Some(0.1), ..DistillOverrides::default() }.or(settings).unwrap();
-    assert_eq!((merged.lr, merged.train_fraction.as_deref()), (Some(0.1), Some(&[1.0, 0.1][..])));
-    #[cfg(unix)]
-    {
-        let folder: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(vec![b'd', 0xff]);
-        let settings = DistillOverrides { data_dir: Some(folder.into()), ..DistillOverrides::default() };
-        let refusal = settings.or(DistillOverrides::default()).unwrap_err().to_string();
-        assert!(refusal.contains("invalid UTF-8"), "{refusal}");
-    }
-    let named = |change: DistillOverrides| change.resolve().unwrap().weights;
-    assert_eq!(named(DistillOverrides { alpha_on_ce: Some(0.25), ..Default::default() }), [("ce", 0.25), ("kd", 0.75)]);
-    assert_eq!(named(DistillOverrides { alpha_on_kd: Some(0.25), ..Default::default() }), [("ce", 0.75), ("kd", 0.25)]);
-    assert_eq!(named(DistillOverrides { lambda_on_ce: Some(0.25), ..Default::default() }), [("ce", 0.25), ("kd", 1.0)]);
+    let flags = Values::of(&rows(), &[("lr", "0.1")], &Origin::Flag).unwrap();
+    let merged = DistillConfig::resolve(flags.or(recorded.values)).unwrap();
+    assert_eq!((merged.training.lr, merged.train_fraction), (0.1, vec![1.0, 0.1]));
+    let named = |name, value| DistillConfig::of(&[(name, value)]).unwrap().scheme.weights;
+    assert_eq!(named("alpha_on_ce", "0.25"), [("ce", 0.25), ("kd", 0.75)]);
+    assert_eq!(named("alpha_on_kd", "0.25"), [("ce", 0.75), ("kd", 0.25)]);
+    assert_eq!(named("lambda_on_ce", "0.25"), [("ce", 0.25), ("kd", 1.0)]);
+    let both = DistillConfig::of(&[("alpha_on_ce", "0.25"), ("lambda_on_ce", "1")]).unwrap_err().to_string();
+    assert!(both.contains("--alpha-on-ce") && both.contains("--lambda-on-ce"), "{both}");
 }
 
 /// Counts trainings, and interrupts one of them, counted from 1, after some steps.
@@ -488,17 +482,17 @@ impl Watch for Interrupt<'_> {
 fn an_interrupted_distillation_goes_on() {
     let (dir, dataset, cpu) = (TempDir::new().unwrap(), common::runs::glyphs(400, 200), Device::cpu());
     let config = |name: &str| {
-        let settings = DistillOverrides {
-            teacher: Some(vec!["mlp".into()]),
-            student_width: Some(0.1),
-            limit: Some(60),
-            teacher_epochs: Some(1),
-            epochs: Some(3),
-            seeds: Some(2),
-            teacher_cache: Some(dir.path().join(name).join("teachers")),
-            ..DistillOverrides::default()
-        };
-        settings.resolve().unwrap()
+        let cache = dir.path().join(name).join("teachers");
+        let settings = [
+            ("teacher", "mlp"),
+            ("student_width", "0.1"),
+            ("limit", "60"),
+            ("teacher_epochs", "1"),
+            ("epochs", "3"),
+            ("seeds", "2"),
+            ("teacher_cache", cache.to_str().unwrap()),
+        ];
+        DistillConfig::of(&settings).unwrap()
     };
     let folder = |name: &str| RunFolder::create(&dir.path().join(name).join("run"), false).unwrap();
     let model = |folder: &RunFolder| std::fs::read(folder.path().join("model.safetensors")).unwrap();

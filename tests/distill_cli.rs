@@ -106,7 +106,7 @@ fn wrong_use_is_named() {
         ("--weight hint=1", "no such term"),
         ("--weight kd", "a term and a number"),
         ("--alpha-on-ce 2", "kd=-1"),
-        ("--alpha-on-ce 0.1 --alpha-on-kd 0.1", "cannot be used with"),
+        ("--alpha-on-ce 0.1 --alpha-on-kd 0.1", "both set the weights"),
         ("--scheme fitnets --layers stage9", "no layer 'stage9'"),
         ("--scheme attention", "no stage"),
         ("--scheme rkd --teacher cnn,cnn", "one teacher"),

@@ -2,38 +2,33 @@
 
 mod common;
 
-use common::runs::{Weights, glyphs, trained};
-use engram::continual::{self, GdumbEval, MethodSpec, OptionFlags, Options, Unseen};
+use common::runs::{Pairs, Weights, config, config_of, glyphs, trained, try_config};
+use engram::continual::{self, MethodSpec};
 use engram::data::{Dataset, Scenario};
-use engram::experiment::Overrides;
+use engram::experiment::every_row;
 use engram::experiment::results::Metrics;
-use engram::optim::Kind;
+use engram::settings::{Origin, Values};
 use std::sync::LazyLock;
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(240, 100));
 
-fn short(method: &'static MethodSpec, change: impl FnOnce(Overrides) -> Overrides) -> (Metrics, Weights) {
-    let own = method.options;
-    let settings = Overrides {
-        model: Some("mlp".into()),
-        width: Some(0.25),
-        classes_per_task: Some(4),
-        memory: Some(40),
-        epochs: Some(2),
-        batch_size: Some(16),
-        optimizer: Some(Kind::Sgd),
-        lr: Some(0.05),
-        options: OptionFlags {
-            fisher_samples: own.contains(&"fisher_samples").then_some(6),
-            memory_epochs: own.contains(&"memory_epochs").then_some(2),
-            // Large enough to be seen, and small enough for this rate.
-            penalty_weight: own.contains(&"penalty_weight").then_some(0.1),
-            ..OptionFlags::default()
-        },
-        ..Overrides::default()
-    };
-    let config = change(settings).resolve(method).unwrap();
-    trained(&config, &GLYPHS)
+const USUAL: Pairs = &[
+    ("model", "mlp"),
+    ("width", "0.25"),
+    ("classes_per_task", "4"),
+    ("memory", "40"),
+    ("epochs", "2"),
+    ("batch_size", "16"),
+    ("optimizer", "sgd"),
+    ("lr", "0.05"),
+    ("fisher_samples", "6"),
+    ("memory_epochs", "2"),
+    // Large enough to be seen, and small enough for this rate.
+    ("penalty_weight", "0.1"),
+];
+
+fn short(method: &'static MethodSpec, more: &[Pairs]) -> (Metrics, Weights) {
+    trained(&config_of(method, USUAL, &more.concat()), &GLYPHS)
 }
 
 fn method(name: &str) -> &'static MethodSpec {
@@ -43,50 +38,45 @@ fn method(name: &str) -> &'static MethodSpec {
 /// With its coefficient 0 a penalty or a distillation changes nothing: parameters, running statistics and predictions.
 #[test]
 fn with_coefficient_0_penalties_and_distillation_are_finetuning() {
-    let zero = |name: &str, options: OptionFlags| match name {
-        "lwf" => OptionFlags { kd_weight: Some(0.0), ..options },
-        _ => OptionFlags { penalty_weight: Some(0.0), ..options },
-    };
-    for (model, scenario) in
-        [("mlp", Scenario::Class), ("mlp", Scenario::Task), ("mlp", Scenario::Domain), ("resnet20", Scenario::Class)]
-    {
-        let with = |settings: Overrides| Overrides { model: Some(model.into()), scenario: Some(scenario), ..settings };
-        let (plain, weights) = short(method("finetune"), with);
+    for (model, scenario) in [("mlp", "class"), ("mlp", "task"), ("mlp", "domain"), ("resnet20", "class")] {
+        let with: Pairs = &[("model", model), ("scenario", scenario)];
+        let (plain, weights) = short(method("finetune"), &[with]);
         for name in ["ewc", "ewc-online", "si", "mas", "lwf"] {
-            let change = |s: Overrides| with(Overrides { options: zero(name, s.options.clone()), ..s });
-            let (metrics, own) = short(method(name), change);
-            assert!(own == weights, "{name} on {model}, {scenario:?}: other weights");
-            assert_eq!(metrics.classifiers, plain.classifiers, "{name} on {model}, {scenario:?}");
+            let zero: Pairs = if name == "lwf" { &[("kd_weight", "0")] } else { &[("penalty_weight", "0")] };
+            let (metrics, own) = short(method(name), &[with, zero]);
+            assert!(own == weights, "{name} on {model}, {scenario}: other weights");
+            assert_eq!(metrics.classifiers, plain.classifiers, "{name} on {model}, {scenario}");
             // And with its own coefficient it is not.
-            assert!(short(method(name), with).1 != weights, "{name} on {model}, {scenario:?}: no effect");
+            assert!(short(method(name), &[with]).1 != weights, "{name} on {model}, {scenario}: no effect");
         }
     }
 }
 
 static EMPTY: MethodSpec = MethodSpec {
     name: "er without memory",
-    build: |options| (continual::spec("er").unwrap().build)(Options { memory: 0, ..options }),
+    build: |settings| {
+        let nothing = Values::of(&every_row(), &[("memory", "0")], &Origin::Flag).unwrap();
+        let er = config("er", USUAL, &[]).values;
+        (continual::spec("er").unwrap().build)(&nothing.or(settings.clone()).or(er))
+    },
     ..MethodSpec::BASE
 };
 
 #[test]
 fn replay_from_an_empty_memory_is_finetuning() {
     for model in ["mlp", "resnet20"] {
-        let with = |settings: Overrides| Overrides { model: Some(model.into()), ..settings };
-        assert!(short(&EMPTY, with).1 == short(method("finetune"), with).1, "{model}");
+        let with: Pairs = &[("model", model)];
+        assert!(short(&EMPTY, &[with]).1 == short(method("finetune"), &[with]).1, "{model}");
     }
 }
 
 /// Without batch norm the zero-weighted terms leave no trace; with it their forward passes move the running statistics.
 #[test]
 fn dark_experience_replay_with_weights_0_is_finetuning() {
-    let zero = |s: Overrides| Overrides {
-        options: OptionFlags { mse_weight: Some(0.0), replay_weight: Some(0.0), ..s.options },
-        ..s
-    };
-    assert!(short(method("der++"), zero).1 == short(method("finetune"), |s| s).1);
-    let with = |s: Overrides| Overrides { model: Some("resnet20".into()), ..s };
-    let (der, plain) = (short(method("der++"), |s| with(zero(s))).1, short(method("finetune"), with).1);
+    let zero: Pairs = &[("mse_weight", "0"), ("replay_weight", "0")];
+    assert!(short(method("der++"), &[zero]).1 == short(method("finetune"), &[]).1);
+    let with: Pairs = &[("model", "resnet20")];
+    let (der, plain) = (short(method("der++"), &[with, zero]).1, short(method("finetune"), &[with]).1);
     for (name, values) in &der {
         let is_statistic = name.contains("running");
         assert_eq!(*values != plain[name], is_statistic, "{name}");
@@ -95,7 +85,7 @@ fn dark_experience_replay_with_weights_0_is_finetuning() {
 
 #[test]
 fn the_first_task_of_some_methods_is_finetuning() {
-    let first = |settings: Overrides| Overrides { max_tasks: Some(1), ..settings };
+    let first: &[Pairs] = &[&[("max_tasks", "1")]];
     let (_, plain) = short(method("finetune"), first);
     for name in ["ewc", "ewc-online", "si", "mas", "lwf", "a-gem", "er-ace", "cumulative"] {
         assert!(short(method(name), first).1 == plain, "{name} differs in the first task");
@@ -108,13 +98,10 @@ fn the_first_task_of_some_methods_is_finetuning() {
 /// Outputs of classes to come matter to every loss over outputs while there are such classes, and not afterwards.
 #[test]
 fn unseen_outputs_matter_until_they_are_seen() {
-    let with =
-        |unseen| move |s: Overrides| Overrides { options: OptionFlags { unseen: Some(unseen), ..s.options }, ..s };
-    for spec in continual::ALL.iter().filter(|spec| spec.options.contains(&"unseen")) {
-        let first_of = |n| move |s: Overrides| Overrides { classes_per_task: Some(n), max_tasks: Some(1), ..s };
-        let weights = |unseen, n| short(spec, |s| first_of(n)(with(unseen)(s))).1;
-        assert!(weights(Unseen::Masked, 4) != weights(Unseen::Compete, 4), "{}: no effect", spec.name);
-        assert!(weights(Unseen::Masked, 10) == weights(Unseen::Compete, 10), "{}: all classes are seen", spec.name);
+    for spec in continual::ALL.iter().filter(|spec| spec.has("unseen")) {
+        let weights = |unseen, n| short(spec, &[&[("classes_per_task", n), ("max_tasks", "1"), ("unseen", unseen)]]).1;
+        assert!(weights("masked", "4") != weights("compete", "4"), "{}: no effect", spec.name);
+        assert!(weights("masked", "10") == weights("compete", "10"), "{}: all classes are seen", spec.name);
     }
 }
 
@@ -122,7 +109,7 @@ fn unseen_outputs_matter_until_they_are_seen() {
 #[test]
 fn no_two_methods_are_the_same() {
     let names = ["finetune", "ewc", "si", "mas", "lwf", "a-gem", "er", "er-ace", "der", "der++", "gdumb", "cumulative"];
-    let all: Vec<Weights> = names.iter().map(|name| short(method(name), |s| s).1).collect();
+    let all: Vec<Weights> = names.iter().map(|name| short(method(name), &[]).1).collect();
     for (i, one) in all.iter().enumerate() {
         let same = all[..i].iter().position(|other| other == one);
         assert!(same.is_none(), "{} and {} end in the same weights", names[i], names[same.unwrap()]);
@@ -132,27 +119,24 @@ fn no_two_methods_are_the_same() {
 /// GDumb's networks know nothing of each other: without the earlier ones the last is the same.
 #[test]
 fn gdumb_may_train_its_last_network_alone() {
-    let (every, weights) = short(method("gdumb"), |s| s);
-    let last = |s: Overrides| {
-        let options = OptionFlags { gdumb_eval: Some(GdumbEval::Last), ..s.options };
-        Overrides { options, ..s }
-    };
-    let (alone, weights_alone) = short(method("gdumb"), last);
+    let (every, weights) = short(method("gdumb"), &[]);
+    let last: Pairs = &[("gdumb_eval", "last")];
+    let (alone, weights_alone) = short(method("gdumb"), &[last]);
     assert!(weights == weights_alone);
     let rows = |metrics: &Metrics| metrics.classifiers["network"].matrix.clone();
     assert_eq!(rows(&every)[2], rows(&alone)[2]);
     assert!(rows(&alone)[1] != rows(&every)[1], "there is no network before the last");
     // The last task of a shortened run is its last.
-    let two = |s: Overrides| Overrides { max_tasks: Some(2), ..s };
-    assert!(short(method("gdumb"), two).1 == short(method("gdumb"), |s| two(last(s))).1);
+    let two: Pairs = &[("max_tasks", "2")];
+    assert!(short(method("gdumb"), &[two]).1 == short(method("gdumb"), &[two, last]).1);
 }
 
 #[test]
 fn every_scenario_gives_its_numbers() {
-    let with =
-        |scenario| move |s: Overrides| Overrides { scenario: Some(scenario), tasks: Some(3), epochs: Some(1), ..s };
     for scenario in [Scenario::Class, Scenario::Task, Scenario::Domain, Scenario::Permuted, Scenario::Rotated] {
-        let (metrics, _) = short(method("er"), with(scenario));
+        let views: Pairs = if scenario.is_view() { &[("tasks", "3")] } else { &[] };
+        let with: &[Pairs] = &[&[("scenario", scenario.name()), ("epochs", "1")], views];
+        let (metrics, _) = short(method("er"), with);
         let result = &metrics.classifiers["network"];
         assert_eq!((metrics.scenario.as_str(), result.matrix.len()), (scenario.name(), 3));
         assert!(result.matrix.iter().enumerate().all(|(t, row)| row.iter().flatten().count() == t + 1));
@@ -171,10 +155,10 @@ fn every_scenario_gives_its_numbers() {
             let pairs = result.matrix.iter().flatten().zip(result.task_known.iter().flatten());
             assert!(pairs.flat_map(|(open, known)| open.zip(*known)).all(|(open, known)| known >= open));
         }
-        let (joint, _) = short(method("joint"), with(scenario));
+        let (joint, _) = short(method("joint"), with);
         let result = &joint.classifiers["network"];
         assert_eq!((result.matrix.len(), result.forgetting), (1, None), "{scenario:?}");
-        assert_eq!(result.matrix[0].len(), if scenario == Scenario::Class { 1 } else { 3 });
+        assert_eq!(result.matrix[0].len(), 3);
         assert!(result.matrix[0].iter().all(Option::is_some));
     }
 }
@@ -182,36 +166,60 @@ fn every_scenario_gives_its_numbers() {
 /// In a blurry stream every label may come at any time, and accuracy is measured on the way.
 #[test]
 fn a_blurry_stream_has_an_any_time_accuracy() {
-    let blurry =
-        |s: Overrides| Overrides { blurry: Some(20), eval_every: Some(2), epochs: Some(1), memory: Some(60), ..s };
     for name in ["er", "er-ace", "der++", "gdumb"] {
-        let (metrics, _) = short(method(name), blurry);
+        let epochs: Pairs = if method(name).goes_by("epochs") { &[("epochs", "1")] } else { &[] };
+        let (metrics, _) = short(method(name), &[&[("blurry", "20"), ("eval_every", "2"), ("memory", "60")], epochs]);
         let n_steps = metrics.any_time.len();
         assert!(n_steps >= 6, "{name}: {n_steps}");
         assert!(metrics.any_time.windows(2).all(|pair| pair[0].n_images < pair[1].n_images));
         let mean = metrics.any_time.iter().map(|point| point.accuracy).sum::<f64>() / n_steps as f64;
         assert!((metrics.average_any_time_accuracy.unwrap() - mean).abs() < 1e-12);
     }
-    let settings = Overrides { blurry: Some(20), ..Overrides::default() };
-    let message = settings.resolve(method("ewc")).unwrap_err().to_string();
+    let message = try_config(method("ewc"), &[], &[("blurry", "20")]).unwrap_err().to_string();
     assert!(message.contains("where a task ends"), "{message}");
 }
 
 #[test]
 fn what_does_not_fit_is_refused_in_one_message() {
-    let message = |name: &str, settings: Overrides| settings.resolve(method(name)).unwrap_err().to_string();
-    let with = |scenario| Overrides { scenario: Some(scenario), ..Overrides::default() };
-    assert!(message("icarl", with(Scenario::Permuted)).contains("it suits class, task"));
-    let flags = OptionFlags { temperature: Some(2.0), ..OptionFlags::default() };
-    let text = message("er", Overrides { options: flags, ..Overrides::default() });
+    let message = |name: &str, settings: Pairs| try_config(method(name), &[], settings).unwrap_err().to_string();
+    assert!(message("icarl", &[("scenario", "permuted")]).contains("it suits class, task"));
+    let text = message("er", &[("temperature", "2")]);
     assert!(text.contains("er has no --temperature") && text.contains("--replay-batch"), "{text}");
-    for wrong in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        let flags = OptionFlags { temperature: Some(wrong), ..OptionFlags::default() };
-        let text = message("lwf", Overrides { options: flags, ..Overrides::default() });
+    for wrong in ["0", "-1"] {
+        let text = message("lwf", &[("temperature", wrong)]);
         assert!(text.contains("must be a positive number"), "{wrong}: {text}");
     }
-    let text = message("er", Overrides { memory: Some(9), ..Overrides::default() });
+    for wrong in ["NaN", "inf", "1e99"] {
+        let text = message("lwf", &[("temperature", wrong)]);
+        assert!(text.contains("a finite number is needed"), "{wrong}: {text}");
+    }
+    let text = message("er", &[("memory", "9")]);
     assert!(text.contains("--memory 9 is less than one exemplar"), "{text}");
-    let text = message("er", Overrides { first_task: Some(3), ..with(Scenario::Rotated) });
+    let text = message("er", &[("scenario", "rotated"), ("first_task", "3")]);
     assert!(text.contains("--first-task"), "{text}");
+}
+
+/// What would change nothing is refused, and the message names what was probably meant.
+#[test]
+fn settings_without_effect_are_refused() {
+    let cases: [(&str, Pairs, &str); 9] = [
+        ("icarl", &[("tasks", "3")], "--max-tasks"),
+        ("ewc", &[("memory", "5")], "--penalty-weight"),
+        ("er", &[("momentum", "0.5")], "--optimizer sgd"),
+        ("er", &[("epochs", "2"), ("lr_steps", "9")], "2 epochs"),
+        ("er", &[("max_tasks", "50")], "5 tasks"),
+        ("er", &[("lr_decay", "0.5")], "--lr-steps"),
+        ("er", &[("image_format", "rgb8")], "folder:"),
+        ("er", &[("shortcut", "a")], "resnet32"),
+        ("gdumb", &[("lr", "0.1")], "does not go by it"),
+    ];
+    for (name, settings, wanted) in cases {
+        let text = try_config(method(name), &[], settings).unwrap_err().to_string();
+        let flag = engram::settings::flag(settings.last().unwrap().0);
+        assert!(text.contains(&flag) && text.contains(wanted), "{name}: {text}");
+        // What a preset brings along for others is left out.
+        let kept = try_config(method(name), settings, &[]).unwrap();
+        let left_out = settings.last().unwrap().0;
+        assert!(["max_tasks", "lr_steps"].contains(&left_out) || kept.values.value(left_out).is_none(), "{left_out}");
+    }
 }

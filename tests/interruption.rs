@@ -6,12 +6,11 @@
 mod common;
 
 use common::runs::glyphs;
-use engram::continual::{self, OptionFlags};
 use engram::data::Dataset;
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use engram::experiment::results::{Metrics, RunFolder};
 use engram::experiment::sink::{Progress, Sink};
-use engram::experiment::{CONFIG_FILE, Config, Overrides, resume, run};
+use engram::experiment::{CONFIG_FILE, Config, recorded_in, resume, run};
 use engram::records::faults::{Fault, under};
 use engram::report::{ReportPage, renew_run, write_run};
 use engram::rng::{Purpose, Rng};
@@ -31,24 +30,17 @@ fn temp() -> TempDir {
 }
 
 fn config(method: &str) -> Config {
-    let spec = continual::spec(method).unwrap();
-    let own = |name: &str, value| spec.options.contains(&name).then_some(value);
-    let settings = Overrides {
-        model: Some("mlp".into()),
-        width: Some(0.05),
-        class_order: Some("3,1,0,2".into()),
-        memory: spec.uses_memory.then_some(6),
-        epochs: Some(2),
-        batch_size: Some(8),
-        options: OptionFlags {
-            fisher_samples: own("fisher_samples", 3),
-            memory_epochs: own("memory_epochs", 3),
-            ..OptionFlags::default()
-        },
-        ..Overrides::default()
-    };
-    let settings = if spec.sees_everything { Overrides { class_order: None, ..settings } } else { settings };
-    settings.resolve(spec).unwrap()
+    let usual = &[
+        ("model", "mlp"),
+        ("width", "0.05"),
+        ("class_order", "3,1,0,2"),
+        ("memory", "6"),
+        ("epochs", "2"),
+        ("batch_size", "8"),
+        ("fisher_samples", "3"),
+        ("memory_epochs", "3"),
+    ];
+    common::runs::config(method, usual, &[])
 }
 
 /// Interrupts after so many batches.
@@ -70,7 +62,7 @@ fn attempt(config: &Config, path: &Path, interrupt: usize) -> Result<Metrics> {
     let mut stop = Interrupt(interrupt, &flag);
     let mut sink: [&mut dyn Sink; 2] = [&mut page, &mut stop];
     let metrics = if path.join(CONFIG_FILE).exists() {
-        Overrides::of_run(path)?;
+        recorded_in(path, CONFIG_FILE)?;
         let folder = RunFolder::open(path)?;
         let metrics = resume(config, &GLYPHS, &Device::cpu(), &folder, &mut sink, &flag)?;
         renew_run(path)?;

@@ -3,13 +3,15 @@
 mod common;
 
 use common::runs::glyphs;
+use common::runs::{Pairs, config};
 use engram::continual::exemplars_per_class;
-use engram::continual::{Batch, Candidates, Herding, Icarl, Learner, Method, Options, Rounding, TaskData};
+use engram::continual::{Batch, Icarl, Learner, Method, Rounding, TaskData};
 use engram::data::{self, Augment, ClassOrder, Dataset, Plan, TaskStream};
 use engram::models::Network;
 use engram::nn::Output;
 use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
+use engram::settings::Choose;
 use engram::tensor::no_grad;
 use engram::{Device, Tensor};
 use std::sync::Arc;
@@ -102,8 +104,9 @@ impl Stream {
     }
 }
 
-fn options(memory: usize) -> Options {
-    Options { memory, herding: Herding::Paper, candidates: Candidates::Seen, ..Options::default() }
+fn icarl(memory: usize, more: Pairs) -> Icarl {
+    let memory = memory.to_string();
+    Icarl::new(&config("icarl", &[("memory", &memory)], more).values)
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
@@ -139,7 +142,7 @@ fn herding_picks_what_a_pencil_picks() {
 fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
     for (rounding, budget) in [(Rounding::Ceil, 17), (Rounding::Floor, 17), (Rounding::Ceil, 1000)] {
         let mut stream = Stream::new("mlp", 200);
-        let mut icarl = Icarl::new(Options { rounding, ..options(budget) });
+        let mut icarl = icarl(budget, &[("memory_rounding", rounding.name())]);
         let mut earlier: Vec<Vec<u32>> = Vec::new();
         for task in 0..3 {
             stream.learn(&mut icarl, task, |_, _, _| ());
@@ -190,7 +193,7 @@ fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
 #[test]
 fn classification_is_by_the_nearest_mean_of_exemplars() {
     let mut stream = Stream::new("mlp", 200);
-    let mut icarl = Icarl::new(options(12));
+    let mut icarl = icarl(12, &[]);
     stream.learn(&mut icarl, 0, |_, _, _| ());
     stream.learn(&mut icarl, 1, |_, _, _| ());
     let n_seen = 4;
@@ -244,7 +247,7 @@ fn the_first_task_is_plain_binary_cross_entropy() {
     for model in ["mlp", "cnn"] {
         let mut stream = Stream::new(model, 160);
         let mut n_batches = 0;
-        stream.learn(&mut Icarl::new(options(12)), 0, |stream, batch, loss| {
+        stream.learn(&mut icarl(12, &[]), 0, |stream, batch, loss| {
             let logits = stream.learner.network.forward(&batch.x, Mode::Train).unwrap().logits;
             let plain = logits.bce_with_logits(&one_hot(&batch.labels, 6)).unwrap();
             assert_eq!(bits(&plain), bits(loss), "{model}");
@@ -273,7 +276,7 @@ fn the_first_task_is_plain_binary_cross_entropy() {
 fn the_old_network_never_changes() {
     for model in ["mlp", "cnn"] {
         let mut stream = Stream::new(model, 160);
-        let mut icarl = Icarl::new(options(12));
+        let mut icarl = icarl(12, &[]);
         stream.learn(&mut icarl, 0, |_, _, _| ());
         for task in 1..3 {
             let old = stream.learner.network.snapshot().unwrap();
@@ -301,7 +304,7 @@ fn stored_old_outputs_and_a_frozen_network_are_the_same() {
     for model in ["mlp", "cnn"] {
         let mut per_batch = Stream::new(model, 160);
         let mut stored = Stream::new(model, 160);
-        let (mut icarl, mut box3) = (Icarl::new(options(14)), Icarl::new(options(14)));
+        let (mut icarl, mut box3) = (icarl(14, &[]), icarl(14, &[]));
         per_batch.learn(&mut icarl, 0, |_, _, _| ());
         stored.learn(&mut box3, 0, |_, _, _| ());
         let task = 1;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{TINY, engram, fails, json, names, succeeds};
+use common::program::{PLAIN, TINY, engram, fails, json, names, succeeds};
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use std::path::Path;
 use tempfile::TempDir;
@@ -150,9 +150,9 @@ fn a_folder_that_cannot_be_written_is_named() {
 fn an_existing_run_is_kept_without_force() {
     let dir = temp();
     let metrics = || std::fs::read_to_string(dir.path().join("out/metrics.json")).unwrap();
-    succeeds(&dir, &format!("joint {TINY} --quiet --out out"));
+    succeeds(&dir, &format!("joint {PLAIN} --quiet --out out"));
     let first = metrics();
-    fails(&dir, &format!("joint {TINY} --seed 2 --out out"), 2, &["out", "--force"]);
+    fails(&dir, &format!("joint {PLAIN} --seed 2 --out out"), 2, &["out", "--force"]);
     assert_eq!(metrics(), first);
     // Wrong use is found before anything is replaced.
     for wrong in ["--limit-per-task 9", "--class-order 0,10", "--dataset nothing", "--device nothing"] {
@@ -164,13 +164,13 @@ fn an_existing_run_is_kept_without_force() {
     for name in ["terms.csv", "notes"] {
         std::fs::write(dir.path().join("out").join(name), "old").unwrap();
     }
-    succeeds(&dir, &format!("joint {TINY} --seed 2 --quiet --out out --force"));
+    succeeds(&dir, &format!("joint {PLAIN} --seed 2 --quiet --out out --force"));
     assert_ne!(metrics(), first);
     assert_eq!(["terms.csv", "notes"].map(|name| dir.path().join("out").join(name).exists()), [false, true]);
     // One of several seeds' folders is taken: none is begun.
     std::fs::create_dir_all(dir.path().join("many/seed-2")).unwrap();
     std::fs::write(dir.path().join("many/seed-2/notes"), "mine").unwrap();
-    fails(&dir, &format!("joint {TINY} --seeds 2 --out many"), 2, &["seed-2", "--force"]);
+    fails(&dir, &format!("joint {PLAIN} --seeds 2 --out many"), 2, &["seed-2", "--force"]);
     assert_eq!(names(dir.path().join("many/seed-2")).len(), 1);
 }
 

@@ -77,7 +77,7 @@ fn der_is_reproduced_beside_icarl() {
     assert!(!out.contains("A-GEM") && !out.contains("72.7"), "{out}");
     let config = json(dir.path().join("L/seed-2/er-k200/config.json"));
     assert_eq!((config["lr"].as_f64().map(|lr| lr as f32), config["seed"].as_u64()), (Some(0.1), Some(2)));
-    assert_eq!(config["options"]["unseen"], "compete");
+    assert_eq!(config["unseen"], "compete");
     let csv = std::fs::read_to_string(dir.path().join("L/reproduced.csv")).unwrap();
     let row =
         csv.lines().find(|line| line.starts_with("DER++,der++,network,final accuracy,2,200,64.88,")).expect("a row");

@@ -7,7 +7,7 @@ use engram::continual;
 use engram::data::{Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder, Timing};
 use engram::experiment::sink::{Sink, TaskFinished};
-use engram::experiment::{Config, Overrides, run};
+use engram::experiment::{Config, run};
 use engram::report::{REPORT_FILE, ReportPage, write_run, write_seeds};
 use engram::{Device, Error};
 use std::io::Write as _;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const TINY: &str = "--limit-per-task 60 --epochs 1 --memory 40 --device cpu --quiet";
+/// The same for a method without a memory.
+const PLAIN: &str = "--limit-per-task 60 --epochs 1 --device cpu --quiet";
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -111,11 +113,11 @@ fn a_run_leaves_a_page_with_everything_on_it() {
     assert_eq!(pictures[0], image::open(out.join("exemplars/0/01.png")).unwrap());
 
     // Without memory there are no exemplars; all at once there is nothing to compare.
-    succeeds(dir.path(), &format!("finetune {TINY} --out finetune"));
+    succeeds(dir.path(), &format!("finetune {PLAIN} --out finetune"));
     let html = sound(&dir.path().join("finetune").join(REPORT_FILE));
     assert!(!html.contains("id=\"exemplars\"") && html.contains("id=\"forgetting\""));
     assert!(!dir.path().join("finetune/exemplars").exists());
-    succeeds(dir.path(), &format!("joint {TINY} --out joint"));
+    succeeds(dir.path(), &format!("joint {PLAIN} --out joint"));
     let html = sound(&dir.path().join("joint").join(REPORT_FILE));
     assert!(html.contains("10 classes at once") && html.contains("id=\"confusion\""));
     assert!(!html.contains("id=\"forgetting\"") && !html.contains("class=\"chart\""));
@@ -124,7 +126,8 @@ fn a_run_leaves_a_page_with_everything_on_it() {
 #[test]
 fn the_command_on_the_page_repeats_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    succeeds(dir.path(), &format!("icarl {TINY} --lr 0.0005 --lr-steps 1,2 --class-order seed:3 --seed 7 --out a"));
+    let longer = TINY.replace("--epochs 1", "--epochs 3");
+    succeeds(dir.path(), &format!("icarl {longer} --lr 0.0005 --lr-steps 1,2 --class-order seed:3 --seed 7 --out a"));
     let html = read(dir.path().join("a").join(REPORT_FILE));
     let command = html.split("<pre><code><span>engram ").nth(1).unwrap().split("</code>").next().unwrap();
     let command = command.replace("<span>", "").replace("</span>", "");
@@ -246,9 +249,8 @@ impl Sink for StopAfter<'_> {
 
 /// Ten tasks of ten classes, ended after some of them; 0 for never.
 fn run_hundred_classes(folder: &Path, stop_after: usize) {
-    let settings = Overrides { model: Some("mlp".into()), memory: Some(200), epochs: Some(1), ..Overrides::default() };
-    let mut config: Config = settings.resolve(continual::spec("icarl").unwrap()).unwrap();
-    config.classes_per_task = 10;
+    let settings = [("model", "mlp"), ("memory", "200"), ("epochs", "1"), ("classes_per_task", "10")];
+    let config = Config::of(continual::spec("icarl").unwrap(), &settings).unwrap();
     let folder = RunFolder::create(folder, false).unwrap();
     folder.write_json("config.json", &config).unwrap();
     let interrupted = AtomicBool::new(false);

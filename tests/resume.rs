@@ -4,13 +4,13 @@ mod common;
 
 use common::program::{PROGRAM, Running, engram, fails, json, process, succeeds};
 use common::runs::glyphs;
-use engram::continual::{self, MemoryUpdate, OptionFlags};
 use engram::data::Dataset;
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::RunFolder;
 use engram::experiment::sink::{Phase, Progress, Silent, Sink, TaskStarted};
-use engram::experiment::{Config, Overrides, resume, run};
+use engram::experiment::{Config, resume, run};
 use engram::optim::Kind;
+use engram::settings::Choose;
 use engram::{Device, Error};
 use std::path::Path;
 use std::process::Stdio;
@@ -22,31 +22,23 @@ use std::time::{Duration, Instant};
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(200, 60));
 
 fn config(method: &str, model: &str, optimizer: Kind) -> Config {
-    let settings = Overrides {
-        model: Some(model.into()),
-        width: Some(0.125),
-        classes_per_task: Some(4),
-        memory: Some(20),
-        epochs: Some(2),
-        batch_size: Some(16),
-        optimizer: Some(optimizer),
-        lr: Some(if optimizer == Kind::Sgd { 0.1 } else { 1e-3 }),
-        reset_optimizer: Some(optimizer == Kind::Adam),
-        drop_last: Some(true),
-        options: few_samples(method),
-        ..Overrides::default()
-    };
-    settings.resolve(continual::spec(method).unwrap()).unwrap()
-}
-
-/// Importances on a few images only, and few passes over a memory.
-fn few_samples(method: &str) -> OptionFlags {
-    let own = continual::spec(method).unwrap().options;
-    OptionFlags {
-        fisher_samples: own.contains(&"fisher_samples").then_some(5),
-        memory_epochs: own.contains(&"memory_epochs").then_some(3),
-        ..OptionFlags::default()
-    }
+    let (lr, resets) = if optimizer == Kind::Sgd { ("0.1", "false") } else { ("0.001", "true") };
+    let usual = &[
+        ("model", model),
+        ("width", "0.125"),
+        ("classes_per_task", "4"),
+        ("memory", "20"),
+        ("epochs", "2"),
+        ("batch_size", "16"),
+        ("optimizer", optimizer.name()),
+        ("lr", lr),
+        ("reset_optimizer", resets),
+        ("drop_last", "true"),
+        // Importances on a few images only, and few passes over a memory.
+        ("fisher_samples", "5"),
+        ("memory_epochs", "3"),
+    ];
+    common::runs::config(method, usual, &[])
 }
 
 /// Interrupts after so many batches.
@@ -162,7 +154,7 @@ impl Sink for InterruptIn<'_> {
 fn interruptions_between_batches_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut task_begin = config("er", "mlp", Kind::Adam);
-    task_begin.options.memory_update = Some(MemoryUpdate::TaskBegin);
+    task_begin = task_begin.with(&[("memory_update", "task-begin")]).unwrap();
     let configs = ["icarl", "ewc", "gdumb", "si", "lwf"].map(|method| config(method, "mlp", Kind::Adam));
     for (i, config) in configs.into_iter().chain([task_begin]).enumerate() {
         let folder = |name: String| RunFolder::create(&dir.path().join(format!("{i}-{name}")), false).unwrap();
@@ -228,12 +220,8 @@ fn other_data_and_settings_are_refused_and_another_device_is_said() {
         assert!(code == 2 && message.contains("data set") && message.contains(wanted), "{message}");
     }
     for (name, other) in [
-        ("--lr", Config { lr: 0.5, ..config.clone() }),
-        ("--replay-batch", {
-            let mut other = config.clone();
-            other.options.replay_batch = Some(3);
-            other
-        }),
+        ("--lr", config.with(&[("lr", "0.5")]).unwrap()),
+        ("--replay-batch", config.with(&[("replay_batch", "3")]).unwrap()),
     ] {
         let (code, message) = go_on(&other, &GLYPHS, &Device::cpu(), &folder).0.unwrap_err();
         assert!(code == 2 && message.contains(name), "{message}");

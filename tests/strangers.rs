@@ -6,7 +6,7 @@ mod common;
 use common::program::{engram, fails, names, succeeds, unsealed};
 use engram::Device;
 use engram::experiment::saved::Predictor;
-use engram::experiment::{Overrides, complete};
+use engram::experiment::{CONFIG_FILE, Config, complete, recorded_in};
 use engram::report::{write_run, write_seeds};
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,8 +119,8 @@ fn no_field_of_a_run_makes_a_panic() {
         let _ = write_run(&run);
         let _ = write_seeds(dir.path(), std::slice::from_ref(&run));
         let _ = complete(&run);
-        if let Ok(settings) = Overrides::of_run(&run) {
-            let _ = settings.resolve(engram::continual::spec("icarl").unwrap());
+        if let Ok(recorded) = recorded_in(&run, CONFIG_FILE) {
+            let _ = Config::resolve(engram::continual::spec("icarl").unwrap(), recorded.values);
         }
         if let Ok(predictor) = Predictor::load(&run, &device) {
             let [c, h, w] = predictor.card.input;

@@ -7,7 +7,7 @@ use common::runs::glyphs;
 use engram::continual;
 use engram::data::{Augment, Plan};
 use engram::experiment::results::{Metrics, RunFolder};
-use engram::experiment::{Config, Overrides, run, sink::Silent};
+use engram::experiment::{Config, run, sink::Silent};
 use engram::models::Network;
 use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
@@ -83,15 +83,9 @@ fn the_curve_is_the_known_one() {
 // ------------------------------------------------------------------------------------------------------- determinism
 
 fn config(model: &str) -> Config {
-    let overrides = Overrides {
-        model: Some(model.into()),
-        classes_per_task: Some(4),
-        memory: Some(15),
-        epochs: Some(2),
-        batch_size: Some(16),
-        ..Overrides::default()
-    };
-    overrides.resolve(continual::spec("icarl").unwrap()).unwrap()
+    let settings =
+        [("model", model), ("classes_per_task", "4"), ("memory", "15"), ("epochs", "2"), ("batch_size", "16")];
+    Config::of(continual::spec("icarl").unwrap(), &settings).unwrap()
 }
 
 /// Metrics and the bytes of the weights after a short run of iCaRL: three tasks, whose last batches are smaller.
@@ -151,7 +145,7 @@ fn another_seed_is_another_run() {
     let dataset = glyphs(90, 40);
     let never = AtomicBool::new(false);
     let run = |seed| {
-        let config = Config { seed, ..config("mlp") };
+        let config = config("mlp").seeded(seed);
         run(&config, &dataset, &Device::cpu(), None, &mut Silent, &never).unwrap()
     };
     assert_ne!(run(1).classifiers, run(2).classifiers);

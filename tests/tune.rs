@@ -3,25 +3,19 @@
 mod common;
 
 use common::program::{fails, json, succeeds};
+use common::runs::Pairs;
 use engram::continual;
 use engram::data::{self, Dataset, Images};
 use engram::experiment::sink::{Silent, Sink};
 use engram::experiment::tune::{Framework, Search, Tuned, Validation, tune};
-use engram::experiment::{Config, Overrides, learn_task, run};
+use engram::experiment::{Config, learn_task, run};
 use engram::{Device, Error};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-fn config(method: &str, more: Overrides) -> Config {
-    let settings = Overrides {
-        model: Some("mlp".into()),
-        width: Some(0.25),
-        limit_per_task: Some(60),
-        memory: Some(20),
-        epochs: Some(2),
-        ..Overrides::default()
-    };
-    more.or(settings).resolve(continual::spec(method).unwrap()).unwrap()
+fn config(method: &str, more: Pairs) -> Config {
+    let usual = &[("model", "mlp"), ("width", "0.25"), ("limit_per_task", "60"), ("memory", "20"), ("epochs", "2")];
+    common::runs::config(method, usual, more)
 }
 
 fn glyphs() -> Dataset {
@@ -44,28 +38,23 @@ fn the_test_images_are_never_read() {
     let nothing = Images { pixels: Vec::new(), labels: Vec::new(), views: Vec::new(), ..*whole.test };
     let without = Dataset { test: Arc::new(nothing), ..whole.clone() };
     for (method, scenario) in [("si", "task"), ("icarl", "class"), ("joint", "class")] {
-        let more = Overrides { max_tasks: Some(2), scenario: Some(parse(scenario)), ..Overrides::default() };
-        let config = config(method, more);
+        let config = config(method, &[("max_tasks", "2"), ("scenario", scenario)]);
         let found = search(&config, &without).unwrap();
         assert_eq!(found, search(&config, &whole).unwrap(), "{method}");
         assert_eq!(found.tasks.len(), if method == "joint" { 1 } else { 2 }, "{method}");
     }
-    let refused =
-        run(&config("si", Overrides::default()), &without, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false));
+    let refused = run(&config("si", &[]), &without, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false));
     assert!(refused.unwrap_err().to_string().contains("no test images"), "a run does need them");
-}
-
-fn parse(scenario: &str) -> data::Scenario {
-    serde_json::from_value(scenario.into()).unwrap()
 }
 
 /// Task by task, each from where the last one ended, is the run itself.
 #[test]
 fn single_tasks_are_those_of_a_run() {
     let (dataset, device, interrupted) = (glyphs(), Device::cpu(), AtomicBool::new(false));
-    for (method, reset_optimizer) in [("ewc", true), ("si", false), ("der++", true), ("icarl", true), ("lwf", false)] {
-        let more = Overrides { reset_optimizer: Some(reset_optimizer), max_tasks: Some(3), ..Overrides::default() };
-        let config = config(method, more);
+    for (method, reset_optimizer) in
+        [("ewc", "true"), ("si", "false"), ("der++", "true"), ("icarl", "true"), ("lwf", "false")]
+    {
+        let config = config(method, &[("reset_optimizer", reset_optimizer), ("max_tasks", "3")]);
         let metrics = run(&config, &dataset, &device, None, &mut Silent, &interrupted).unwrap();
         let classifier = if method == "icarl" { "nme" } else { "network" };
         let mut before = None;
@@ -81,7 +70,7 @@ fn single_tasks_are_those_of_a_run() {
 #[test]
 fn methods_are_tuned_by_what_they_have() {
     let dataset = glyphs();
-    let short = |method: &str| config(method, Overrides { max_tasks: Some(2), ..Overrides::default() });
+    let short = |method: &str| config(method, &[("max_tasks", "2")]);
     let er = search(&short("er"), &dataset).unwrap();
     assert!(er.factor.is_none() && er.tasks.iter().all(|task| task.trade_offs.len() == 1 && task.required.is_none()));
     let der = search(&short("der++"), &dataset).unwrap();
@@ -90,7 +79,7 @@ fn methods_are_tuned_by_what_they_have() {
     assert!(error.exit_code() == 2 && error.to_string().contains("gdumb"), "{error}");
     for spec in continual::ALL {
         for (name, start) in spec.trade_off {
-            assert!(spec.options.contains(name) && *start > 0.0, "{}: {name}", spec.name);
+            assert!(spec.has(name) && *start > 0.0, "{}: {name}", spec.name);
         }
     }
 }

@@ -2,77 +2,69 @@
 
 mod common;
 
-use common::runs::{Weights, glyphs, trained};
-use engram::continual::{self, Candidates};
+use common::runs::{Pairs, Weights, config, glyphs, trained};
+use engram::continual;
 use engram::data::Dataset;
 use engram::experiment::results::Metrics;
-use engram::experiment::{Overrides, presets};
-use engram::optim::{Decay, Kind};
+use engram::experiment::{Config, presets};
 use std::sync::LazyLock;
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(300, 200));
 
 /// A short run on the CPU: its metrics, and its weights as bytes.
-fn short(method: &str, change: impl FnOnce(Overrides) -> Overrides) -> (Metrics, Weights) {
-    let settings = Overrides {
-        model: Some("resnet20".into()),
-        width: Some(0.25),
-        classes_per_task: Some(4),
-        memory: Some(40),
-        epochs: Some(2),
-        batch_size: Some(16),
-        optimizer: Some(Kind::Sgd),
-        lr: Some(0.1),
-        ..Overrides::default()
-    };
-    let config = change(settings).resolve(continual::spec(method).unwrap()).unwrap();
-    trained(&config, &GLYPHS)
+fn short(method: &str, more: Pairs) -> (Metrics, Weights) {
+    let usual = &[
+        ("model", "resnet20"),
+        ("width", "0.25"),
+        ("classes_per_task", "4"),
+        ("memory", "40"),
+        ("epochs", "2"),
+        ("batch_size", "16"),
+        ("optimizer", "sgd"),
+        ("lr", "0.1"),
+    ];
+    trained(&config(method, usual, more), &GLYPHS)
 }
 
-fn tasks(n: usize) -> impl FnOnce(Overrides) -> Overrides {
-    move |settings| Overrides { max_tasks: Some(n), ..settings }
-}
+const ONE: Pairs = &[("max_tasks", "1")];
+const TWO: Pairs = &[("max_tasks", "2")];
 
 #[test]
 fn in_the_first_task_all_of_them_learn_the_same() {
-    let (_, icarl) = short("icarl", tasks(1));
+    let (_, icarl) = short("icarl", ONE);
     for method in ["hybrid2", "hybrid3", "lwf-mc", "fixed-representation"] {
-        assert!(short(method, tasks(1)).1 == icarl, "{method} differs from iCaRL in the first task");
+        assert!(short(method, ONE).1 == icarl, "{method} differs from iCaRL in the first task");
     }
 }
 
 #[test]
 fn in_the_second_task_each_goes_its_own_way() {
-    let all: Vec<Weights> = ["icarl", "hybrid2", "lwf-mc", "finetune"].map(|m| short(m, tasks(2)).1).into();
+    let all: Vec<Weights> = ["icarl", "hybrid2", "lwf-mc", "finetune"].map(|m| short(m, TWO).1).into();
     for (i, one) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|other| other != one), "two methods have the same weights");
     }
-    let (two, weights_of_two) = short("hybrid2", tasks(2));
-    let (three, weights_of_three) = short("hybrid3", tasks(2));
+    let (two, weights_of_two) = short("hybrid2", TWO);
+    let (three, weights_of_three) = short("hybrid3", TWO);
     assert!(weights_of_two == weights_of_three && two.classifiers == three.classifiers);
-    let first = |method: &str| (continual::spec(method).unwrap().build)(options()).classifiers()[0];
+    let first = |method: &str| {
+        let config = config(method, &[("memory", "40")], &[]);
+        (config.method.build)(&config.values).classifiers()[0]
+    };
     assert_eq!(
         [first("icarl"), first("hybrid2"), first("hybrid3"), first("lwf-mc")],
         ["nme", "nme", "network", "network"]
     );
-    let (lwf, _) = short("lwf-mc", tasks(2));
+    let (lwf, _) = short("lwf-mc", TWO);
     assert!(lwf.memory_bytes[1].exemplars == 0 && lwf.memory_bytes[1].old_network > 0);
     assert_eq!(lwf.classifiers.keys().collect::<Vec<_>>(), ["network"]);
-}
-
-fn options() -> continual::Options {
-    let settings = Overrides { memory: Some(40), ..Overrides::default() };
-    settings.resolve(continual::spec("icarl").unwrap()).unwrap().method_options()
 }
 
 /// After the first task only the outputs of classes to come may move; weight decay on everything tries to move the rest.
 #[test]
 fn a_fixed_representation_stays_fixed() {
-    let decaying = |n| {
-        move |settings| Overrides { max_tasks: Some(n), weight_decay: Some(0.01), decay: Some(Decay::All), ..settings }
-    };
-    let (_, before) = short("fixed-representation", decaying(1));
-    let (_, after) = short("fixed-representation", decaying(2));
+    let decaying = |n| short("fixed-representation", &[("max_tasks", n), ("weight_decay", "0.01"), ("decay", "all")]);
+    let (_, before) = decaying("1");
+    let (_, after) = decaying("2");
     let n_old = 4;
     for (name, values) in &before {
         let n_fixed = match name.as_str() {
@@ -89,9 +81,9 @@ fn a_fixed_representation_stays_fixed() {
 #[test]
 fn classes_that_have_not_come_are_wrong_answers() {
     // Hardly trained, so that outputs of classes to come are not the smallest yet.
-    let with = |candidates| move |settings| Overrides { candidates, lr: Some(1e-6), epochs: Some(1), ..settings };
-    let (seen, _) = short("icarl", with(Some(Candidates::Seen)));
-    let (all, _) = short("icarl", with(Some(Candidates::All)));
+    let with = |candidates| short("icarl", &[("candidates", candidates), ("lr", "1e-6"), ("epochs", "1")]);
+    let (seen, _) = with("seen");
+    let (all, _) = with("all");
     for (name, result) in &seen.classifiers {
         let other = &all.classifiers[name].seen_accuracy;
         assert!(result.seen_accuracy.iter().zip(other).all(|(seen, all)| all <= seen), "{name}");
@@ -103,7 +95,8 @@ fn classes_that_have_not_come_are_wrong_answers() {
 /// The recipe of the paper, number for number.
 #[test]
 fn the_preset_is_the_papers_recipe() {
-    let config = presets::settings("icarl-cifar100").unwrap().resolve(continual::spec("icarl").unwrap()).unwrap();
+    let preset = presets::settings("icarl-cifar100").unwrap();
+    let config = Config::resolve(continual::spec("icarl").unwrap(), preset).unwrap();
     let json = serde_json::to_value(&config).unwrap();
     let expected = [
         ("dataset", "\"cifar-100\""),
@@ -131,9 +124,13 @@ fn the_preset_is_the_papers_recipe() {
     for (field, value) in expected {
         assert_eq!(json[field].to_string(), value, "{field}");
     }
-    for (value, expected) in
-        [(config.bn_epsilon, 1e-4), (config.lr_decay, 0.2), (config.momentum, 0.9), (config.weight_decay, 2e-5)]
-    {
+    let training = &config.training;
+    for (value, expected) in [
+        (config.model.options.bn_epsilon, 1e-4),
+        (training.lr_decay, 0.2),
+        (training.momentum, 0.9),
+        (training.weight_decay, 2e-5),
+    ] {
         assert!((value - expected).abs() < 1e-9);
     }
     assert!(presets::settings("icarl-cifar10").is_err_and(|e| e.to_string().contains("icarl-cifar100")));

@@ -4,9 +4,9 @@
 use engram::Device;
 use engram::data::cifar::{self, Record};
 use engram::data::{ImageFormat, idx, pictures};
-use engram::experiment::Overrides;
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::{Metrics, accuracy_csv};
+use engram::experiment::{Config, recorded_by};
 use engram::models::Network;
 use std::io::Write;
 use std::path::Path;
@@ -82,11 +82,14 @@ pub fn read_run_folder(bytes: &[u8]) -> bool {
         assert!(accuracy_csv(&metrics).starts_with("classifier,"));
     }
     with_file(bytes, |path| {
-        let Some(overrides) = value(path, Overrides::from_file(path)) else { return false };
+        let Some(recorded) = value(path, recorded_by(path)) else { return false };
         let method = engram::continual::spec("icarl").expect("a row of the table");
-        match overrides.resolve(method) {
+        match Config::resolve(method, recorded.values) {
             Ok(config) => {
-                assert!(config.epochs > 0 && config.batch_size > 0 && config.lr > 0.0, "{config:?}");
+                assert!(
+                    config.training.epochs > 0 && config.training.batch_size > 0 && config.training.lr > 0.0,
+                    "{config:?}"
+                );
                 true
             }
             Err(error) => {

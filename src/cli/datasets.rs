@@ -64,7 +64,7 @@ enum DatasetsCommand {
         #[arg(long, value_name = "N", default_value_t = 12)]
         per_class: usize,
         /// Classes, or groups of classes where there are some
-        #[arg(long, value_name = "KIND", default_value = "fine")]
+        #[arg(long, value_name = "KIND", default_value = "fine", value_parser = super::settings::choice::<Labels>())]
         labels: Labels,
         /// What pictures of a folder become: rgbN or greyN
         #[arg(long, value_name = "FORMAT", default_value_t = ImageFormat::default())]

@@ -1,15 +1,17 @@
 //! `engram distill`: a teacher, and students with and without it.
 
-use super::folders::tidy;
+use super::settings::{DistillFlags, explain};
+use super::terminal::{Shown, Terminal};
 use super::{INTERRUPTED, run, use_threads, warn};
+use crate::campaign::tidy;
 use crate::data::Dataset;
 use crate::device::{Device, Options, Selection};
 use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::experiment::CONFIG_FILE;
 use crate::experiment::distillation::{
-    DistillConfig, DistillOverrides, DistillResults, Trainer, ask_teacher, check, distill as run_distillation, presets,
-    resume as resume_distillation,
+    DistillConfig, DistillResults, Trainer, ask_teacher, check, distill as run_distillation, presets, recorded_by,
+    resume as resume_distillation, rows,
 };
 use crate::experiment::results::RunFolder;
 use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
@@ -25,7 +27,7 @@ pub struct DistillArgs {
     #[command(subcommand)]
     command: Option<DistillCommand>,
     #[command(flatten)]
-    settings: DistillOverrides,
+    settings: DistillFlags,
     /// A named distillation, see `engram distill list`; flags and --config win
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
@@ -51,6 +53,9 @@ pub struct DistillArgs {
     /// Compile shaders with bounds checks
     #[arg(long)]
     checked: bool,
+    /// Print every setting, its value and where that is from, and end
+    #[arg(long)]
+    explain: bool,
 }
 
 #[derive(Subcommand)]
@@ -115,18 +120,20 @@ pub fn run(args: DistillArgs) -> Result<()> {
 }
 
 fn distill_pairs(args: DistillArgs) -> Result<()> {
-    let file = args.config.as_deref().map(DistillOverrides::from_file).transpose()?.unwrap_or_default();
+    let file = args.config.as_deref().map(recorded_by).transpose()?.unwrap_or_default().values;
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     if let Some(path) = &args.resume
         && made_page_of_complete(path)?
     {
         return Ok(());
     }
-    let settings = match &args.resume {
-        Some(folder) => args.settings.over_interrupted(RunFolder::open(folder)?.path())?,
-        None => args.settings.or(file)?.or(preset)?,
+    let mut config = match &args.resume {
+        Some(folder) => DistillConfig::interrupted(args.settings.0, RunFolder::open(folder)?.path())?,
+        None => DistillConfig::resolve(args.settings.0.or(file).or(preset))?,
     };
-    let mut config = settings.resolve()?;
+    if args.explain {
+        return explain(&rows(), &config.values);
+    }
     let (dataset, device) = open(&config, args.checked)?;
     config.adapter = device.describe();
     // Wrong use is found before `--force` replaces anything.
@@ -135,8 +142,8 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
         (Some(path), _) => RunFolder::open(path)?,
         (None, Some(path)) => RunFolder::create(&path, args.force)?,
         (None, None) => {
-            let what = format!("distill-{}", config.scheme);
-            RunFolder::create(&run::folder_of_now(&what, &config.source().file_name())?, args.force)?
+            let what = format!("distill-{}", config.spec.name);
+            RunFolder::create(&run::folder_of_now(&what, &config.data.source().file_name())?, args.force)?
         }
     };
     if let Some(time) = args.stop_after {
@@ -146,7 +153,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
     let results = match args.resume {
         Some(_) => resume_distillation(&config, &dataset, &device, &folder, &mut console, &INTERRUPTED),
         None => {
-            folder.write_sealed(CONFIG_FILE, &config.record())?;
+            folder.write_sealed(CONFIG_FILE, &config)?;
             run_distillation(&config, &dataset, &device, Some(&folder), &mut console, &INTERRUPTED)
         }
     };
@@ -163,7 +170,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
         true => {
             let last = results.comparisons().pop().expect("bug: a distillation without pairs");
             let gain = gain_text(last.gain(|student| student.accuracy));
-            println!("{} on {}: distilled − scratch {gain}", config.scheme, dataset.name);
+            println!("{} on {}: distilled − scratch {gain}", config.spec.name, dataset.name);
         }
         false => println!("{}\nTo read in a browser: {}", distill_tables(&results), page.display()),
     }
@@ -173,7 +180,7 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
 /// Makes the page of a complete distillation, if a kill or an error in the last moment left it without its own.
 fn made_page_of_complete(path: &Path) -> Result<bool> {
     let complete = DistillResults::of_folder(path).is_ok_and(|results| results.complete);
-    let made = complete && tidy(path)?;
+    let made = complete && tidy(path, &mut Terminal::new(Shown::All))?;
     if made {
         println!("{}: the distillation is complete; its page was missing, and is made again", path.display());
     }
@@ -182,11 +189,11 @@ fn made_page_of_complete(path: &Path) -> Result<bool> {
 
 /// Threads, data and device.
 fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
-    use_threads(config.threads);
-    let dataset = config.source().load(&config.load_options())?;
+    use_threads(config.place.threads);
+    let dataset = config.data.source().load(&config.data.load_options())?;
     dataset.notes.iter().for_each(|note| warn(note));
-    let options = Options { checked, cache: true, precision: config.precision, ..Default::default() };
-    let (device, warning) = config.device.parse::<Selection>()?.open(options)?;
+    let options = Options { checked, cache: true, precision: config.place.precision, ..Default::default() };
+    let (device, warning) = config.place.device.parse::<Selection>()?.open(options)?;
     if let Some(warning) = warning {
         warn(&warning);
     }
@@ -231,20 +238,21 @@ fn show(spec: &SchemeSpec) {
 fn show_temperatures(args: ShowArgs) -> Result<()> {
     const TEMPERATURES: [f32; 4] = [1.0, 4.0, 20.0, 100.0];
     const BAR: f32 = 12.0;
-    let settings = DistillOverrides {
-        dataset: args.dataset,
-        data_dir: args.data_dir,
-        teacher: args.teacher.map(|name| vec![name]),
-        teacher_weights: args.teacher_weights.map(|file| vec![file]),
-        teacher_epochs: args.teacher_epochs,
-        teacher_cache: args.teacher_cache,
-        device: args.device,
-        ..DistillOverrides::default()
-    };
-    let config = settings.resolve()?;
+    let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+    let given = [
+        ("dataset", args.dataset),
+        ("data_dir", path(args.data_dir)),
+        ("teacher", args.teacher),
+        ("teacher_weights", path(args.teacher_weights)),
+        ("teacher_epochs", args.teacher_epochs.map(|n| n.to_string())),
+        ("teacher_cache", path(args.teacher_cache)),
+        ("device", args.device),
+    ];
+    let given: Vec<(&str, &str)> = given.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?))).collect();
+    let config = DistillConfig::of(&given)?;
     let (dataset, device) = open(&config, false)?;
     let mut console = DistillConsole::new(false);
-    let mut trainer = Trainer::new(&device, config.augment, &mut console, &INTERRUPTED);
+    let mut trainer = Trainer::new(&device, config.data.augment, &mut console, &INTERRUPTED);
     let asked = ask_teacher(&config, &dataset, args.image, &mut trainer)?;
     drop(console);
     let label = &dataset.class_names[asked.label as usize];

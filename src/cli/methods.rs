@@ -1,8 +1,9 @@
 //! `engram methods`: what there is, and what each does, keeps and is good for.
 
-use crate::continual::{self, MethodSpec, flag};
+use crate::continual::{self, MethodSpec};
 use crate::error::Result;
 use crate::report::hang;
+use crate::settings::{Usual, flag};
 use clap::{Args, Subcommand};
 
 /// Without a subcommand the methods are listed.
@@ -31,7 +32,7 @@ pub fn run(args: MethodsArgs) -> Result<()> {
 }
 
 fn list() {
-    for spec in continual::ALL {
+    for spec in continual::all() {
         print!("{}", hang(&format!("{:<22}", spec.name), spec.summary));
         let mut facts = vec![spec.paper.to_string(), format!("scenarios: {}", spec.suits())];
         facts.push(format!("holds {}", spec.memory));
@@ -53,10 +54,11 @@ fn show(spec: &MethodSpec) {
     line("stream", if spec.sees_everything { "sees all data at once" } else { needs });
     line("expect", spec.expect);
     let mut options = spec.defaults();
-    if spec.uses_memory {
-        options.insert(0, "--memory K (by data set: engram METHOD --help)".replace("METHOD", spec.name));
+    if let Some(memory) = spec.options.iter().find(|row| matches!(row.default, Usual::Follows(_))) {
+        let (flag, value) = (memory.flag(), memory.value_name);
+        options.insert(0, format!("{flag} {value} (by data set: engram {} --help)", spec.name));
     }
-    let none = if spec.options.is_empty() && options.is_empty() { "none of its own" } else { "" };
+    let none = if spec.options.is_empty() { "none of its own" } else { "" };
     line("options", &format!("{none}{}", options.join("; ")));
     let trade_off: Vec<String> = spec.trade_off.iter().map(|(name, from)| format!("{} {from}", flag(name))).collect();
     if !trade_off.is_empty() {

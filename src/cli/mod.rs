@@ -6,7 +6,6 @@ mod compare;
 mod datasets;
 mod devices;
 mod distill;
-mod folders;
 mod methods;
 mod models;
 mod picture;
@@ -14,12 +13,14 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
-mod seeds;
+mod settings;
+mod terminal;
 mod tune;
 
 use crate::continual;
 use crate::device::{Device, Options, Precision, Selection, Trace};
 use crate::error::{Error, Result};
+use crate::experiment;
 use crate::report::{WIDTH, message};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::any::TypeId;
@@ -87,7 +88,8 @@ struct DeviceArgs {
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     device: String,
     /// How products are computed: full, mixed or split (from f16, where the adapter multiplies matrices of it)
-    #[arg(long, value_name = "HOW", default_value_t, hide_possible_values = true)]
+    #[arg(long, value_name = "HOW", default_value_t, hide_possible_values = true,
+        value_parser = settings::choice::<Precision>())]
     precision: Precision,
     /// Compile shaders with bounds checks
     #[arg(long)]
@@ -152,17 +154,21 @@ fn finite<T: FromStr<Err = ParseFloatError> + Copy + Into<f64>>(text: &str) -> s
 
 /// The command line.
 fn command() -> clap::Command {
-    let methods = continual::ALL.iter().map(|method| {
+    let methods = continual::all().into_iter().map(|method| {
         let command = run::RunArgs::augment_args(clap::Command::new(method.name));
-        // Options of other methods are understood, so that the answer to them can say what this one has, but not shown.
-        let options = continual::OptionFlags::augment_args(clap::Command::new(""));
-        let foreign = options.get_arguments().map(|arg| arg.get_id().clone());
-        let foreign = foreign.filter(|id| !method.options.contains(&id.as_str()));
-        let command = foreign.fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)));
-        command.about(method.summary).after_help(run::after_help()).display_order(0)
+        // Settings of other methods are understood, so that the answer to them can say what this one has, but not shown.
+        let own = experiment::rows(method);
+        let foreign = experiment::every_row().into_iter().filter(|row| !own.iter().any(|known| known.name == row.name));
+        let command = foreign.fold(command, |command, row| command.mut_arg(row.name, |arg| arg.hide(true)));
+        let command = method.options.iter().fold(command, |command, row| {
+            command.mut_arg(row.name, |arg| arg.help(row.help_text()).help_heading("Options of the method"))
+        });
+        command.about(method.summary).after_help(settings::recipes_text()).display_order(0)
     });
     let cli = Cli::command()
-        .mut_subcommand("compare", |command| compare::with_list_of_memories(command).after_help(run::after_help()))
+        .mut_subcommand("compare", |command| {
+            compare::with_list_of_memories(command).after_help(settings::recipes_text())
+        })
         .mut_subcommand("reproduce", |command| {
             command.after_help("What is not given is the preset's; defaults below it: engram icarl --help.")
         });
@@ -172,7 +178,7 @@ fn command() -> clap::Command {
 /// The method that the command line names and its flags, if its command is a method.
 fn method_run(matches: &ArgMatches) -> Option<Result<()>> {
     let (name, matches) = matches.subcommand()?;
-    let method = continual::ALL.iter().find(|method| method.name == name)?;
+    let method = continual::all().into_iter().find(|method| method.name == name)?;
     let args = run::RunArgs::from_arg_matches(matches).unwrap_or_else(|e| refuse(&e));
     Some(run::run(method, args))
 }

@@ -32,7 +32,7 @@ struct ShowArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     width: f32,
     /// Shortcuts of a residual network: a (no parameters) or b (1×1 convolutions) [default: the model's]
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = super::settings::choice::<Shortcut>())]
     shortcut: Option<Shortcut>,
 }
 

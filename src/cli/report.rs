@@ -1,5 +1,6 @@
 //! `engram report`: the pages of run folders, made again from the files in them.
 
+use crate::campaign::is_comparison;
 use crate::error::{Error, Result};
 use crate::report;
 use clap::Args;
@@ -14,7 +15,7 @@ pub struct ReportArgs {
 
 /// Writes `report.html` into each folder and prints the paths.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    if args.folders.iter().all(|folder| super::compare::is_comparison(folder)) {
+    if args.folders.iter().all(|folder| is_comparison(folder)) {
         return super::compare::join(&args.folders);
     }
     for folder in &args.folders {

@@ -1,16 +1,17 @@
 //! `engram METHOD`: one run per seed, with its folder.
 
-use super::{INTERRUPTED, folders, seeds, use_threads, warn};
+use super::INTERRUPTED;
+use super::settings::{RunFlags, explain};
+use super::terminal::{Shown, Terminal};
+use crate::campaign::{self, PLAN, Seeds, Workplace};
 use crate::continual::{self, MethodSpec};
-use crate::data::Dataset;
-use crate::device::{Device, Options, Selection, Trace};
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::Checkpoint;
 use crate::experiment::command_line::{flags_between, quoted};
 use crate::experiment::results::RunFolder;
-use crate::experiment::{CONFIG_FILE, Config, Overrides, complete, presets, recipes_text};
+use crate::experiment::{CONFIG_FILE, Config, complete, presets, recorded_by, recorded_in};
 use crate::records::create_numbered_folder;
-use crate::report::{Console, message};
+use crate::report::{REPORT_FILE, message, seeds_table, write_seeds};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Args)]
 pub struct RunArgs {
     #[command(flatten)]
-    settings: Overrides,
+    settings: RunFlags,
     /// Settings from a JSON file, such as the config.json of a run; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -48,11 +49,9 @@ pub struct RunArgs {
     /// Compile shaders with bounds checks
     #[arg(long)]
     checked: bool,
-}
-
-/// The data-set dependent defaults, below the flags.
-pub fn after_help() -> String {
-    recipes_text()
+    /// Print every setting, its value and where that is from, and end
+    #[arg(long)]
+    explain: bool,
 }
 
 /// Runs a method with every seed.
@@ -60,17 +59,17 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     if let Some(path) = args.resume.clone() {
         return resume(method, args, &path);
     }
-    let file = args.config.as_deref().map(Overrides::from_file).transpose()?.unwrap_or_default();
+    let file = args.config.as_deref().map(recorded_by).transpose()?.unwrap_or_default().values;
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
-    let preset = Overrides { options: preset.options.only(method), ..preset };
-    let mut config = args.settings.or(file).or(preset).resolve(method)?;
-    let (dataset, device) = open(&config, args.checked, args.trace)?;
-    if args.trace && matches!(device, Device::Cpu(_)) {
-        warn("--trace shows GPU dispatches; the CPU has none");
+    let config = Config::resolve(method, args.settings.0.or(file).or(preset))?;
+    if args.explain {
+        return explain(&config.rows(), &config.values);
     }
-    config.adapter = device.describe();
+    let mut terminal = terminal(args.quiet, args.checked, args.trace);
+    let (dataset, device) = terminal.open(&config)?;
+    let config = Config { adapter: device.describe(), ..config };
     // Wrong use is found before `--force` replaces anything.
-    config.split().tasks(&dataset)?;
+    config.stream.split().tasks(&dataset)?;
 
     if let Some(time) = args.stop_after {
         stop_after(time);
@@ -78,13 +77,36 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     let root = args.out.map_or_else(|| default_folder(&config), Ok)?;
     if config.seeds == 1 {
         let folder = RunFolder::create(&root, args.force)?;
-        let result = folders::begin(&config, &dataset, &device, &folder, console(&config, args.quiet));
+        let result = campaign::begin(&config, &folder, &mut terminal);
         result.inspect_err(|error| advise(error, &config, &root))?;
     } else {
-        seeds::begin(&config, &dataset, &device, &root, args.force, args.quiet)?;
+        let overview = root.join(REPORT_FILE);
+        if !args.force && overview.exists() {
+            let message = format!("{} exists: choose another --out, or --force to replace it", overview.display());
+            return Err(Error::usage(message));
+        }
+        let seeds = Seeds::new(&config, &root);
+        seeds.claim(&config, args.force)?;
+        run_seeds(&seeds, &config, &mut terminal)?;
     }
-    tell_trace(&device);
+    terminal.tell_trace();
     Ok(())
+}
+
+fn terminal(quiet: bool, checked: bool, trace: bool) -> Terminal {
+    let shown = if quiet { Shown::Line } else { Shown::All };
+    Terminal::new(shown).debugging(checked, trace).hinting(comparison)
+}
+
+/// Runs the seeds that are not complete, and shows all of them side by side.
+fn run_seeds(seeds: &Seeds, config: &Config, terminal: &mut Terminal) -> Result<()> {
+    let result = seeds.run(terminal);
+    let (done, failed) = result.inspect_err(|error| advise(error, config, &seeds.root))?;
+    write_seeds(&seeds.root, &seeds.folders())?;
+    println!("{}", seeds_table(&done));
+    println!("Files: {} and seeds.json", seeds.root.join("seeds.csv").display());
+    println!("To read in a browser: {}", seeds.root.join(REPORT_FILE).display());
+    campaign::failure(failed, seeds.cells.len())
 }
 
 /// Goes on with the run, or the runs of several seeds, in a folder.
@@ -92,11 +114,12 @@ fn resume(method: &'static MethodSpec, args: RunArgs, path: &Path) -> Result<()>
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
-    let several = seeds::is_root(path);
-    if !several && !folders::is_interrupted(path) {
+    let mut terminal = terminal(args.quiet, args.checked, args.trace);
+    let several = path.join(PLAN).is_file();
+    if !several && !campaign::is_interrupted(path) {
         if !path.join(CONFIG_FILE).is_file() || complete(path).is_some() {
             let nothing = Checkpoint::read(path).err();
-            if complete(path).is_some() && folders::tidy(path)? {
+            if complete(path).is_some() && campaign::tidy(path, &mut terminal)? {
                 println!("{}: the run is complete; its page was missing, and is made again", path.display());
                 return Ok(());
             }
@@ -104,7 +127,7 @@ fn resume(method: &'static MethodSpec, args: RunArgs, path: &Path) -> Result<()>
         }
         eprint!("{}", message("The run ended before its first checkpoint: it begins again."));
     }
-    let theirs = if several { seeds::settings(path)? } else { Overrides::of_run(path)? };
+    let theirs = recorded_in(path, if several { PLAN } else { CONFIG_FILE })?;
     if let Some(name) = theirs.method.as_ref().filter(|name| *name != method.name) {
         let folder = path.display();
         return Err(Error::usage(format!("{folder} holds a run of {name}: engram {name} --resume {folder}")));
@@ -115,48 +138,18 @@ fn resume(method: &'static MethodSpec, args: RunArgs, path: &Path) -> Result<()>
         let message = format!("{folder}: engram {version} began it, and this is {ours}: go on with that one");
         return Err(Error::usage(message));
     }
-    let began = theirs.clone().resolve(method)?;
-    let mut config = args.settings.or(theirs).resolve(method)?;
-    folders::check_same(&began, &config, path)?;
-    let (dataset, device) = open(&config, args.checked, args.trace)?;
-    config.adapter = device.describe();
+    let began = Config::resolve(method, theirs.values.clone())?;
+    let config = Config::resolve(method, args.settings.0.or(theirs.values))?;
+    campaign::check_same(&began, &config, path)?;
     if several {
-        seeds::go_on(&config, &dataset, &device, path, args.quiet)?;
+        run_seeds(&Seeds::new(&config, path), &config, &mut terminal)?;
     } else {
         let folder = RunFolder::open(path)?;
-        let result = folders::go_on(&config, &dataset, &device, &folder, console(&config, args.quiet));
+        let result = campaign::go_on(&config, &folder, &mut terminal);
         result.inspect_err(|error| advise(error, &config, path))?;
     }
-    tell_trace(&device);
+    terminal.tell_trace();
     Ok(())
-}
-
-fn tell_trace(device: &Device) {
-    if let Device::Gpu(gpu) = device
-        && let Some(summary) = gpu.trace_summary()
-    {
-        eprintln!("\n{summary}");
-    }
-}
-
-/// What shows a run.
-pub fn console(config: &Config, quiet: bool) -> Console {
-    Console::new(quiet).compare_with(comparison(config))
-}
-
-/// Threads, data and device of a run, with what is to be said about them.
-pub fn open(config: &Config, checked: bool, trace: bool) -> Result<(Dataset, Device)> {
-    use_threads(config.threads);
-    let mut dataset = config.source().load(&config.load_options())?;
-    dataset.flips = config.augment.flips();
-    dataset.notes.iter().for_each(|note| warn(note));
-    let trace = if trace { Trace::Lines } else { Trace::Off };
-    let options = Options { checked, trace, cache: true, precision: config.precision, ..Default::default() };
-    let (device, warning) = config.device.parse::<Selection>()?.open(options)?;
-    if let Some(warning) = warning {
-        warn(&warning);
-    }
-    Ok((dataset, device))
 }
 
 /// Interrupts runs after this time.
@@ -190,24 +183,13 @@ pub fn parse_time(text: &str) -> std::result::Result<Duration, String> {
 
 /// The command that shows the same stream without the method: every setting that is not the default one there.
 fn comparison(config: &Config) -> Option<String> {
-    if config.method.name != "icarl" {
+    let finetune = continual::spec("finetune").ok()?;
+    if config.method.is_reference || config.method.name == finetune.name {
         return None;
     }
-    let dataset = Overrides { dataset: Some(config.dataset.clone()), ..Overrides::default() };
-    let usual = dataset.resolve(continual::spec("finetune").ok()?).ok()?;
-    let Config { memory, memory_rounding, herding, candidates, .. } = usual;
-    let same = Config {
-        method: usual.method,
-        options: usual.options.clone(),
-        adapter: usual.adapter.clone(),
-        memory,
-        memory_rounding,
-        herding,
-        candidates,
-        seeds: usual.seeds,
-        ..config.clone()
-    };
-    Some(format!("{} finetune --dataset {}{}", program(), quoted(&config.dataset), flags_between(&usual, &same)))
+    let usual = Config::of(finetune, &[("dataset", &config.data.dataset)]).ok()?;
+    let same = config.for_method(finetune).ok()?.seeded(config.seed);
+    Some(format!("{} finetune --dataset {}{}", program(), quoted(&config.data.dataset), flags_between(&usual, &same)))
 }
 
 /// The program as it was called.
@@ -221,7 +203,7 @@ fn program() -> String {
 
 /// runs/METHOD-DATASET-TIME.
 fn default_folder(config: &Config) -> Result<PathBuf> {
-    folder_of_now(config.method.name, &config.source().file_name())
+    folder_of_now(config.method.name, &config.data.source().file_name())
 }
 
 /// A new folder runs/WHAT-DATASET-TIME, the time in UTC; with a number where several commands start in one second.

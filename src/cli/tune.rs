@@ -1,17 +1,20 @@
 //! `engram tune`: learning rate and trade-off of a method, on a validation split.
 
 use super::INTERRUPTED;
-use super::folders::{check_same, is_interrupted};
-use super::run::{folder_of_now, open, parse_time, stop_after};
-use crate::continual::{self, OptionFlags, fields};
+use super::run::{folder_of_now, parse_time, stop_after};
+use super::settings::RunFlags;
+use super::terminal::{Shown, Terminal};
+use crate::campaign::{Workplace, check_same, is_interrupted};
+use crate::continual;
 use crate::error::{Error, Result};
 use crate::experiment::checkpoint::CHECKPOINT_FILE;
 use crate::experiment::results::RunFolder;
 use crate::experiment::sink::Sink;
 use crate::experiment::tune::{Framework, Search, Tuned, TunedTask, Validation, go_on, trade_off};
-use crate::experiment::{CONFIG_FILE, Config, Overrides, Standing, presets};
+use crate::experiment::{CONFIG_FILE, Config, Standing, every_row, presets, recorded_in};
 use crate::records::sealed::read_json;
 use crate::report::{Console, tuned_task_text, tuned_text};
+use crate::settings::{Origin, Values};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,7 +63,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     stop_after: Option<Duration>,
     #[command(flatten)]
-    settings: Overrides,
+    settings: RunFlags,
 }
 
 /// The file that a search leaves.
@@ -70,10 +73,16 @@ const FILE: &str = "tune.json";
 const PLAN: &str = "plan.json";
 
 /// What decides what is found.
-#[derive(Serialize, Deserialize)]
-struct Plan<C> {
+struct Plan {
     /// The settings of the runs.
-    config: C,
+    config: Config,
+    framework: Framework,
+    validation: Validation,
+}
+
+/// The part of it that is no setting of a run.
+#[derive(Serialize, Deserialize)]
+struct Numbers {
     framework: Framework,
     validation: Validation,
 }
@@ -81,7 +90,7 @@ struct Plan<C> {
 /// Searches, task by task, and prints what to go on with.
 pub fn run(args: TuneArgs) -> Result<()> {
     let spec = continual::spec(&args.method)?;
-    if args.settings.seeds.is_some_and(|n| n > 1) {
+    if args.settings.0.find::<usize>("seeds").is_some_and(|n| n > 1) {
         return Err(Error::usage("--seeds: a search has one seed; look at the spread with engram compare"));
     }
     if let Some(path) = &args.resume
@@ -90,18 +99,18 @@ pub fn run(args: TuneArgs) -> Result<()> {
         return Ok(());
     }
     let Plan { mut config, framework, validation } = match &args.resume {
-        Some(folder) => resumed(folder, spec, args.settings.clone())?,
+        Some(folder) => resumed(folder, spec, args.settings.0.clone())?,
         None => planned(&args, spec)?,
     };
     framework.check()?;
-    let (dataset, device) = open(&config, false, false)?;
+    let (dataset, device) = Terminal::new(Shown::All).open(&config)?;
     config.adapter = device.describe();
     let sink = || -> Box<dyn Sink> { Box::new(Console::new(false)) };
     let search = Search::new(&config, &dataset, validation, &device, &sink, &INTERRUPTED)?;
     let (folder, from) = match &args.resume {
         Some(path) => (RunFolder::open(path)?, found_before(path, &search)?),
         None => {
-            let name = || folder_of_now(&format!("tune-{}", spec.name), &config.source().file_name());
+            let name = || folder_of_now(&format!("tune-{}", spec.name), &config.data.source().file_name());
             let out = args.out.map_or_else(name, Ok)?;
             if !args.force && out.join(FILE).exists() {
                 let message =
@@ -110,7 +119,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
             }
             let folder = RunFolder::create(&out, args.force)?;
             [PLAN, FILE].iter().try_for_each(|name| folder.remove(name))?;
-            folder.write_sealed(PLAN, &Plan { config: &config, framework: framework.clone(), validation })?;
+            folder.write_sealed(PLAN, &Numbers { framework: framework.clone(), validation })?;
             (folder, None)
         }
     };
@@ -119,7 +128,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
-    println!("{} on {}: {}, on {}", spec.name, dataset.name, config.model, config.adapter);
+    println!("{} on {}: {}, on {}", spec.name, dataset.name, config.model.model, config.adapter);
     println!("Accuracies are those on the new task, on training images that are held out.");
     let streamed = search.tasks()?;
     let names = |task: usize| -> Vec<String> {
@@ -146,14 +155,12 @@ pub fn run(args: TuneArgs) -> Result<()> {
 }
 
 /// What the flags say.
-fn planned(args: &TuneArgs, spec: &'static continual::MethodSpec) -> Result<Plan<Config>> {
+fn planned(args: &TuneArgs, spec: &'static continual::MethodSpec) -> Result<Plan> {
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
-    let preset = Overrides { options: preset.options.only(spec), ..preset };
     // A preset's trade-off is one to end at, not one to begin at.
-    let high = Overrides { options: high_trade_off(spec)?, ..Overrides::default() };
-    let config = args.settings.clone().or(high).or(preset).resolve(spec)?;
+    let config = Config::resolve(spec, args.settings.0.clone().or(high_trade_off(spec)?).or(preset))?;
     let rates = match args.lr_grid.is_empty() {
-        true => [10.0, 3.0, 1.0, 0.3, 0.1].iter().map(|factor| rounded(factor * config.lr)).collect(),
+        true => [10.0, 3.0, 1.0, 0.3, 0.1].iter().map(|factor| rounded(factor * config.training.lr)).collect(),
         false => args.lr_grid.clone(),
     };
     let (drop, decay, max_decays) = (args.drop, args.trade_off_decay, args.max_decays);
@@ -163,17 +170,18 @@ fn planned(args: &TuneArgs, spec: &'static continual::MethodSpec) -> Result<Plan
 }
 
 /// What the search in a folder was begun with. Flags may say where it goes on, and nothing else.
-fn resumed(folder: &Path, spec: &'static continual::MethodSpec, flags: Overrides) -> Result<Plan<Config>> {
+fn resumed(folder: &Path, spec: &'static continual::MethodSpec, flags: Values) -> Result<Plan> {
     if folder.join(PLAN).symlink_metadata().is_err() {
         return Err(Error::usage(format!("{}: there is no search to go on with", folder.display())));
     }
-    let Plan { config: theirs, framework, validation } = read_json::<Plan<Overrides>>(folder, PLAN)?;
+    let Numbers { framework, validation } = read_json(folder, PLAN)?;
+    let theirs = recorded_in(folder, CONFIG_FILE)?;
     if let Some(name) = theirs.method.as_ref().filter(|name| *name != spec.name) {
         let folder = folder.display();
         return Err(Error::usage(format!("{folder} holds a search of {name}: engram tune {name} --resume {folder}")));
     }
-    let began = theirs.clone().resolve(spec)?;
-    let config = flags.or(theirs).resolve(spec)?;
+    let began = Config::resolve(spec, theirs.values.clone())?;
+    let config = Config::resolve(spec, flags.or(theirs.values))?;
     check_same(&began, &config, folder)?;
     Ok(Plan { config, framework, validation })
 }
@@ -211,10 +219,10 @@ fn found_before(folder: &Path, search: &Search) -> Result<Option<(Tuned, Standin
 }
 
 /// The trade-off of a method at the values to begin at.
-fn high_trade_off(spec: &continual::MethodSpec) -> Result<OptionFlags> {
-    let mut options = fields(&OptionFlags::default());
-    options.extend(spec.trade_off.iter().map(|(name, value)| (name.to_string(), (*value).into())));
-    serde_json::from_value(options.into()).map_err(|e| Error::usage(format!("{}: {e}", spec.name)))
+fn high_trade_off(spec: &continual::MethodSpec) -> Result<Values> {
+    let high: Vec<(&str, String)> = spec.trade_off.iter().map(|(name, value)| (*name, value.to_string())).collect();
+    let high: Vec<(&str, &str)> = high.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    Values::of(&every_row(), &high, &Origin::Recipe("the search".into()))
 }
 
 /// To three digits, so that 3 · 0.001 is 0.003.
@@ -248,9 +256,9 @@ fn write(
     tuned: &Tuned,
     complete: bool,
 ) -> Result<()> {
-    let values = |factor| trade_off(config.method, &config.options, factor).into_iter().collect();
+    let values = |factor| trade_off(config, factor).into_iter().collect();
     let report = Report {
-        version: config.version,
+        version: env!("CARGO_PKG_VERSION"),
         method: config.method.name,
         framework,
         validation,

@@ -2,15 +2,17 @@
 //! raise the mean loss on a batch of earlier tasks' samples; a gradient that would is projected onto the nearest one that
 //! does not. Two dot products and an axpy on the flat gradient vector, on the device.
 
-use super::replay::{ReplayMemory, replayed_loss};
-use super::{Batch, Learner, Loss, Method, MethodSpec, Options, TaskData};
+use super::memory::MEMORY;
+use super::outputs::UNSEEN;
+use super::replay::{MEMORY_POLICY, REPLAY_BATCH, ReplayMemory, replayed_loss};
+use super::{Batch, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::ops::{Mode, project};
 use crate::rng::{Purpose, Rng};
 
 struct Agem {
-    options: Options,
+    replay_batch: Option<usize>,
     memory: ReplayMemory,
     /// Room for the gradient of the new images.
     gradient: Option<Array>,
@@ -24,7 +26,7 @@ impl Method for Agem {
 
     fn adjust_gradients(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        let Some(replay) = self.memory.replay(learner, batch, &self.options, &mut rng) else { return Ok(()) };
+        let Some(replay) = self.memory.replay(learner, batch, self.replay_batch, &mut rng) else { return Ok(()) };
         let parameters = &learner.network.parameters;
         let gradients = parameters.gradients().ok_or_else(|| Error::op("a-gem", "the parameters are frozen"))?;
         let own = match self.gradient.take() {
@@ -67,11 +69,10 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "the memory's forward pass moves running statistics of batch norms too, as in the authors' code",
     ],
     needs_boundaries: true,
-    uses_memory: true,
-    options: &["replay_batch", "memory_policy", "unseen"],
-    build: |options| {
-        let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        Box::new(Agem { options, memory, gradient: None })
+    options: &[MEMORY, REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
+    build: |settings| {
+        let memory = ReplayMemory::new(settings.get("memory"), settings.get("memory_policy"));
+        Box::new(Agem { replay_batch: settings.find("replay_batch"), memory, gradient: None })
     },
     ..MethodSpec::BASE
 };

@@ -1,5 +1,6 @@
 //! Cumulative training: every task goes on from the last network, on all data so far. The upper reference of a stream.
 
+use super::outputs::UNSEEN;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
@@ -48,7 +49,8 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y), (x, y) from this and all earlier tasks",
     memory: "all images so far",
     expect: "What a stream allows without any limit on memory and time.",
-    options: &["unseen"],
+    is_reference: true,
+    options: &[UNSEEN],
     build: |_| Box::new(Cumulative { old: Vec::new(), image_bytes: 0 }),
     ..MethodSpec::BASE
 };

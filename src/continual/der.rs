@@ -6,17 +6,34 @@
 //! labels. Replayed images get new crops and mirrors; the stored logits are those of the changed image of that step,
 //! before the step. They stay on the device: rows of a table, written and read by kernels.
 
-use super::replay::{Replay, ReplayMemory, replayed_loss};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options};
+use super::memory::MEMORY;
+use super::outputs::UNSEEN;
+use super::replay::{MEMORY_POLICY, REPLAY_BATCH, Replay, ReplayMemory, replayed_loss};
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::ops::{Mode, scatter_rows};
 use crate::rng::{Purpose, Rng};
+use crate::settings::{Setting, Values};
 use crate::tensor::Tensor;
 
+const MSE_WEIGHT: Setting =
+    Setting::number("mse_weight", "WEIGHT", "α of DER and DER++: what the error of stored logits is multiplied with");
+
+const REPLAY_WEIGHT: Setting = Setting::number(
+    "replay_weight",
+    "WEIGHT",
+    "β of DER++: what the cross-entropy of replayed labels is multiplied with",
+)
+.usually("1");
+
 struct Der {
-    options: Options,
-    plus_plus: bool,
+    mse_weight: f32,
+    /// Of DER++.
+    replay_weight: Option<f32>,
+    replay_batch: Option<usize>,
+    /// K.
+    capacity: usize,
     memory: ReplayMemory,
     /// (K, outputs): row i belongs to place i of the memory.
     logits: Option<Array>,
@@ -25,14 +42,22 @@ struct Der {
 }
 
 impl Der {
-    fn new(options: Options, plus_plus: bool) -> Der {
-        let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        Der { options, plus_plus, memory, logits: None, said: None }
+    fn new(settings: &Values) -> Der {
+        let capacity = settings.get("memory");
+        Der {
+            mse_weight: settings.get("mse_weight"),
+            replay_weight: settings.find("replay_weight"),
+            replay_batch: settings.find("replay_batch"),
+            capacity,
+            memory: ReplayMemory::new(capacity, settings.get("memory_policy")),
+            logits: None,
+            said: None,
+        }
     }
 
     fn table(&mut self, learner: &Learner) -> Result<&Array> {
         if self.logits.is_none() {
-            let shape = [self.options.memory.max(1), learner.network.n_outputs];
+            let shape = [self.capacity.max(1), learner.network.n_outputs];
             let table = Array::empty(&learner.device, shape, DType::F32)?;
             device::fill(&table, 0.0)?;
             self.logits = Some(table);
@@ -52,15 +77,14 @@ impl Method for Der {
         self.said = Some(logits.detach());
         let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        let Some(replay) = self.memory.replay(learner, batch, &self.options, &mut rng) else { return Ok(loss) };
+        let Some(replay) = self.memory.replay(learner, batch, self.replay_batch, &mut rng) else { return Ok(loss) };
         let targets = self.stored(learner, &replay)?;
         let says = learner.network.forward(&learner.input(&replay.images)?, Mode::Train)?.logits;
-        let loss = loss.and("logit_mse", self.options.mse_weight, says.mse(&targets)?);
-        if !self.plus_plus {
-            return Ok(loss);
-        }
-        let replay = self.memory.replay(learner, batch, &self.options, &mut rng).expect("bug: it was not empty before");
-        Ok(loss.and("replay", self.options.replay_weight, replayed_loss(learner, &replay, batch.n_seen)?))
+        let loss = loss.and("logit_mse", self.mse_weight, says.mse(&targets)?);
+        let Some(replay_weight) = self.replay_weight else { return Ok(loss) };
+        let replay =
+            self.memory.replay(learner, batch, self.replay_batch, &mut rng).expect("bug: it was not empty before");
+        Ok(loss.and("replay", replay_weight, replayed_loss(learner, &replay, batch.n_seen)?))
     }
 
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
@@ -115,11 +139,9 @@ pub(super) const DER: MethodSpec = MethodSpec {
     memory: "K images with labels and logits",
     expect: "Better than ER with a small memory and many epochs: stored outputs carry more than labels.",
     deviations: DEVIATIONS,
-    uses_memory: true,
-    options: &["mse_weight", "replay_batch", "memory_policy", "unseen"],
+    options: &[MEMORY, MSE_WEIGHT.usually("0.3"), REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
     trade_off: &[("mse_weight", 4.0)],
-    tune: |options| options.mse_weight = 0.3,
-    build: |options| Box::new(Der::new(options, false)),
+    build: |settings| Box::new(Der::new(settings)),
     ..MethodSpec::BASE
 };
 
@@ -131,10 +153,8 @@ pub(super) const DER_PP: MethodSpec = MethodSpec {
     memory: "K images with labels and logits",
     expect: "The strongest method here at small memories, in every scenario; three forward passes a step.",
     deviations: DEVIATIONS,
-    uses_memory: true,
-    options: &["mse_weight", "replay_weight", "replay_batch", "memory_policy", "unseen"],
+    options: &[MEMORY, MSE_WEIGHT.usually("0.5"), REPLAY_WEIGHT, REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
     trade_off: &[("mse_weight", 4.0), ("replay_weight", 4.0)],
-    tune: |options| (options.mse_weight, options.replay_weight) = (0.5, 1.0),
-    build: |options| Box::new(Der::new(options, true)),
+    build: |settings| Box::new(Der::new(settings)),
     ..MethodSpec::BASE
 };

@@ -5,18 +5,103 @@
 //! Learning", ICLR 2022) lets new images compete with the classes of their own batch and those not yet seen only, so that old
 //! classes are not pushed away; the memory's cross-entropy runs over all.
 
-use super::replay::{ReplayMemory, joined, replayed_loss};
-use super::{
-    Batch, Joined, Learner, Loss, MemoryUpdate, Method, MethodSpec, MethodState, Options, ReplayForward, TaskData,
-};
+use super::memory::MEMORY;
+use super::outputs::UNSEEN;
+use super::replay::{MEMORY_POLICY, REPLAY_BATCH, ReplayMemory, joined, replayed_loss};
+use super::{Batch, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
+use crate::settings::{Choose, Setting, Values};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// Whether replayed images share the new images' forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayForward {
+    /// One pass and one mean, in which a memory batch of b_m beside b new images weighs b_m/(b + b_m).
+    #[default]
+    Joint,
+    /// Two passes, whose means are added.
+    Separate,
+}
+
+impl Choose for ReplayForward {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            ReplayForward::Joint,
+            "joint",
+            "One pass and one mean, in which a memory batch of b_m beside b new images weighs b_m/(b + b_m)",
+        ),
+        (ReplayForward::Separate, "separate", "Two passes, whose means are added"),
+    ];
+}
+
+/// When a replay memory takes samples in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryUpdate {
+    /// After each step of the first pass over a task's data: what is replayed may be of the running task.
+    #[default]
+    Step,
+    /// All of a task's samples before its first step, as avalanche-lib's ER-ACE does.
+    TaskBegin,
+    /// All of a task's samples after its last step, as avalanche-lib's Replay does: only earlier tasks are replayed.
+    TaskEnd,
+}
+
+impl Choose for MemoryUpdate {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            MemoryUpdate::Step,
+            "step",
+            "After each step of the first pass over a task's data: what is replayed may be of the running task",
+        ),
+        (
+            MemoryUpdate::TaskBegin,
+            "task-begin",
+            "All of a task's samples before its first step, as avalanche-lib's ER-ACE does",
+        ),
+        (
+            MemoryUpdate::TaskEnd,
+            "task-end",
+            "All of a task's samples after its last step, as avalanche-lib's Replay does: only earlier tasks are replayed",
+        ),
+    ];
+}
+
+/// How the loss on new images and that on replayed ones become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Joined {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// Their mean, as avalanche-lib's ER-ACE has it.
+    Mean,
+}
+
+impl Choose for Joined {
+    const NAMED: &'static [(Self, &'static str, &'static str)] =
+        &[(Joined::Sum, "sum", "Their sum"), (Joined::Mean, "mean", "Their mean, as avalanche-lib's ER-ACE has it")];
+}
+
+const REPLAY_FORWARD: Setting = Setting::choice::<ReplayForward>(
+    "replay_forward",
+    "HOW",
+    "Whether replayed images share a forward pass with new ones",
+)
+.usually("joint");
+
+const MEMORY_UPDATE: Setting =
+    Setting::choice::<MemoryUpdate>("memory_update", "WHEN", "When samples are taken in").usually("step");
+
+const JOINED: Setting = Setting::choice::<Joined>("joined", "HOW", "How ER-ACE's two losses become one").usually("sum");
+
 struct Er {
-    options: Options,
+    replay_batch: Option<usize>,
+    replay_forward: ReplayForward,
+    memory_update: MemoryUpdate,
+    /// Of ER-ACE.
+    joined: Option<Joined>,
     asymmetric: bool,
     memory: ReplayMemory,
     /// Labels that have come so far.
@@ -31,15 +116,22 @@ struct Kept {
 }
 
 impl Er {
-    fn new(options: Options, asymmetric: bool) -> Er {
-        let memory = ReplayMemory::new(options.memory, options.memory_policy);
-        Er { options, asymmetric, memory, seen: BTreeSet::new() }
+    fn new(settings: &Values, asymmetric: bool) -> Er {
+        Er {
+            replay_batch: settings.find("replay_batch"),
+            replay_forward: settings.find("replay_forward").unwrap_or_default(),
+            memory_update: settings.get("memory_update"),
+            joined: settings.find("joined"),
+            asymmetric,
+            memory: ReplayMemory::new(settings.get("memory"), settings.get("memory_policy")),
+            seen: BTreeSet::new(),
+        }
     }
 
     fn er(&self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        let replay = self.memory.replay(learner, batch, &self.options, &mut rng);
-        match (replay, self.options.replay_forward) {
+        let replay = self.memory.replay(learner, batch, self.replay_batch, &mut rng);
+        match (replay, self.replay_forward) {
             (Some(replay), ReplayForward::Joint) => {
                 let both = joined(&batch.images, &replay.images);
                 let logits = learner.network.forward(&learner.input(&both)?, Mode::Train)?.logits;
@@ -68,10 +160,10 @@ impl Er {
         let logits = learner.masked(&logits, |_, output| competes(output))?;
         let new = learner.cross_entropy(&logits, labels, batch.n_seen)?;
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        let Some(replay) = self.memory.replay(learner, batch, &self.options, &mut rng) else {
+        let Some(replay) = self.memory.replay(learner, batch, self.replay_batch, &mut rng) else {
             return Ok(Loss::single("cross_entropy", new));
         };
-        let weight = if self.options.joined == Joined::Mean { 0.5 } else { 1.0 };
+        let weight = if self.joined == Some(Joined::Mean) { 0.5 } else { 1.0 };
         let old = replayed_loss(learner, &replay, batch.n_seen)?;
         Ok(Loss(Vec::new()).and("cross_entropy", weight, new).and("replay", weight, old))
     }
@@ -79,14 +171,14 @@ impl Er {
 
 impl Method for Er {
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        if self.options.memory_update == MemoryUpdate::TaskBegin {
+        if self.memory_update == MemoryUpdate::TaskBegin {
             self.memory.take_in_task(learner, task);
         }
         Ok(())
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        if self.options.memory_update == MemoryUpdate::TaskEnd {
+        if self.memory_update == MemoryUpdate::TaskEnd {
             self.memory.take_in_task(learner, task);
         }
         Ok(())
@@ -98,7 +190,7 @@ impl Method for Er {
 
     fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
         self.seen.extend(&batch.images.labels);
-        if self.options.memory_update == MemoryUpdate::Step {
+        if self.memory_update == MemoryUpdate::Step {
             self.memory.take_in(learner, batch);
         }
         Ok(())
@@ -138,9 +230,8 @@ pub(super) const ER: MethodSpec = MethodSpec {
         "new and replayed images share one forward pass and one mean (as in Mammoth); --replay-forward separate adds two \
          means (as in avalanche-lib with separate loaders)",
     ],
-    uses_memory: true,
-    options: &["replay_batch", "replay_forward", "memory_policy", "memory_update", "unseen"],
-    build: |options| Box::new(Er::new(options, false)),
+    options: &[MEMORY, REPLAY_BATCH, REPLAY_FORWARD, MEMORY_POLICY, MEMORY_UPDATE, UNSEEN],
+    build: |settings| Box::new(Er::new(settings, false)),
     ..MethodSpec::BASE
 };
 
@@ -158,8 +249,7 @@ pub(super) const ER_ACE: MethodSpec = MethodSpec {
          running task remain",
         "samples are taken in during the first pass over a task's data only",
     ],
-    uses_memory: true,
-    options: &["replay_batch", "memory_policy", "memory_update", "joined", "unseen"],
-    build: |options| Box::new(Er::new(options, true)),
+    options: &[MEMORY, REPLAY_BATCH, MEMORY_POLICY, MEMORY_UPDATE, JOINED, UNSEEN],
+    build: |settings| Box::new(Er::new(settings, true)),
     ..MethodSpec::BASE
 };

@@ -5,17 +5,28 @@
 //! Per task, every (F_t, θ*_t) acts; they are stored as A = Σ F_t and the weighted mean m = Σ F_t θ*_t / A, because
 //! Σ_t F_t(θ − θ*_t)² = A(θ − m)² + a constant, which the logged penalty includes.
 
-use super::fisher::{Measured, fisher};
-use super::importance::Quadratic;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use super::fisher::{FisherKind, Measured, fisher};
+use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Quadratic};
+use super::outputs::UNSEEN;
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
+use crate::settings::{Setting, Values};
 use crate::tensor::Tensor;
 
+const FISHER: Setting = Setting::choice::<FisherKind>("fisher", "KIND", "Which Fisher information").usually("exact");
+
+const FISHER_DECAY: Setting =
+    Setting::number("fisher_decay", "FACTOR", "γ of online EWC: what is kept of earlier tasks' importances")
+        .usually("1");
+
 struct Ewc {
-    options: Options,
-    online: bool,
+    penalty_weight: f32,
+    fisher: FisherKind,
+    fisher_samples: usize,
+    /// γ of the online form.
+    decay: Option<f32>,
     /// Absent in the first task.
     quadratic: Option<Quadratic>,
     /// Σ_t F_t(θ*_t − m)², the constant of the penalty.
@@ -34,16 +45,24 @@ pub(super) fn measured_samples(learner: &Learner, task: &TaskData, n: usize) -> 
 }
 
 impl Ewc {
-    fn new(options: Options, online: bool) -> Ewc {
-        Ewc { options, online, quadratic: None, constant: 0.0, batch_size: 1 }
+    fn new(settings: &Values) -> Ewc {
+        Ewc {
+            penalty_weight: settings.get("penalty_weight"),
+            fisher: settings.get("fisher"),
+            fisher_samples: settings.get("fisher_samples"),
+            decay: settings.find("fisher_decay"),
+            quadratic: None,
+            constant: 0.0,
+            batch_size: 1,
+        }
     }
 
     /// (A, m) with (F, θ*) taken in, and the constant that is split off.
     fn merge(&self, old: (&[f32], &[f32]), new: (&[f32], &[f32])) -> (Vec<f32>, Vec<f32>, f64) {
         let mut constant = 0.0;
         let one = |((&a, &m), (&f, &w)): ((&f32, &f32), (&f32, &f32))| {
-            if self.online {
-                return (self.options.fisher_decay * a + f, w);
+            if let Some(decay) = self.decay {
+                return (decay * a + f, w);
             }
             if f == 0.0 {
                 return (a, m);
@@ -64,20 +83,20 @@ impl Method for Ewc {
         let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
         let Some(quadratic) = &self.quadratic else { return Ok(loss) };
         let constant = Tensor::from_f32(&learner.device, [1], &[self.constant])?;
-        Ok(loss.and("penalty", self.options.penalty_weight / 2.0, quadratic.value(learner)?.add(&constant)?))
+        Ok(loss.and("penalty", self.penalty_weight / 2.0, quadratic.value(learner)?.add(&constant)?))
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
         match &self.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, self.options.penalty_weight / 2.0),
+            Some(quadratic) => quadratic.add_gradient(learner, self.penalty_weight / 2.0),
             None => Ok(()),
         }
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        let (samples, labels) = measured_samples(learner, task, self.options.fisher_samples);
+        let (samples, labels) = measured_samples(learner, task, self.fisher_samples);
         let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
-        let new = fisher(learner, &on, self.options.fisher, self.batch_size, task.index as u64)?.to_vec()?;
+        let new = fisher(learner, &on, self.fisher, self.batch_size, task.index as u64)?.to_vec()?;
         let w = learner.network.parameters.values().to_vec()?;
         let quadratic = match self.quadratic.take() {
             Some(quadratic) => quadratic,
@@ -90,7 +109,7 @@ impl Method for Ewc {
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| self.options.penalty_weight * quadratic.largest)
+        self.quadratic.as_ref().map(|quadratic| self.penalty_weight * quadratic.largest)
     }
 
     fn state(&self) -> Result<MethodState> {
@@ -126,10 +145,9 @@ pub(super) const EWC: MethodSpec = MethodSpec {
         "the penalties of all tasks are stored as one, of the same gradient",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "fisher", "fisher_samples", "unseen"],
+    options: &[PENALTY_WEIGHT.usually("100"), FISHER, FISHER_SAMPLES, UNSEEN],
     trade_off: &[("penalty_weight", 1e4)],
-    tune: |options| options.penalty_weight = 100.0,
-    build: |options| Box::new(Ewc::new(options, false)),
+    build: |settings| Box::new(Ewc::new(settings)),
     ..MethodSpec::BASE
 };
 
@@ -141,7 +159,7 @@ pub(super) const ONLINE: MethodSpec = MethodSpec {
     memory: "two numbers per parameter: F and θ*",
     expect: EXPECT,
     deviations: &["γ = 1 by default", "F_t is not normalised to a common size per task"],
-    options: &["penalty_weight", "fisher", "fisher_samples", "fisher_decay", "unseen"],
-    build: |options| Box::new(Ewc::new(options, true)),
+    options: &[PENALTY_WEIGHT.usually("100"), FISHER, FISHER_SAMPLES, FISHER_DECAY, UNSEEN],
+    build: |settings| Box::new(Ewc::new(settings)),
     ..EWC
 };

@@ -4,6 +4,7 @@
 //! Both minimise softmax cross-entropy over the classes seen so far and classify by the largest output. Fine-tuning gets
 //! one task after the other; `joint` gets all data as a single task, so its accuracy matrix has one row.
 
+use super::outputs::UNSEEN;
 use super::{Batch, Learner, Loss, Method, MethodSpec};
 use crate::error::Result;
 use crate::ops::Mode;
@@ -23,7 +24,7 @@ pub(super) const FINETUNE: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y)",
     expect: "In class-incremental learning it ends with the last task's classes and nothing else: about 1/T of what joint \
              training reaches.",
-    options: &["unseen"],
+    options: &[UNSEEN],
     build: |_| Box::new(Finetune),
     ..MethodSpec::BASE
 };
@@ -34,6 +35,7 @@ pub(super) const JOINT: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y)",
     memory: "all data at once",
     expect: "What the network can reach on the data without any forgetting; no method for a stream.",
+    is_reference: true,
     sees_everything: true,
     build: |_| Box::new(Finetune),
     ..MethodSpec::BASE

@@ -1,14 +1,42 @@
 //! Diagonals that say how much a trained network's outputs depend on each parameter. All in eval mode, image by image unless
 //! said otherwise; batch norms and parameters are left as they are, gradients are overwritten.
 
+use super::Learner;
 use super::importance::zeros;
-use super::{FisherKind, Learner};
 use crate::device::Array;
 use crate::error::{Error, Result};
 use crate::ops::{Mode, add_magnitudes, add_squares};
 use crate::rng::{Purpose, Rng};
+use crate::settings::Choose;
 use crate::tensor::Tensor;
 use std::ops::Range;
+
+/// Which Fisher information EWC goes by; p is the softmax over the outputs of the task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FisherKind {
+    /// Σ_c p_c·(∂ log p_c)², image by image.
+    #[default]
+    Exact,
+    /// (∂ log p_y)² with y drawn from p, image by image.
+    Sampled,
+    /// The same with the true label.
+    Empirical,
+    /// The squared gradient of a batch's mean loss, over batches: as avalanche-lib has it, for comparison only.
+    Batch,
+}
+
+impl Choose for FisherKind {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (FisherKind::Exact, "exact", "Σ_c p_c·(∂ log p_c)², image by image"),
+        (FisherKind::Sampled, "sampled", "(∂ log p_y)² with y drawn from p, image by image"),
+        (FisherKind::Empirical, "empirical", "The same with the true label"),
+        (
+            FisherKind::Batch,
+            "batch",
+            "The squared gradient of a batch's mean loss, over batches: as avalanche-lib has it, for comparison only",
+        ),
+    ];
+}
 
 /// What an importance is measured on.
 pub struct Measured<'a> {

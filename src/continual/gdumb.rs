@@ -1,21 +1,51 @@
 //! GDumb (Prabhu, Torr & Dokania, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning", ECCV 2020):
 //! nothing is learnt from the stream but what to keep. After every task a fresh network is trained on the memory alone.
 
-use super::replay::ReplayMemory;
-use super::{Batch, GdumbEval, Learner, Loss, MemoryPolicy, Method, MethodSpec, Options, TaskData};
+use super::memory::MEMORY;
+use super::outputs::UNSEEN;
+use super::replay::{MemoryPolicy, ReplayMemory};
+use super::{Batch, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::ops::Mode;
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
+use crate::settings::{Choose, Setting};
 
 const BATCH_SIZE: usize = 16;
 /// The smallest rate, as a part of the largest.
 const SMALLEST: f64 = 0.01;
 
+/// When GDumb trains its network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GdumbEval {
+    /// After every task, for a row of the accuracy matrix each.
+    #[default]
+    Task,
+    /// After the last task alone: rows before it are of a network that has learnt nothing.
+    Last,
+}
+
+impl Choose for GdumbEval {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (GdumbEval::Task, "task", "After every task, for a row of the accuracy matrix each"),
+        (GdumbEval::Last, "last", "After the last task alone: rows before it are of a network that has learnt nothing"),
+    ];
+}
+
+const MEMORY_EPOCHS: Setting =
+    Setting::whole("memory_epochs", "N", "Passes of GDumb over its memory, after every task").usually("33");
+
+const MEMORY_LR: Setting =
+    Setting::number("memory_lr", "RATE", "The largest learning rate of GDumb's passes").positive().usually("0.01");
+
+const GDUMB_EVAL: Setting = Setting::choice::<GdumbEval>("gdumb_eval", "WHEN", "When GDumb trains").usually("task");
+
 struct Gdumb {
-    options: Options,
+    epochs: usize,
+    lr: f32,
+    eval: GdumbEval,
     memory: ReplayMemory,
 }
 
@@ -47,8 +77,8 @@ impl Gdumb {
             device::copy(fresh, own)?;
         }
         let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 1e-6, &own.parameters)?;
-        for epoch in 0..self.options.memory_epochs {
-            let key = ((task.index * self.options.memory_epochs + epoch) as u64) << 32;
+        for epoch in 0..self.epochs {
+            let key = ((task.index * self.epochs + epoch) as u64) << 32;
             let mut rng = Rng::keyed(learner.seed, Purpose::Replay, key);
             let order = self.memory.draw(self.memory.items().len(), &mut rng);
             for chunk in order.chunks(BATCH_SIZE) {
@@ -59,7 +89,7 @@ impl Gdumb {
                 let logits = own.forward(&x, Mode::Train)?.logits;
                 let loss = learner.cross_entropy(&logits, &labels, task.n_seen)?;
                 own.parameters.backward(&loss)?;
-                optimizer.step(&own.parameters, rate(epoch, self.options.memory_lr))?;
+                optimizer.step(&own.parameters, rate(epoch, self.lr))?;
                 learner.device.flush()?;
             }
         }
@@ -82,7 +112,7 @@ impl Method for Gdumb {
         if self.memory.items().is_empty() {
             return Err(Error::op("gdumb", "the memory is empty: there is nothing to learn from"));
         }
-        match self.options.gdumb_eval {
+        match self.eval {
             GdumbEval::Last if !task.is_last => Ok(()),
             _ => self.train(learner, task),
         }
@@ -115,12 +145,27 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "the largest rate is 0.01: the paper's 0.05 is for networks with batch norms",
         "33 passes over the memory by default (--memory-epochs), where a cosine of the rates ends; the paper has 256 for CIFAR",
     ],
-    uses_memory: true,
-    options: &["memory_epochs", "memory_lr", "gdumb_eval", "unseen"],
-    uses_lr: false,
-    build: |options| {
-        let memory = ReplayMemory::new(options.memory, MemoryPolicy::Greedy);
-        Box::new(Gdumb { options, memory })
+    options: &[MEMORY, MEMORY_EPOCHS, MEMORY_LR, GDUMB_EVAL, UNSEEN],
+    ignores: &[
+        "epochs",
+        "optimizer",
+        "lr",
+        "schedule",
+        "lr_steps",
+        "lr_decay",
+        "warm_up",
+        "momentum",
+        "weight_decay",
+        "decay",
+        "reset_optimizer",
+    ],
+    build: |settings| {
+        Box::new(Gdumb {
+            epochs: settings.get("memory_epochs"),
+            lr: settings.get("memory_lr"),
+            eval: settings.get("gdumb_eval"),
+            memory: ReplayMemory::new(settings.get("memory"), MemoryPolicy::Greedy),
+        })
     },
     ..MethodSpec::BASE
 };

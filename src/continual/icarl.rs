@@ -15,14 +15,16 @@
 //! Parts of it are methods of their own, as in the paper's table 1: `hybrid2` does not distil, `hybrid3` neither distils nor
 //! goes by means, `lwf-mc` distils but keeps no exemplars. The column "hybrid1" is iCaRL's classifier `network`.
 
+use super::memory::{HERDING, MEMORY, MEMORY_ROUNDING};
 use super::{Activation, Batch, Candidates, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
-use super::{Options, TaskData};
+use super::{Rounding, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
 use crate::data::Scenario;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::Output;
 use crate::ops::Mode;
+use crate::settings::Values;
 use crate::tensor::{Tensor, no_grad};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +52,10 @@ struct Kept {
 /// The state of iCaRL between batches.
 pub struct Icarl {
     parts: Parts,
-    options: Options,
+    memory: usize,
+    rounding: Rounding,
+    herding: Herding,
+    candidates: Candidates,
     /// P: samples of each class, in the order herding chose them.
     exemplars: Vec<Vec<u32>>,
     /// The network before this task; absent in the first.
@@ -65,15 +70,18 @@ pub struct Icarl {
 }
 
 impl Icarl {
-    /// A learner that has seen nothing.
-    pub fn new(options: Options) -> Icarl {
-        Self::with_parts(options, ALL)
+    /// A learner that has seen nothing, from the resolved settings of a run.
+    pub fn new(settings: &Values) -> Icarl {
+        Self::with_parts(settings, ALL)
     }
 
-    fn with_parts(options: Options, parts: Parts) -> Icarl {
+    fn with_parts(settings: &Values, parts: Parts) -> Icarl {
         Icarl {
             parts,
-            options,
+            memory: settings.find("memory").unwrap_or(0),
+            rounding: settings.find("memory_rounding").unwrap_or(Rounding::Ceil),
+            herding: settings.find("herding").unwrap_or_default(),
+            candidates: settings.get("candidates"),
             exemplars: Vec::new(),
             old: None,
             exemplar_means: None,
@@ -89,7 +97,7 @@ impl Icarl {
     fn classify(&self, features: &Tensor, means: Option<&Tensor>) -> Result<Tensor> {
         let means = means.ok_or_else(|| Error::op("classify", "no class has been learned yet"))?;
         let &[_, d] = &*means.shape() else { return Err(Error::op("classify", "the means are no matrix")) };
-        let distances = match self.options.candidates {
+        let distances = match self.candidates {
             Candidates::Seen => distances_to_means(features, means)?,
             Candidates::All => {
                 let mut rows = means.to_vec()?;
@@ -104,7 +112,7 @@ impl Icarl {
     /// Box 2, INCREMENTALTRAIN, after the representation has been updated: m = K/t, reduce the old exemplar sets, construct
     /// those of the new classes.
     fn incremental_train(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        let m = exemplars_per_class(self.options.memory, task.n_seen, self.options.rounding);
+        let m = exemplars_per_class(self.memory, task.n_seen, self.rounding);
         self.reduce_exemplar_set(m);
         for samples in &task.samples {
             let chosen = self.construct_exemplar_set(learner, samples, m)?;
@@ -130,7 +138,7 @@ impl Icarl {
     fn construct_exemplar_set(&self, learner: &Learner, samples: &[u32], m: usize) -> Result<Vec<u32>> {
         let features = learner.normalized_features(samples, false)?;
         let m = m.min(samples.len());
-        let picks = match self.options.herding {
+        let picks = match self.herding {
             Herding::Paper => features.herding(m)?.to_u32()?,
             Herding::Original => original_herding(&features.to_vec()?, features.shape()[1], m),
         };
@@ -186,7 +194,7 @@ impl Method for Icarl {
     }
 
     fn n_candidates(&self, n_seen: usize, n_outputs: usize) -> usize {
-        match self.options.candidates {
+        match self.candidates {
             Candidates::Seen => n_seen,
             Candidates::All => n_outputs,
         }
@@ -260,9 +268,8 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     ],
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
-    uses_memory: true,
-    shares_per_class: true,
-    build: |options| Box::new(Icarl::new(options)),
+    options: &[MEMORY, MEMORY_ROUNDING, HERDING],
+    build: |settings| Box::new(Icarl::new(settings)),
     ..MethodSpec::BASE
 };
 
@@ -272,7 +279,7 @@ pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
     equations: "L = BCE(f(x), onehot(y)); y* = argmin_y ‖φ(x)/‖φ(x)‖ − μ_y‖",
     memory: "K images, class means",
     expect: "Shows what iCaRL's distillation is worth.",
-    build: |options| Box::new(Icarl::with_parts(options, HYBRID2)),
+    build: |settings| Box::new(Icarl::with_parts(settings, HYBRID2)),
     ..ICARL
 };
 
@@ -282,7 +289,7 @@ pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
     equations: "L = BCE(f(x), onehot(y))",
     memory: "K images",
     expect: "Shows what iCaRL's classifier is worth: few exemplars beside many new images bias the outputs.",
-    build: |options| Box::new(Icarl::with_parts(options, HYBRID3)),
+    build: |settings| Box::new(Icarl::with_parts(settings, HYBRID3)),
     ..ICARL
 };
 
@@ -293,8 +300,7 @@ pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
     memory: "the old network",
     expect: "Learning without forgetting with iCaRL's loss: better than nothing in class-incremental learning, far from \
              methods with a memory.",
-    uses_memory: false,
-    shares_per_class: false,
-    build: |options| Box::new(Icarl::with_parts(options, LWF_MC)),
+    options: &[],
+    build: |settings| Box::new(Icarl::with_parts(settings, LWF_MC)),
     ..ICARL
 };

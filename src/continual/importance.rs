@@ -4,7 +4,20 @@ use super::{Learner, MethodState};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::ops::{add_penalty_gradient, penalty};
+use crate::settings::Setting;
 use crate::tensor::Tensor;
+
+/// Of quadratic penalties.
+pub const PENALTY_WEIGHT: Setting = Setting::number(
+    "penalty_weight",
+    "WEIGHT",
+    "λ of EWC and MAS, c of SI: what the quadratic penalty is multiplied with",
+)
+.usually("1");
+
+/// Of importances that are measured on images.
+pub const FISHER_SAMPLES: Setting =
+    Setting::whole("fisher_samples", "N", "Images that importances are measured on, at most").usually("1000");
 
 /// weight · Σ Ω_i (θ_i − θ*_i)² on the flat parameter vector.
 pub(super) struct Quadratic {

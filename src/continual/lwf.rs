@@ -1,15 +1,47 @@
 //! Learning without forgetting (Li & Hoiem, ECCV 2016 and TPAMI 2018): on new images the outputs of old classes are held at
 //! what the network before the task says of the same images. Nothing is stored but that network.
 
-use super::{Batch, CeOver, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use super::outputs::UNSEEN;
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::models::Network;
 use crate::ops::Mode;
+use crate::settings::{Choose, Setting};
 use crate::tensor::{Tensor, no_grad};
 use std::ops::Range;
 
+/// The outputs that the cross-entropy of new images runs over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CeOver {
+    /// All seen so far.
+    #[default]
+    Seen,
+    /// Those of the task's own classes.
+    New,
+}
+
+impl Choose for CeOver {
+    const NAMED: &'static [(Self, &'static str, &'static str)] =
+        &[(CeOver::Seen, "seen", "All seen so far"), (CeOver::New, "new", "Those of the task's own classes")];
+}
+
+const KD_WEIGHT: Setting =
+    Setting::number("kd_weight", "WEIGHT", "λ of LwF: what the distillation loss is multiplied with").usually("1");
+
+const CE_WEIGHT: Setting =
+    Setting::number("ce_weight", "WEIGHT", "What the loss on new labels is multiplied with").usually("1");
+
+const TEMPERATURE: Setting =
+    Setting::number("temperature", "T", "T, the temperature of distillation").positive().usually("2");
+
+const CE: Setting =
+    Setting::choice::<CeOver>("ce", "WHICH", "Outputs that the cross-entropy of new images runs over").usually("seen");
+
 struct Lwf {
-    options: Options,
+    kd_weight: f32,
+    ce_weight: f32,
+    temperature: f32,
+    ce: CeOver,
     /// The network before this task; absent in the first.
     old: Option<Network>,
     /// The outputs of this task's own labels.
@@ -28,7 +60,7 @@ impl Lwf {
 
     fn new_labels_loss(&self, learner: &Learner, batch: &Batch, logits: &Tensor) -> Result<Tensor> {
         let labels = &batch.images.labels;
-        match self.options.ce {
+        match self.ce {
             CeOver::Seen => learner.cross_entropy(logits, labels, batch.n_seen),
             CeOver::New => {
                 let logits = learner.masked(logits, |_, output| self.new.contains(&output))?;
@@ -49,12 +81,12 @@ impl Method for Lwf {
         let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
         let new = self.new_labels_loss(learner, batch, &logits)?;
         let Some(old) = &self.old else { return Ok(Loss::single("cross_entropy", new)) };
-        let mut loss = Loss(Vec::new()).and("cross_entropy", self.options.ce_weight, new);
+        let mut loss = Loss(Vec::new()).and("cross_entropy", self.ce_weight, new);
         let teacher = no_grad(|| old.forward(&batch.x, Mode::Eval))?.logits;
         for head in self.old_heads(learner, batch) {
             let own = |logits: &Tensor| learner.masked(logits, |_, output| head.contains(&output));
-            let kd = own(&logits)?.kl_div(&own(&teacher)?, self.options.temperature)?;
-            loss = loss.and("kd", self.options.kd_weight, kd);
+            let kd = own(&logits)?.kl_div(&own(&teacher)?, self.temperature)?;
+            loss = loss.and("kd", self.kd_weight, kd);
         }
         Ok(loss)
     }
@@ -94,8 +126,17 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "no warm-up of new outputs before the whole network is trained",
     ],
     needs_boundaries: true,
-    options: &["kd_weight", "ce_weight", "temperature", "ce", "unseen"],
+    options: &[KD_WEIGHT, CE_WEIGHT, TEMPERATURE, CE, UNSEEN],
     trade_off: &[("kd_weight", 16.0)],
-    build: |options| Box::new(Lwf { options, old: None, new: 0..0 }),
+    build: |settings| {
+        Box::new(Lwf {
+            kd_weight: settings.get("kd_weight"),
+            ce_weight: settings.get("ce_weight"),
+            temperature: settings.get("temperature"),
+            ce: settings.get("ce"),
+            old: None,
+            new: 0..0,
+        })
+    },
     ..MethodSpec::BASE
 };

@@ -3,13 +3,15 @@
 
 use super::ewc::measured_samples;
 use super::fisher::{Measured, output_sensitivity};
-use super::importance::Quadratic;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Options, TaskData};
+use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Quadratic};
+use super::outputs::UNSEEN;
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 
 struct Mas {
-    options: Options,
+    penalty_weight: f32,
+    fisher_samples: usize,
     /// Absent in the first task.
     quadratic: Option<Quadratic>,
 }
@@ -19,20 +21,20 @@ impl Method for Mas {
         let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
         let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
         match &self.quadratic {
-            Some(quadratic) => Ok(loss.and("penalty", self.options.penalty_weight, quadratic.value(learner)?)),
+            Some(quadratic) => Ok(loss.and("penalty", self.penalty_weight, quadratic.value(learner)?)),
             None => Ok(loss),
         }
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
         match &self.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, self.options.penalty_weight),
+            Some(quadratic) => quadratic.add_gradient(learner, self.penalty_weight),
             None => Ok(()),
         }
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        let (samples, labels) = measured_samples(learner, task, self.options.fisher_samples);
+        let (samples, labels) = measured_samples(learner, task, self.fisher_samples);
         let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
         let new = output_sensitivity(learner, &on)?.to_vec()?;
         let quadratic = match self.quadratic.take() {
@@ -46,7 +48,7 @@ impl Method for Mas {
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| 2.0 * self.options.penalty_weight * quadratic.largest)
+        self.quadratic.as_ref().map(|quadratic| 2.0 * self.penalty_weight * quadratic.largest)
     }
 
     fn state(&self) -> Result<MethodState> {
@@ -77,9 +79,11 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "they add up over tasks, as in the paper; FACIL averages them",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "fisher_samples", "unseen"],
+    options: &[PENALTY_WEIGHT.usually("0.1"), FISHER_SAMPLES, UNSEEN],
     trade_off: &[("penalty_weight", 100.0)],
-    tune: |options| options.penalty_weight = 0.1,
-    build: |options| Box::new(Mas { options, quadratic: None }),
+    build: |settings| {
+        let (penalty_weight, fisher_samples) = (settings.get("penalty_weight"), settings.get("fisher_samples"));
+        Box::new(Mas { penalty_weight, fisher_samples, quadratic: None })
+    },
     ..MethodSpec::BASE
 };

@@ -1,10 +1,9 @@
 //! How many exemplars a class may keep, and which.
 
-use serde::{Deserialize, Serialize};
+use crate::settings::{Choose, Setting};
 
 /// What becomes of K / n_seen when it does not divide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
     /// Up, as the original code does: the memory may exceed K by less than one exemplar per class.
     Ceil,
@@ -12,9 +11,19 @@ pub enum Rounding {
     Floor,
 }
 
+impl Choose for Rounding {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            Rounding::Ceil,
+            "ceil",
+            "Up, as the original code does: the memory may exceed K by less than one exemplar per class",
+        ),
+        (Rounding::Floor, "floor", "Down, as the paper says: m = K/t"),
+    ];
+}
+
 /// How exemplars are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Herding {
     /// Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean.
     #[default]
@@ -22,6 +31,34 @@ pub enum Herding {
     /// The authors' code: w grows by μ − φ(x), and the sample of the largest w·φ(x) is next.
     Original,
 }
+
+impl Choose for Herding {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            Herding::Paper,
+            "paper",
+            "Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean",
+        ),
+        (
+            Herding::Original,
+            "original",
+            "The authors' code: w grows by μ − φ(x), and the sample of the largest w·φ(x) is next",
+        ),
+    ];
+}
+
+/// K.
+pub const MEMORY: Setting = Setting::whole("memory", "K", "K, the exemplars kept over all classes")
+    .between(0, 1 << 30)
+    .follows("by data set: see below");
+
+/// For methods whose budget is shared out.
+pub const MEMORY_ROUNDING: Setting =
+    Setting::choice::<Rounding>("memory_rounding", "HOW", "What becomes of K/classes when it does not divide")
+        .usually("ceil");
+
+/// For methods that herd.
+pub const HERDING: Setting = Setting::choice::<Herding>("herding", "HOW", "How exemplars are chosen").usually("paper");
 
 /// Draws of [`original_herding`] at most.
 const MAX_DRAWS: usize = 1000;

@@ -18,23 +18,23 @@ mod learner;
 mod lwf;
 mod mas;
 mod memory;
-mod options;
 mod outputs;
 mod replay;
 mod si;
 mod spec;
 
 pub use crate::nn::{Loss, Term};
-pub use fisher::{Measured, fisher, output_sensitivity};
+pub use er::{Joined, MemoryUpdate, ReplayForward};
+pub use fisher::{FisherKind, Measured, fisher, output_sensitivity};
+pub use gdumb::GdumbEval;
 pub use icarl::Icarl;
 pub use learner::Learner;
-pub use memory::{Herding, Rounding, exemplars_per_class, original_herding};
-pub use options::{
-    Candidates, CeOver, FisherKind, GdumbEval, Joined, MemoryPolicy, MemoryUpdate, Negative, OptionFlags, Options,
-};
-pub use options::{PathGradient, ReplayForward, Unseen, fields, flag};
-pub use replay::{Replay, ReplayMemory, Stored};
-pub use spec::{ALL, MethodSpec, spec};
+pub use lwf::CeOver;
+pub use memory::{HERDING, Herding, MEMORY, MEMORY_ROUNDING, Rounding, exemplars_per_class, original_herding};
+pub use outputs::{Candidates, UNSEEN, Unseen};
+pub use replay::{MEMORY_POLICY, MemoryPolicy, REPLAY_BATCH, Replay, ReplayMemory, Stored};
+pub use si::{Negative, PathGradient};
+pub use spec::{ALL, ANY, MethodSpec, all, register, spec};
 
 use crate::data;
 use crate::error::{Error, Result};
@@ -179,7 +179,7 @@ pub fn distances_to_means(features: &Tensor, means: &Tensor) -> Result<Tensor> {
 ///     build: |_| Box::new(Finetune),
 ///     ..MethodSpec::BASE
 /// };
-/// let config = engram::experiment::Overrides::default().resolve(&SPEC)?; // for `experiment::run`
+/// let config = engram::experiment::Config::of(&SPEC, &[("epochs", "1")])?; // for `experiment::run`
 /// assert_eq!(config.method.name, "mine");
 /// # Ok::<(), engram::Error>(())
 /// ```

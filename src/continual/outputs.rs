@@ -1,9 +1,56 @@
 //! Which outputs may answer: the masks of task-incremental learning and of losses over some classes.
 
-use super::{Learner, TaskData, Unseen};
+use super::{Learner, TaskData};
 use crate::error::Result;
+use crate::settings::{Choose, Setting};
 use crate::tensor::Tensor;
 use std::ops::Range;
+
+/// The classes that a classifier chooses among.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Candidates {
+    /// Those seen so far.
+    #[default]
+    Seen,
+    /// All of the stream, so that a class that has not come yet can be answered, wrongly.
+    All,
+}
+
+impl Choose for Candidates {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Candidates::Seen, "seen", "Those seen so far"),
+        (Candidates::All, "all", "All of the stream, so that a class that has not come yet can be answered, wrongly"),
+    ];
+}
+
+/// What the cross-entropy does with outputs of classes that have not come yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unseen {
+    /// They are left out.
+    #[default]
+    Masked,
+    /// They take part, and are pushed down before their classes come: toolboxes in which a head has its full width.
+    Compete,
+}
+
+impl Choose for Unseen {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Unseen::Masked, "masked", "They are left out"),
+        (
+            Unseen::Compete,
+            "compete",
+            "They take part, and are pushed down before their classes come: toolboxes in which a head has its full width",
+        ),
+    ];
+}
+
+/// Of methods whose loss is a cross-entropy.
+pub const UNSEEN: Setting = Setting::choice::<Unseen>(
+    "unseen",
+    "HOW",
+    "Outputs of classes that have not come yet; where the task is known, only its own take part",
+)
+.usually("masked");
 
 /// Far below every logit: its exponential is 0, and so is the gradient.
 const MASKED: f32 = -1e30;

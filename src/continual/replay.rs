@@ -1,12 +1,49 @@
 //! A bounded memory of single samples, filled while they stream by and replayed a few at a time.
 
-use super::{Batch, Held, Learner, MemoryPolicy, Options, TaskData};
+use super::{Batch, Held, Learner, TaskData};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
+use crate::settings::{Choose, Setting};
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Which samples a replay memory keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryPolicy {
+    /// Every sample offered so far with the same chance (Vitter 1985).
+    #[default]
+    Reservoir,
+    /// A reservoir per class; a class that has the most gives way (Chrysakis & Moens, ICML 2020).
+    Balanced,
+    /// GDumb's: a class below its share K/classes is taken in, and the largest class gives one up.
+    Greedy,
+}
+
+impl Choose for MemoryPolicy {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (MemoryPolicy::Reservoir, "reservoir", "Every sample offered so far with the same chance (Vitter 1985)"),
+        (
+            MemoryPolicy::Balanced,
+            "balanced",
+            "A reservoir per class; a class that has the most gives way (Chrysakis & Moens, ICML 2020)",
+        ),
+        (
+            MemoryPolicy::Greedy,
+            "greedy",
+            "GDumb's: a class below its share K/classes is taken in, and the largest class gives one up",
+        ),
+    ];
+}
+
+/// Of methods that replay.
+pub const MEMORY_POLICY: Setting =
+    Setting::choice::<MemoryPolicy>("memory_policy", "WHICH", "Which samples are kept").usually("reservoir");
+
+/// Of methods that replay.
+pub const REPLAY_BATCH: Setting = Setting::whole("replay_batch", "N", "Images replayed per step").open("--batch-size");
 
 /// A sample in a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,12 +177,12 @@ impl ReplayMemory {
         places
     }
 
-    /// A random batch of the memory, as large as `options` say, changed as training images are; `None` if nothing is kept.
-    pub fn replay(&self, learner: &Learner, batch: &Batch, options: &Options, rng: &mut Rng) -> Option<Replay> {
+    /// A random batch of the memory, of `n` samples or as many as are new, changed as training images are; `None` if nothing is kept.
+    pub fn replay(&self, learner: &Learner, batch: &Batch, n: Option<usize>, rng: &mut Rng) -> Option<Replay> {
         if self.items.is_empty() {
             return None;
         }
-        let slots = self.draw(options.replay_batch.unwrap_or(batch.images.len()), rng);
+        let slots = self.draw(n.unwrap_or(batch.images.len()), rng);
         let of = |f: fn(&Stored) -> u32| -> Vec<u32> { slots.iter().map(|&i| f(&self.items[i as usize])).collect() };
         let images = learner.batch(&of(|item| item.sample), &of(|item| item.label), rng);
         Some(Replay { images, slots })

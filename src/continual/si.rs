@@ -1,14 +1,70 @@
 //! Synaptic intelligence (Zenke, Poole & Ganguli, "Continual Learning Through Synaptic Intelligence", ICML 2017): a parameter
 //! matters as much as the loss fell along its path while a task was learnt.
 
-use super::importance::{Quadratic, copied, zeros};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Negative, Options, PathGradient, TaskData};
+use super::importance::{PENALTY_WEIGHT, Quadratic, copied, zeros};
+use super::outputs::UNSEEN;
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::device::{self, Array};
 use crate::error::{Error, Result};
 use crate::ops::{Mode, add_path};
+use crate::settings::{Choose, Setting};
+
+/// The gradient that SI's path integral goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathGradient {
+    /// Of the cross-entropy alone, as the paper has it.
+    #[default]
+    Loss,
+    /// With the penalty's, as avalanche-lib has it.
+    Total,
+}
+
+impl Choose for PathGradient {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (PathGradient::Loss, "loss", "Of the cross-entropy alone, as the paper has it"),
+        (PathGradient::Total, "total", "With the penalty's, as avalanche-lib has it"),
+    ];
+}
+
+/// What becomes of negative importances of SI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Negative {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They become 0.
+    Clamp,
+}
+
+impl Choose for Negative {
+    const NAMED: &'static [(Self, &'static str, &'static str)] =
+        &[(Negative::Keep, "keep", "They stay"), (Negative::Clamp, "clamp", "They become 0")];
+}
+
+const DAMPING: Setting =
+    Setting::number("damping", "XI", "ξ of SI: keeps its quotient finite").positive().usually("0.1");
+
+const NEGATIVE: Setting =
+    Setting::choice::<Negative>("negative", "HOW", "What becomes of negative importances").usually("keep");
+
+const PATH_GRADIENT: Setting =
+    Setting::choice::<PathGradient>("path_gradient", "WHICH", "Which gradient SI's path integral goes by")
+        .usually("loss");
+
+const IMPORTANCE_LIMIT: Setting = Setting::number(
+    "importance_limit",
+    "IMPORTANCE",
+    "Importances of SI above this count as this much; avalanche-lib has 0.001",
+)
+.positive()
+.open("no limit");
 
 struct Si {
-    options: Options,
+    penalty_weight: f32,
+    damping: f32,
+    negative: Negative,
+    path_gradient: PathGradient,
+    importance_limit: Option<f32>,
     /// Ω and θ*; absent in the first task.
     quadratic: Option<Quadratic>,
     /// Ω before it was limited; empty where it is not.
@@ -48,7 +104,7 @@ impl Method for Si {
         let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
         let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
         match &self.quadratic {
-            Some(quadratic) => Ok(loss.and("penalty", self.options.penalty_weight, quadratic.value(learner)?)),
+            Some(quadratic) => Ok(loss.and("penalty", self.penalty_weight, quadratic.value(learner)?)),
             None => Ok(loss),
         }
     }
@@ -57,17 +113,17 @@ impl Method for Si {
         let parameters = &learner.network.parameters;
         let gradients = parameters.gradients().ok_or_else(|| Error::op("si", "the parameters are frozen"))?;
         let penalty = |own: &Si| match &own.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, own.options.penalty_weight),
+            Some(quadratic) => quadratic.add_gradient(learner, own.penalty_weight),
             None => Ok(()),
         };
-        if self.options.path_gradient == PathGradient::Total {
+        if self.path_gradient == PathGradient::Total {
             penalty(self)?;
         }
         if let Some(running) = &self.running {
             device::copy(gradients, &running.gradient)?;
             device::copy(parameters.values(), &running.before)?;
         }
-        match self.options.path_gradient {
+        match self.path_gradient {
             PathGradient::Loss => penalty(self),
             PathGradient::Total => Ok(()),
         }
@@ -93,10 +149,10 @@ impl Method for Si {
             false => std::mem::take(&mut self.unlimited),
         };
         for (i, total) in importance.iter_mut().enumerate() {
-            let gained = path[i] / ((w[i] - start[i]).powi(2) + self.options.damping);
-            *total += if self.options.negative == Negative::Clamp { gained.max(0.0) } else { gained };
+            let gained = path[i] / ((w[i] - start[i]).powi(2) + self.damping);
+            *total += if self.negative == Negative::Clamp { gained.max(0.0) } else { gained };
         }
-        if let Some(limit) = self.options.importance_limit {
+        if let Some(limit) = self.importance_limit {
             self.unlimited.clone_from(&importance);
             importance.iter_mut().for_each(|total| *total = total.min(limit));
         }
@@ -104,7 +160,7 @@ impl Method for Si {
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| 2.0 * self.options.penalty_weight * quadratic.largest)
+        self.quadratic.as_ref().map(|quadratic| 2.0 * self.penalty_weight * quadratic.largest)
     }
 
     fn state(&self) -> Result<MethodState> {
@@ -151,9 +207,19 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "negative importances stay, as in the authors' code; --negative clamp makes them 0, as most toolboxes do",
     ],
     needs_boundaries: true,
-    options: &["penalty_weight", "damping", "negative", "path_gradient", "importance_limit", "unseen"],
+    options: &[PENALTY_WEIGHT, DAMPING, NEGATIVE, PATH_GRADIENT, IMPORTANCE_LIMIT, UNSEEN],
     trade_off: &[("penalty_weight", 100.0)],
-    tune: |options| (options.penalty_weight, options.damping) = (1.0, 0.1),
-    build: |options| Box::new(Si { options, quadratic: None, unlimited: Vec::new(), running: None }),
+    build: |settings| {
+        Box::new(Si {
+            penalty_weight: settings.get("penalty_weight"),
+            damping: settings.get("damping"),
+            negative: settings.get("negative"),
+            path_gradient: settings.get("path_gradient"),
+            importance_limit: settings.find("importance_limit"),
+            quadratic: None,
+            unlimited: Vec::new(),
+            running: None,
+        })
+    },
     ..MethodSpec::BASE
 };

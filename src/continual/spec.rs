@@ -1,10 +1,11 @@
 //! The table of methods.
 
-use super::{Method, Options, fields, flag};
+use super::Method;
 use super::{agem, cumulative, der, er, ewc, finetune, fixed_representation, gdumb, icarl, lwf, mas, si};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
 use crate::error::{Error, Result, did_you_mean};
-use serde_json::Value;
+use crate::settings::{Setting, Usual, Values, flag};
+use std::sync::RwLock;
 
 /// A row of the method table.
 #[derive(Debug)]
@@ -27,23 +28,19 @@ pub struct MethodSpec {
     pub scenarios: &'static [Scenario],
     /// True if it must be told where a task ends, so that it does not suit a blurry stream.
     pub needs_boundaries: bool,
-    /// True if the method keeps exemplars: the option `--memory` is its budget.
-    pub uses_memory: bool,
-    /// True if every class has a share of the budget, which may be rounded up.
-    pub shares_per_class: bool,
-    /// True if the method sees all data at once, as an upper reference.
+    /// True if it may use all data of earlier tasks, as an upper reference: no method for a stream.
+    pub is_reference: bool,
+    /// True if the method sees all data at once.
     pub sees_everything: bool,
-    /// The names of its own hyper-parameters, fields of [`OptionFlags`](super::OptionFlags).
-    pub options: &'static [&'static str],
+    /// Its own settings. One that is called `memory` is K, the exemplars it keeps over all classes.
+    pub options: &'static [Setting],
+    /// Settings of a run that play no part.
+    pub ignores: &'static [&'static str],
     /// Those of its options that trade plasticity for stability, the larger the less is forgotten, with the high values that
     /// `engram tune` begins at.
     pub trade_off: &'static [(&'static str, f32)],
-    /// True if training goes by the run's learning rate.
-    pub uses_lr: bool,
-    /// Sets its own defaults.
-    pub tune: fn(&mut Options),
-    /// A learner that has seen nothing.
-    pub build: fn(Options) -> Box<dyn Method>,
+    /// A learner that has seen nothing, from the resolved settings of a run.
+    pub build: fn(&Values) -> Box<dyn Method>,
 }
 
 /// Every scenario.
@@ -61,27 +58,45 @@ impl MethodSpec {
         deviations: &[],
         scenarios: ANY,
         needs_boundaries: false,
-        uses_memory: false,
-        shares_per_class: false,
+        is_reference: false,
         sees_everything: false,
         options: &[],
+        ignores: &[],
         trade_off: &[],
-        uses_lr: true,
-        tune: |_| (),
         build: |_| panic!("bug: a row without a method"),
     };
 }
 
 impl MethodSpec {
-    /// Its own hyper-parameters with their defaults, as `--penalty-weight 1000`; those that follow from the run are left out.
+    /// Its own settings with their defaults, as `--penalty-weight 1000`; those that follow from the run are left out.
     pub fn defaults(&self) -> Vec<String> {
-        let defaults = fields(&Options::of(self));
-        let shown = |name: &&'static str| match defaults.get(*name)? {
-            Value::Null => None,
-            Value::Number(number) => Some(format!("{} {}", flag(name), number.as_f64()? as f32)),
-            value => Some(format!("{} {}", flag(name), value.as_str()?)),
+        let shown = |row: &Setting| match row.default {
+            Usual::Is(default) => Some(format!("{} {default}", row.flag())),
+            _ => None,
         };
         self.options.iter().filter_map(shown).collect()
+    }
+
+    /// Whether it has a setting of this name of its own.
+    pub fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|row| row.name == name)
+    }
+
+    /// Whether it keeps exemplars: `--memory` is their number over all classes.
+    pub fn uses_memory(&self) -> bool {
+        self.has("memory")
+    }
+
+    /// Whether training goes by this setting of a run.
+    pub fn goes_by(&self, name: &str) -> bool {
+        !self.ignores.contains(&name)
+    }
+
+    /// That it has no setting of this name, in words.
+    pub(crate) fn refuse(&self, name: &str) -> Error {
+        let own: Vec<String> = self.options.iter().map(Setting::flag).collect();
+        let own = if own.is_empty() { "no options of its own".to_string() } else { own.join(", ") };
+        Error::usage(format!("{} has no {}: it has {own}", self.name, flag(name)))
     }
 
     /// The scenarios it suits, in words.
@@ -120,13 +135,35 @@ pub static ALL: &[MethodSpec] = &[
     finetune::JOINT,
 ];
 
+/// Methods from outside the crate.
+static OTHERS: RwLock<Vec<&'static MethodSpec>> = RwLock::new(Vec::new());
+
+/// Adds a method of your own to the table: the command line, comparisons and checkpoints know it from then on.
+///
+/// # Errors
+/// [`Error::Usage`] if the name is taken.
+pub fn register(method: &'static MethodSpec) -> Result<()> {
+    if all().iter().any(|known| known.name == method.name) {
+        return Err(Error::usage(format!("there is a method '{}' already", method.name)));
+    }
+    OTHERS.write().expect("bug: a panic while a method was registered").push(method);
+    Ok(())
+}
+
+/// Every method: those of the crate, then those that were registered.
+pub fn all() -> Vec<&'static MethodSpec> {
+    let others = OTHERS.read().expect("bug: a panic while a method was registered");
+    ALL.iter().chain(others.iter().copied()).collect()
+}
+
 /// The row of this name.
 ///
 /// # Errors
 /// If there is none; the message lists those there are.
 pub fn spec(name: &str) -> Result<&'static MethodSpec> {
-    ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
-        let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
+    let all = all();
+    all.iter().find(|spec| spec.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = all.iter().map(|spec| spec.name).collect();
         Error::usage(format!("unknown method '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
     })
 }

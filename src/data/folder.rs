@@ -91,6 +91,10 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
     })
 }
 
+/// Settings of training that suit folders of pictures.
+pub const RECIPE: super::Recipe =
+    super::Recipe { memory: "500", epochs: "10", batch_size: "32", joint_epochs: "20", joint_batch_size: "32" };
+
 /// Pictures in colour are taken for photographs, whose mirror images keep their class; grey ones may well be writing.
 pub fn flips(format: ImageFormat) -> bool {
     format.channels == 3

@@ -31,8 +31,35 @@ pub struct DatasetSpec {
     pub unpacked: Option<&'static str>,
     /// Where the data set comes from; None for a built-in one.
     pub origin: Option<Origin>,
+    /// Settings of training that suit it, by name: for methods that learn task by task, and for those that see all at once.
+    pub recipe: Recipe,
     /// Reads (or draws) the data set from the folder that holds the files.
     read: fn(&DatasetSpec, &Path, Labels) -> Result<Content>,
+}
+
+/// Settings that suit a data set.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// K, for methods that keep exemplars.
+    pub memory: &'static str,
+    /// Passes over a task's data.
+    pub epochs: &'static str,
+    /// Images per step.
+    pub batch_size: &'static str,
+    /// Passes over all data, where they are seen at once.
+    pub joint_epochs: &'static str,
+    /// Images per step then.
+    pub joint_batch_size: &'static str,
+}
+
+impl Recipe {
+    /// As settings, by name; those at the end play no part where all data are seen at once.
+    pub fn settings(&self, at_once: bool) -> [(&'static str, &'static str); 3] {
+        match at_once {
+            true => [("epochs", self.joint_epochs), ("batch_size", self.joint_batch_size), ("memory", self.memory)],
+            false => [("epochs", self.epochs), ("batch_size", self.batch_size), ("memory", self.memory)],
+        }
+    }
 }
 
 /// Where to get a data set.
@@ -123,6 +150,7 @@ pub const ALL: &[DatasetSpec] = &[
         files: &[],
         unpacked: None,
         origin: None,
+        recipe: Recipe { memory: "500", epochs: "4", batch_size: "32", joint_epochs: "5", joint_batch_size: "64" },
         read: |_, _, _| {
             let (train, test) = glyphs::draw();
             Ok(Content { train, test, class_names: owned(DIGITS) })
@@ -140,6 +168,7 @@ pub const ALL: &[DatasetSpec] = &[
         files: &[],
         unpacked: None,
         origin: None,
+        recipe: Recipe { memory: "1000", epochs: "6", batch_size: "32", joint_epochs: "8", joint_batch_size: "64" },
         read: |_, _, labels| {
             let (mut train, mut test) = shapes::draw();
             if labels == Labels::Coarse {
@@ -170,6 +199,7 @@ pub const ALL: &[DatasetSpec] = &[
             ],
             archive: None,
         }),
+        recipe: Recipe { memory: "2000", epochs: "4", batch_size: "64", joint_epochs: "3", joint_batch_size: "64" },
         read: |spec, dir, _| read_idx(spec, dir, DIGITS),
     },
     DatasetSpec {
@@ -191,6 +221,7 @@ pub const ALL: &[DatasetSpec] = &[
             ],
             archive: None,
         }),
+        recipe: Recipe { memory: "2000", epochs: "4", batch_size: "64", joint_epochs: "5", joint_batch_size: "64" },
         read: |spec, dir, _| read_idx(spec, dir, CLOTHES),
     },
     DatasetSpec {
@@ -211,6 +242,7 @@ pub const ALL: &[DatasetSpec] = &[
                 Published { bytes: 170_052_171, md5: "c32a1d4ab5d03f1284b67883e8d87530" },
             )),
         }),
+        recipe: Recipe { memory: "2000", epochs: "10", batch_size: "64", joint_epochs: "10", joint_batch_size: "64" },
         read: |spec, dir, _| {
             let path = |file: &FileSpec| dir.join(file.name);
             let batches: Vec<PathBuf> = spec.files[..5].iter().map(path).collect();
@@ -240,6 +272,7 @@ pub const ALL: &[DatasetSpec] = &[
                 Published { bytes: 168_513_733, md5: "03b5dce01913d631647c71ecec9e9cb8" },
             )),
         }),
+        recipe: Recipe { memory: "2000", epochs: "10", batch_size: "64", joint_epochs: "10", joint_batch_size: "64" },
         read: |spec, dir, labels| {
             let path = |file_idx: usize| dir.join(spec.files[file_idx].name);
             let (label_idx, names) = match labels {

@@ -7,6 +7,7 @@
 use super::{Images, NO_LABEL};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
+use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -38,7 +39,7 @@ pub struct Augment {
 }
 
 /// The choices of [`Augment`] that have names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {
     /// Plain images: for writing.
@@ -48,6 +49,18 @@ pub enum Augmentation {
     Flip,
     /// Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR.
     CropFlip,
+}
+
+impl Choose for Augmentation {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Augmentation::None, "none", "Plain images: for writing"),
+        (Augmentation::Flip, "flip", "Mirrors"),
+        (
+            Augmentation::CropFlip,
+            "crop-flip",
+            "Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR",
+        ),
+    ];
 }
 
 impl Augmentation {

@@ -19,6 +19,7 @@ pub mod lettering;
 pub mod loader;
 pub mod pictures;
 mod scenario;
+mod settings;
 pub mod shapes;
 pub mod sheet;
 pub mod source;
@@ -27,15 +28,17 @@ pub mod strokes;
 pub mod verify;
 mod views;
 
+use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
-pub use known::{ALL, DatasetSpec, Presence, export, spec};
+pub use known::{ALL, DatasetSpec, Presence, Recipe, export, spec};
 pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather};
 pub use pictures::ImageFormat;
 pub use scenario::{Scenario, Split};
+pub use settings::{DATA, DataSettings, STREAM, StreamSettings, data_recipe, stream_recipe};
 pub use source::{LoadOptions, Normalize, Source};
 pub use stream::{ClassOrder, NO_LABEL, Task, TaskStream};
 pub use views::View;
@@ -121,7 +124,7 @@ pub struct Dataset {
 }
 
 /// Which of two kinds of labels to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Labels {
     /// The classes themselves.
@@ -129,6 +132,13 @@ pub enum Labels {
     Fine,
     /// The groups of classes that some data sets have.
     Coarse,
+}
+
+impl Choose for Labels {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Labels::Fine, "fine", "The classes themselves"),
+        (Labels::Coarse, "coarse", "The groups of classes that some data sets have"),
+    ];
 }
 
 impl Dataset {

@@ -3,11 +3,12 @@
 use super::{ClassOrder, Dataset, Images, Task, TaskStream, View};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
+use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What changes from task to task, and whether a classifier is told the task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scenario {
     /// Class-incremental: every task brings new classes, and all classes seen are told apart.
@@ -21,6 +22,36 @@ pub enum Scenario {
     Permuted,
     /// Domain-incremental: all classes in every task, task t of T turned by 180·t/T degrees.
     Rotated,
+}
+
+impl Choose for Scenario {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            Scenario::Class,
+            "class",
+            "Class-incremental: every task brings new classes, and all classes seen are told apart",
+        ),
+        (
+            Scenario::Task,
+            "task",
+            "Task-incremental: the same, but the task of an image is known: other outputs are masked",
+        ),
+        (
+            Scenario::Domain,
+            "domain",
+            "Domain-incremental: every task brings new classes, and a label is the class's place within its task",
+        ),
+        (
+            Scenario::Permuted,
+            "permuted",
+            "Domain-incremental: all classes in every task, the pixels of each task permuted; task 0 is the identity",
+        ),
+        (
+            Scenario::Rotated,
+            "rotated",
+            "Domain-incremental: all classes in every task, task t of T turned by 180·t/T degrees",
+        ),
+    ];
 }
 
 impl Scenario {

@@ -1,8 +1,9 @@
 //! What `--dataset` may name: a known data set, or a folder of pictures.
 
 use super::pictures::ImageFormat;
-use super::{Augmentation, Dataset, DatasetSpec, Images, Labels, folder, spec};
+use super::{Augmentation, Dataset, DatasetSpec, Images, Labels, Recipe, folder, spec};
 use crate::error::{Error, Result};
+use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -29,7 +30,7 @@ pub struct LoadOptions {
 }
 
 /// How pixels are scaled before a network sees them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalize {
     /// Minus the mean and divided by the standard deviation of the channel.
@@ -39,6 +40,18 @@ pub enum Normalize {
     MeanImage,
     /// Only divided by 255, to 0..1: what toolboxes feed in MNIST's benchmarks.
     Unit,
+}
+
+impl Choose for Normalize {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Normalize::Channel, "channel", "Minus the mean and divided by the standard deviation of the channel"),
+        (
+            Normalize::MeanImage,
+            "mean-image",
+            "Minus the mean image of all training images, not divided: what iCaRL's authors did on CIFAR-100",
+        ),
+        (Normalize::Unit, "unit", "Only divided by 255, to 0..1: what toolboxes feed in MNIST's benchmarks"),
+    ];
 }
 
 impl Source {
@@ -95,6 +108,14 @@ impl Source {
             Source::Folder(_) => folder::flips(format),
         };
         if flips { Augmentation::CropFlip } else { Augmentation::None }
+    }
+
+    /// Settings of training that suit it.
+    pub fn recipe(&self) -> &Recipe {
+        match self {
+            Source::Known(spec) => &spec.recipe,
+            Source::Folder(_) => &folder::RECIPE,
+        }
     }
 
     /// A name that is fit for a file: that of the table, or `folder-` and the folder's own.

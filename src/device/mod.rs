@@ -17,6 +17,7 @@ mod pool;
 mod precision;
 mod primitives;
 mod recorder;
+mod settings;
 mod text;
 mod trace;
 
@@ -27,6 +28,7 @@ pub use gpu::Gpu;
 pub use kernel::{Family, Grid, Kernel, Workgroup};
 pub use precision::{Matrices, Precision};
 pub use primitives::{KERNELS as PRIMITIVE_KERNELS, PRELUDE, add_assign, copy, fill, scale};
+pub use settings::{PLACE, PlaceSettings};
 pub use trace::{KernelUse, Trace, table as kernel_table};
 
 use crate::error::Result;

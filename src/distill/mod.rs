@@ -12,10 +12,12 @@ mod hinton;
 mod logit_mse;
 pub mod losses;
 mod rkd;
+mod settings;
 mod similarity;
 mod teachers;
 
 pub use distiller::Distiller;
+pub use settings::SCHEME;
 pub use teachers::{TeacherMean, TeacherMode, combined};
 
 use crate::device::Device;
@@ -69,6 +71,7 @@ impl Layers {
 }
 
 /// A row of the table of schemes.
+#[derive(Debug)]
 pub struct SchemeSpec {
     /// As on the command line.
     pub name: &'static str,

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::ops::Mode;
+use crate::settings::Choose;
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// What batch norms of a teacher go by. The teacher itself never changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TeacherMode {
     /// Their running statistics.
@@ -14,6 +15,13 @@ pub enum TeacherMode {
     Eval,
     /// Mean and variance of the batch; the running ones stay.
     BatchStatistics,
+}
+
+impl Choose for TeacherMode {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (TeacherMode::Eval, "eval", "Their running statistics"),
+        (TeacherMode::BatchStatistics, "batch-statistics", "Mean and variance of the batch; the running ones stay"),
+    ];
 }
 
 impl From<TeacherMode> for Mode {
@@ -26,7 +34,7 @@ impl From<TeacherMode> for Mode {
 }
 
 /// What is averaged over several teachers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TeacherMean {
     /// softmax(z/T).
@@ -34,6 +42,11 @@ pub enum TeacherMean {
     Probabilities,
     /// z.
     Logits,
+}
+
+impl Choose for TeacherMean {
+    const NAMED: &'static [(Self, &'static str, &'static str)] =
+        &[(TeacherMean::Probabilities, "probabilities", "softmax(z/T)"), (TeacherMean::Logits, "logits", "z")];
 }
 
 /// Added to mean probabilities, so that one that underflowed has a logarithm.

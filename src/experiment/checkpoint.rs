@@ -15,7 +15,7 @@ pub use crate::records::folder::CHECKPOINT_FILE;
 use crate::records::sealed;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -63,7 +63,7 @@ pub struct RunState {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Every setting that decides results: see [`Config::identity`](super::Config::identity).
-    pub config: Value,
+    pub config: Map<String, Value>,
     /// The images and labels.
     pub data: Fingerprint,
     /// Where it ran.
@@ -118,14 +118,9 @@ fn sum(state: &str, tensors: &BTreeMap<String, Vec<f32>>) -> String {
 }
 
 /// The flag of the first setting that differs.
-pub fn different_setting(theirs: &Value, ours: &Value) -> Option<String> {
-    let [theirs, ours] = [theirs, ours].map(|config| config.as_object());
-    let (Some(theirs), Some(ours)) = (theirs, ours) else { return Some("config".into()) };
+pub fn different_setting(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> Option<String> {
     let name = theirs.keys().chain(ours.keys()).find(|name| theirs.get(*name) != ours.get(*name))?;
-    match (theirs.get(name), ours.get(name)) {
-        (Some(Value::Object(_)), Some(Value::Object(_))) => different_setting(&theirs[name], &ours[name]),
-        _ => Some(name.replace('_', "-")),
-    }
+    Some(name.replace('_', "-"))
 }
 
 impl Checkpoint {

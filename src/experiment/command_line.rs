@@ -1,7 +1,7 @@
 //! Settings as flags of a command line.
 
 use super::config::Config;
-use serde_json::{Map, Value};
+use crate::settings::{Origin, flag, text};
 
 /// As a shell takes it.
 pub fn quoted(value: &str) -> String {
@@ -12,37 +12,20 @@ pub fn quoted(value: &str) -> String {
     }
 }
 
-/// A value of a configuration as a flag takes it.
-pub fn setting_text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(setting_text).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
-}
-
-/// The flags that make of one configuration another, each with a space in front: ` --epochs 2 --width 0.25`.
+/// The flags that make of one configuration another, each with a space in front: ` --epochs 2 --width 0.25`. What follows from
+/// others is left out.
 pub fn flags_between(from: &Config, to: &Config) -> String {
-    let (from, to) = (settings(from), settings(to));
-    let changed = to.iter().filter(|(name, value)| from.get(*name) != Some(value));
-    changed.map(|(name, value)| format!(" --{} {}", name.replace('_', "-"), quoted(&setting_text(value)))).collect()
-}
-
-/// Every setting by its name, the method's own options among them.
-fn settings(config: &Config) -> Map<String, Value> {
-    let Ok(Value::Object(mut all)) = serde_json::to_value(config) else {
-        panic!("bug: a configuration is no JSON object")
-    };
-    if let Some(Value::Object(options)) = all.remove("options") {
-        all.extend(options);
-    }
-    all
+    let follows = |name: &str| name == "schedule" && to.values.value("lr_steps").is_some();
+    let plain = |name: &str| from.values.value(name).is_none() && to.values.origin(name) == Some(&Origin::Default);
+    let differs = |name: &str| from.values.value(name) != to.values.value(name);
+    let rows = to.rows();
+    let changed = rows.iter().filter(|row| differs(row.name) && !follows(row.name) && !plain(row.name));
+    let value = |name: &str| to.values.value(name).map(|value| format!(" {} {}", flag(name), quoted(&text(value))));
+    changed.filter_map(|row| value(row.name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Overrides;
     use super::*;
     use crate::continual;
 
@@ -54,10 +37,8 @@ mod tests {
     #[test]
     fn flags_name_what_differs() {
         let method = continual::spec("der++").unwrap();
-        let plain = Overrides::default().resolve(method).unwrap();
-        let mut other = Overrides { epochs: Some(9), lr_steps: Some(vec![2, 5]), ..Overrides::default() };
-        other.options.mse_weight = Some(0.125);
-        let other = other.resolve(method).unwrap();
+        let plain = Config::of(method, &[]).unwrap();
+        let other = Config::of(method, &[("epochs", "9"), ("lr_steps", "2,5"), ("mse_weight", "0.125")]).unwrap();
         assert_eq!(flags_between(&plain, &plain), "");
         assert_eq!(flags_between(&plain, &other), " --epochs 9 --lr-steps 2,5 --mse-weight 0.125");
     }

@@ -1,8 +1,9 @@
 //! Several methods on one stream, each with several seeds: what may be concluded, and the files that say so.
 
+use super::measures::MEASURES;
 use super::metrics::mean_sd;
 use super::results::{ClassifierResult, Metrics, Timing, main_classifier};
-use super::statistics::paired_difference;
+use super::statistics::{paired_difference, t_95};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -59,6 +60,26 @@ impl Entry {
     /// Mean and sample standard deviation of the final accuracy over all classes seen.
     pub fn accuracy(&self) -> (f64, f64) {
         mean_sd(&self.values(|run| run.main().final_accuracy))
+    }
+
+    /// The accuracy of guessing: one over the number of answers to choose from.
+    pub fn chance(&self) -> f64 {
+        let metrics = &self.outcomes[0].metrics;
+        let n_answers = match metrics.scenario.as_str() {
+            "task" => metrics.classes_per_task.iter().map(Vec::len).max().unwrap_or(1),
+            _ => self.outcomes[0].main().confusion.len(),
+        };
+        1.0 / n_answers.max(1) as f64
+    }
+
+    /// True if nothing says that it is better than guessing: by a t-test over its seeds, or, with one, by half as much again.
+    pub fn is_at_chance(&self) -> bool {
+        let values = self.values(|run| run.main().final_accuracy);
+        let (mean, sd) = mean_sd(&values);
+        match t_95(values.len()) {
+            Some(t) => mean - t * sd / (values.len() as f64).sqrt() <= self.chance() || mean <= 1.05 * self.chance(),
+            None => mean <= 1.5 * self.chance(),
+        }
     }
 
     /// The mean of a cost.
@@ -168,24 +189,29 @@ pub fn ranking(entries: &[Entry], cost: Cost, budget: f64) -> Vec<Place<'_>> {
 /// A number of a run, if it has it.
 pub type Number = fn(&Outcome) -> Option<f64>;
 
-/// The columns of the files: name and value.
-pub const COLUMNS: [(&str, Number); 10] = [
-    ("final_accuracy", |run| run.main().final_accuracy),
-    ("average_incremental_accuracy", |run| run.main().average_incremental_accuracy),
-    ("average_accuracy", |run| run.main().average_accuracy),
-    ("forgetting", |run| run.main().forgetting),
-    ("backward_transfer", |run| run.main().backward_transfer),
-    ("forward_transfer", |run| run.main().forward_transfer),
+/// The costs of a run in the files, beside the [`MEASURES`] of its main classifier: name and value.
+const COSTS: [(&str, Number); 4] = [
     ("bytes", |run| Some(run.bytes())),
     ("seconds_training", |run| Some(run.timing.seconds_training.iter().sum())),
     ("seconds_end_of_task", |run| Some(run.timing.seconds_end_of_task.iter().sum())),
     ("images_per_second", |run| Some(run.timing.images_per_second)),
 ];
 
+/// The columns of the files: their names.
+fn columns() -> Vec<&'static str> {
+    MEASURES.iter().map(|measure| measure.name).chain(COSTS.iter().map(|(name, _)| *name)).collect()
+}
+
+/// The columns of the files: their values.
+fn numbers(run: &Outcome) -> Vec<Option<f64>> {
+    let measures = MEASURES.iter().map(|measure| (measure.of)(run.main()));
+    measures.chain(COSTS.iter().map(|(_, of)| of(run))).collect()
+}
+
 /// A line per run.
 pub fn csv(entries: &[Entry]) -> String {
     let mut csv = String::from("method,memory,seed,classifier");
-    COLUMNS.iter().for_each(|(name, _)| {
+    columns().iter().for_each(|name| {
         let _ = write!(csv, ",{name}");
     });
     csv.push('\n');
@@ -194,8 +220,8 @@ pub fn csv(entries: &[Entry]) -> String {
             let classifier = main_classifier(&run.metrics).map_or("", |(name, _)| name);
             let memory = entry.memory.map_or(String::new(), |k| k.to_string());
             let _ = write!(csv, "{},{memory},{},{classifier}", entry.method, run.metrics.seed);
-            for (_, of) in COLUMNS {
-                let _ = write!(csv, ",{}", of(run).map_or(String::new(), |value| value.to_string()));
+            for number in numbers(run) {
+                let _ = write!(csv, ",{}", number.map_or(String::new(), |value| value.to_string()));
             }
             csv.push('\n');
         }
@@ -217,13 +243,15 @@ pub fn json(entries: &[Entry]) -> serde_json::Value {
     let rows: Vec<Row> = entries
         .iter()
         .map(|entry| {
-            let number = |of: Number, second: bool| {
-                let values = entry.values(of);
+            let runs: Vec<Vec<Option<f64>>> = entry.outcomes.iter().map(numbers).collect();
+            let number = |column: usize, second: bool| {
+                let values: Vec<f64> = runs.iter().filter_map(|run| run[column]).collect();
                 let (mean, sd) = mean_sd(&values);
                 if values.is_empty() { None } else { Some(if second { sd } else { mean }) }
             };
-            let all =
-                |second| COLUMNS.iter().map(|(name, of)| (name.to_string(), number(*of, second).into())).collect();
+            let all = |second| {
+                columns().iter().enumerate().map(|(i, name)| (name.to_string(), number(i, second).into())).collect()
+            };
             Row {
                 method: &entry.method,
                 memory: entry.memory,

@@ -1,272 +1,326 @@
-//! Everything that decides a run, resolved and checked.
+//! A run, resolved: every setting, checked, as what it means, and where its value is from.
 
-use crate::continual::{self, Candidates, Herding, MethodSpec, OptionFlags, Rounding};
-use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Normalize, Scenario, Source, Split};
-use crate::device::Precision;
+use crate::continual::{self, Candidates, MethodSpec};
+use crate::data::{DATA, DataSettings, STREAM, StreamSettings, data_recipe, stream_recipe};
+use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
-use crate::models::{self, Shortcut};
-use crate::optim::{Decay, Kind, Schedule};
-use serde::Serialize;
-use serde_json::Value;
-use std::path::PathBuf;
+use crate::models::{self, MODEL, ModelSettings};
+use crate::optim::{Fall, RESET_OPTIMIZER, TRAINING, TrainingSettings, training_recipe};
+use crate::settings::{FromValue, Origin, Setting, Values, between, flag, resolve};
+use serde_json::{Map, Value};
 
-/// Settings of the place where a run is, which leave its results as they are.
-const PLACE: [&str; 4] = ["adapter", "device", "threads", "data_dir"];
+/// The settings of a run, in its folder.
+pub const CONFIG_FILE: &str = "config.json";
 
-/// More are a mistake, and starting them takes all of a machine.
-const MOST_THREADS: usize = 4096;
-/// More images than any data set here has.
-const MOST_MEMORY: usize = 1 << 30;
+/// Fields of [`CONFIG_FILE`] that are no settings.
+const FOR_THE_RECORD: [&str; 5] = ["method", "version", "adapter", "started_in", "checksum"];
+
+/// Settings of a run that belong to no block.
+const PROTOCOL: &[Setting] = &[
+    Setting::choice::<Candidates>("candidates", "WHICH", "What classifiers choose among").usually("seen"),
+    Setting::whole("eval_every", "N", "Measure any-time accuracy after every N batches").open("never"),
+    RESET_OPTIMIZER,
+    Setting::whole("seed", "N", "Seed of initialisation and order").between(0, u64::MAX).usually("1"),
+    Setting::whole("seeds", "N", "Runs with N seeds, from --seed upwards, and prints mean ± sd").usually("1"),
+];
 
 /// A run, resolved.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Of engram.
-    pub version: &'static str,
     /// The row of the method: one of [`ALL`](crate::continual::ALL), or one of your own.
-    #[serde(serialize_with = "as_name")]
     pub method: &'static MethodSpec,
-    /// The name of a data set.
-    pub dataset: String,
-    /// The folder with data files.
-    pub data_dir: PathBuf,
-    /// Which labels of a data set that has two kinds.
-    pub labels: Labels,
-    /// What pictures of a folder become.
-    #[serde(serialize_with = "as_text")]
-    pub image_format: ImageFormat,
-    /// How pixels are brought around zero.
-    pub normalize: Normalize,
-    /// Random changes of training images.
-    pub augment: Augmentation,
-    /// The name of a network.
-    pub model: String,
-    /// Factor on the channels of every layer.
-    pub width: f32,
-    /// Shortcuts of a residual network; the model's own if `None`.
-    pub shortcut: Option<Shortcut>,
-    /// Whether a residual network's last block ends in a ReLU.
-    pub last_relu: bool,
-    /// ε of batch norms.
-    pub bn_epsilon: f32,
-    /// What was asked for: auto, cpu, gpu, gpu:INDEX or gpu:NAME.
-    pub device: String,
-    /// How products are computed.
-    pub precision: Precision,
-    /// What `device` turned out to be; set when it is opened.
+    /// Which images, and what is done to them.
+    pub data: DataSettings,
+    /// How they become a stream of tasks.
+    pub stream: StreamSettings,
+    /// Which network.
+    pub model: ModelSettings,
+    /// How it is trained.
+    pub training: TrainingSettings,
+    /// Where the run is.
+    pub place: PlaceSettings,
+    /// What the device turned out to be; set when it is opened.
     pub adapter: String,
-    /// CPU threads; all if `None`.
-    pub threads: Option<usize>,
-    /// What changes from task to task.
-    pub scenario: Scenario,
-    /// Classes of the first task; as many as in others if `None`.
-    pub first_task: Option<usize>,
-    /// Tasks of permuted and rotated streams.
-    pub tasks: usize,
-    /// So many percent of a task's images come from other tasks.
-    pub blurry: usize,
-    /// Batches between measurements of any-time accuracy.
-    pub eval_every: Option<usize>,
-    /// New classes per task.
-    pub classes_per_task: usize,
-    /// The order in which classes arrive.
-    #[serde(serialize_with = "as_text")]
-    pub class_order: ClassOrder,
-    /// Training images per task; all if `None`.
-    pub limit_per_task: Option<usize>,
-    /// K, the exemplars kept over all classes.
-    pub memory: usize,
-    /// What becomes of K / classes when it does not divide.
-    pub memory_rounding: Rounding,
-    /// How exemplars are chosen.
-    pub herding: Herding,
     /// What classifiers choose among.
     pub candidates: Candidates,
-    /// The run ends after so many tasks of the stream.
-    pub max_tasks: Option<usize>,
-    /// Passes over a task's data.
-    pub epochs: usize,
-    /// Images per step.
-    pub batch_size: usize,
-    /// Which optimiser.
-    pub optimizer: Kind,
-    /// The learning rate at the start of a task.
-    pub lr: f32,
-    /// Epochs of a task, from 0, at whose start the rate drops.
-    pub lr_steps: Vec<usize>,
-    /// What the rate is multiplied with then.
-    pub lr_decay: f32,
-    /// Of SGD, in 0..1.
-    pub momentum: f32,
-    /// λ of the L2 penalty, whose gradient is λ·w.
-    pub weight_decay: f32,
-    /// What the penalty acts on.
-    pub decay: Decay,
+    /// Batches between measurements of any-time accuracy.
+    pub eval_every: Option<usize>,
     /// Whether velocity and moments are forgotten between tasks.
     pub reset_optimizer: bool,
-    /// Whether a last batch that is not full is left out.
-    pub drop_last: bool,
     /// Keys every random number of the run.
     pub seed: u64,
     /// How many seeds the command runs, from `seed` upwards; a run itself has one.
     pub seeds: usize,
-    /// Those that the method has, resolved.
-    pub options: OptionFlags,
+    /// All of it by name, the method's own settings among them.
+    pub values: Values,
 }
 
-fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+/// The rows of everything that a run of this method may be told, for any model.
+pub fn rows(method: &'static MethodSpec) -> Vec<&'static Setting> {
+    let mut rows = rows_with(method, MODEL.iter().collect());
+    for row in models::all().into_iter().flat_map(|model| model.settings) {
+        if !rows.iter().any(|known| known.name == row.name) {
+            rows.push(row);
+        }
+    }
+    rows
 }
 
-fn as_name<S: serde::Serializer>(method: &MethodSpec, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(method.name)
+/// The rows of everything that a run of any method may be told.
+pub fn every_row() -> Vec<&'static Setting> {
+    let methods = continual::all();
+    let mut rows = rows(methods[0]);
+    for row in methods.iter().flat_map(|method| rows_with(method, Vec::new())) {
+        if !rows.iter().any(|known| known.name == row.name) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn rows_with(method: &'static MethodSpec, model: Vec<&'static Setting>) -> Vec<&'static Setting> {
+    let rows =
+        DATA.iter().chain(STREAM).chain(model).chain(TRAINING).chain(PROTOCOL).chain(method.options).chain(PLACE);
+    rows.filter(|row| method.goes_by(row.name)).collect()
 }
 
 impl Config {
-    /// Refuses what makes no sense, for a data set of so many classes.
-    pub(super) fn check(&self, method: &MethodSpec, n_classes: usize) -> Result<()> {
-        models::spec(&self.model)?;
-        let sizes = [
-            ("--epochs", self.epochs),
-            ("--batch-size", self.batch_size),
-            ("--seeds", self.seeds),
-            ("--classes-per-task", self.classes_per_task),
-            ("--threads", self.threads.unwrap_or(1)),
-            ("--limit-per-task", self.limit_per_task.unwrap_or(1)),
-            ("--max-tasks", self.max_tasks.unwrap_or(1)),
-            ("--tasks", self.tasks),
-            ("--eval-every", self.eval_every.unwrap_or(1)),
-            ("--first-task", self.first_task.unwrap_or(1)),
-        ];
-        for (flag, value) in sizes {
-            if value == 0 {
-                return Err(Error::usage(format!("{flag} must be at least 1")));
-            }
-        }
-        if self.classes_per_task > n_classes {
-            let n = self.classes_per_task;
-            return Err(Error::usage(format!(
-                "--classes-per-task {n}: '{}' has only {n_classes} classes",
-                self.dataset
-            )));
-        }
-        if self.seed.checked_add(self.seeds as u64 - 1).is_none() {
-            let (seed, n) = (self.seed, self.seeds);
-            return Err(Error::usage(format!("--seed {seed} with --seeds {n}: the last seed is above {}", u64::MAX)));
-        }
-        if self.threads.is_some_and(|threads| threads > MOST_THREADS) {
-            return Err(Error::usage(format!("--threads: at most {MOST_THREADS}")));
-        }
-        if self.memory > MOST_MEMORY {
-            return Err(Error::usage(format!("--memory {}: at most {MOST_MEMORY}", self.memory)));
-        }
-        if self.data_dir.to_str().is_none() {
-            let path = self.data_dir.display();
-            return Err(Error::usage(format!(
-                "--data-dir {path}: this path is no UTF-8, so config.json could not keep it"
-            )));
-        }
-        self.check_scenario(method)?;
-        let n_stream = self.class_order.classes(n_classes)?.len();
-        if method.uses_memory && self.memory < n_stream {
-            return Err(Error::usage(format!(
-                "--memory {} is less than one exemplar for each of the {n_stream} classes: give at least --memory {n_stream}",
-                self.memory
-            )));
-        }
-        let ranges = [
-            ("--lr", self.lr, f32::MIN_POSITIVE, f32::MAX),
-            ("--lr-decay", self.lr_decay, f32::MIN_POSITIVE, f32::MAX),
-            ("--momentum", self.momentum, 0.0, 0.999_999),
-            ("--weight-decay", self.weight_decay, 0.0, f32::MAX),
-        ];
-        for (flag, value, low, high) in ranges {
-            if !(value >= low && value <= high) {
-                let range = if low > 0.0 { "a positive number" } else { "0 or a positive number" };
-                let below_one = if high < 1.0 { " below 1" } else { "" };
-                return Err(Error::usage(format!("{flag} {value}: it must be {range}{below_one}")));
-            }
-        }
-        Ok(())
+    /// What was given, over what the data set calls for, over defaults; checked.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a name is unknown, a number makes no sense, or a setting that was asked for has no effect.
+    pub fn resolve(method: &'static MethodSpec, given: Values) -> Result<Config> {
+        let rows = rows_with(method, ModelSettings::rows(&given)?);
+        refuse_foreign(method, &rows, &given)?;
+        let given = given.clone().or(data_recipe(&given)?);
+        let data =
+            resolve(method.name, &DATA.iter().collect::<Vec<_>>(), given.only(&DATA.iter().collect::<Vec<_>>()))?;
+        let data = DataSettings::of(&data)?;
+        let source = data.source();
+        let n_classes = source.n_classes(data.labels)?;
+        let recipe = source.recipe().settings(method.sees_everything);
+        let recipe = Values::of(&every_row(), &recipe, &Origin::Recipe(data.dataset.clone()))?;
+        let given = given.clone().or(training_recipe(&given, Fall::Constant)?).or(stream_recipe(n_classes)?).or(recipe);
+        Self::built(method, resolve(method.name, &rows, given)?, n_classes)
     }
 
-    fn check_scenario(&self, method: &MethodSpec) -> Result<()> {
+    /// The same from names and texts, as a program that uses the library sets them.
+    ///
+    /// ```
+    /// use engram::{continual, experiment::Config};
+    /// let config = Config::of(continual::spec("icarl")?, &[("memory", "100"), ("epochs", "2"), ("model", "mlp")])?;
+    /// assert_eq!((config.training.epochs, config.model.model.as_str()), (2, "mlp"));
+    /// assert!(Config::of(continual::spec("ewc")?, &[("memory", "100")]).is_err());
+    /// # Ok::<(), engram::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn of(method: &'static MethodSpec, settings: &[(&str, &str)]) -> Result<Config> {
+        let mut rows = every_row();
+        rows.extend(method.options);
+        Self::resolve(method, Values::of(&rows, settings, &Origin::Flag)?)
+    }
+
+    fn built(method: &'static MethodSpec, values: Values, n_classes: usize) -> Result<Config> {
+        let config = Config {
+            method,
+            data: DataSettings::of(&values)?,
+            stream: StreamSettings::of(&values, n_classes)?,
+            model: ModelSettings::of(&values),
+            training: TrainingSettings::of(&values)?,
+            place: PlaceSettings::of(&values),
+            adapter: String::new(),
+            candidates: values.get("candidates"),
+            eval_every: values.find("eval_every"),
+            reset_optimizer: values.find("reset_optimizer").unwrap_or(true),
+            seed: values.get("seed"),
+            seeds: values.get("seeds"),
+            values,
+        };
+        config.check(n_classes)?;
+        Ok(config)
+    }
+
+    /// Refuses what makes no sense together, for a data set of so many classes.
+    fn check(&self, n_classes: usize) -> Result<()> {
         let refuse = |message: String| Err(Error::usage(message));
-        let (name, scenario) = (method.name, self.scenario.name());
-        if !method.scenarios.contains(&self.scenario) {
-            let suits: Vec<&str> = method.scenarios.iter().map(|scenario| scenario.name()).collect();
-            return refuse(format!("{name} does not suit --scenario {scenario}: it suits {}", suits.join(", ")));
+        let (name, scenario) = (self.method.name, self.stream.scenario);
+        if self.seed.checked_add(self.seeds as u64 - 1).is_none() {
+            let (seed, n) = (self.seed, self.seeds);
+            return refuse(format!("--seed {seed} with --seeds {n}: the last seed is above {}", u64::MAX));
         }
-        if self.blurry > 0 && (self.scenario != Scenario::Class || self.blurry > 99) {
-            return refuse(format!("--blurry {}: a percentage from 1 to 99, with --scenario class", self.blurry));
+        if !self.method.scenarios.contains(&scenario) {
+            let suits: Vec<&str> = self.method.scenarios.iter().map(|scenario| scenario.name()).collect();
+            return refuse(format!(
+                "{name} does not suit --scenario {}: it suits {}",
+                scenario.name(),
+                suits.join(", ")
+            ));
         }
-        if self.blurry > 0 && method.needs_boundaries {
+        if self.stream.blurry > 0 && self.method.needs_boundaries {
             return refuse(format!("{name} must be told where a task ends, and a blurry stream has no such places"));
         }
-        if self.scenario.is_view() && self.first_task.is_some() {
-            return refuse(format!("--first-task: every task of --scenario {scenario} has all classes"));
+        let n_stream = self.stream.class_order.classes(n_classes)?.len();
+        match self.memory() {
+            Some(memory) if memory < n_stream => refuse(format!(
+                "--memory {memory} is less than one exemplar for each of the {n_stream} classes: give at least --memory {n_stream}"
+            )),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// K, where the method keeps exemplars.
+    pub fn memory(&self) -> Option<usize> {
+        self.method.uses_memory().then(|| self.values.get("memory"))
+    }
+
+    /// A setting by name, if it has a value.
+    pub fn find<T: FromValue>(&self, name: &str) -> Option<T> {
+        self.values.find(name)
+    }
+
+    /// The same run with other values of some settings.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn with(&self, settings: &[(&str, &str)]) -> Result<Config> {
+        let changes = Values::of(&self.rows(), settings, &Origin::Flag)?;
+        let config = Self::resolve(self.method, changes.or(self.values.clone()))?;
+        Ok(Config { adapter: self.adapter.clone(), ..config })
+    }
+
+    /// The same run of another method, without the settings that it does not have.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn for_method(&self, method: &'static MethodSpec) -> Result<Config> {
+        let theirs = self.values.clone().as_recipe(self.method.name);
+        Ok(Config { adapter: self.adapter.clone(), ..Self::resolve(method, theirs)? })
+    }
+
+    /// One of the runs that `seeds` asks for.
+    pub fn seeded(&self, seed: u64) -> Config {
+        let text = seed.to_string();
+        self.with(&[("seed", &text), ("seeds", "1")]).expect("bug: a run of one seed makes no sense")
+    }
+
+    /// The rows of this run's settings, in the order of its help.
+    pub fn rows(&self) -> Vec<&'static Setting> {
+        let model = ModelSettings::rows(&self.values).expect("bug: a run with an unknown model");
+        rows_with(self.method, model)
     }
 
     /// Every setting that decides results, by name: not where a run takes place and where its data lie.
-    pub fn identity(&self) -> Value {
-        // Through text, so that numbers are what a reader of a file makes of them.
-        let text = serde_json::to_string(self).expect("bug: a configuration is no JSON");
-        let mut all: Value = serde_json::from_str(&text).expect("bug: a configuration is no JSON");
-        if let Some(fields) = all.as_object_mut() {
-            PLACE.iter().for_each(|name| drop(fields.remove(*name)));
+    pub fn identity(&self) -> Map<String, Value> {
+        let mut all = self.values.to_json();
+        for row in self.rows().into_iter().filter(|row| row.is_place) {
+            all.remove(row.name);
         }
+        all.insert("method".into(), self.method.name.into());
+        // A folder may have moved: what is in it has a fingerprint.
+        all.insert("dataset".into(), self.data.source().file_name().into());
         all
     }
 
-    /// What the method is built from.
-    pub fn method_options(&self) -> continual::Options {
-        let Config { memory, memory_rounding: rounding, herding, candidates, .. } = *self;
-        let own = continual::Options::of(self.method).with(&self.options);
-        continual::Options { memory, rounding, herding, candidates, ..own }
+    /// The settings that two runs on the same stream have the same values of: which images, which classes when, which network.
+    pub fn differs_in_stream(&self, other: &Config) -> Option<&'static str> {
+        let rows: Vec<&'static Setting> =
+            DATA.iter().chain(STREAM).filter(|row| !row.is_place).chain(self.rows_of_model(other)).collect();
+        between(&rows, &self.values, &other.values).first().copied()
     }
 
-    /// How the data set becomes a stream.
-    pub fn split(&self) -> Split {
-        Split {
-            scenario: self.scenario,
-            classes_per_task: self.classes_per_task,
-            first_task: if self.method.sees_everything && self.scenario == Scenario::Class {
-                None
-            } else {
-                self.first_task
-            },
-            n_tasks: self.tasks,
-            order: self.class_order.clone(),
-            limit_per_task: self.limit_per_task,
-            blurry: self.blurry,
+    fn rows_of_model(&self, other: &Config) -> Vec<&'static Setting> {
+        let mut rows = ModelSettings::rows(&self.values).expect("bug: a run with an unknown model");
+        rows.extend(ModelSettings::rows(&other.values).expect("bug: a run with an unknown model"));
+        rows
+    }
+
+    /// The content of [`CONFIG_FILE`].
+    pub fn to_json(&self) -> Value {
+        let mut all = Map::new();
+        all.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        all.insert("method".into(), self.method.name.into());
+        all.extend(self.values.to_json());
+        all.insert("adapter".into(), self.adapter.clone().into());
+        if let Some(folder) = std::env::current_dir().ok().and_then(|path| path.to_str().map(str::to_string)) {
+            all.insert("started_in".into(), folder.into());
         }
+        Value::Object(all)
     }
+}
 
-    /// The data set by name.
-    pub fn source(&self) -> Source {
-        Source::parse(&self.dataset).expect("bug: a configuration with an unknown data set")
+impl serde::Serialize for Config {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
     }
+}
 
-    /// How to load it.
-    pub fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            data_dir: self.data_dir.clone(),
-            labels: self.labels,
-            format: self.image_format,
-            normalize: self.normalize,
+/// Names the method, or the model, that a setting is of which was asked for in vain.
+fn refuse_foreign(method: &'static MethodSpec, rows: &[&'static Setting], given: &Values) -> Result<()> {
+    let asked = |name: &&str| given.origin(name).is_some_and(Origin::is_asked_for);
+    let foreign = given.names().filter(asked).find(|name| !rows.iter().any(|row| row.name == *name));
+    let Some(name) = foreign else { return Ok(()) };
+    match ModelSettings::refuse(given, name) {
+        _ if !method.goes_by(name) => Err(Error::usage(format!(
+            "{} has no effect here: {} does not go by it; engram methods show {} says what it goes by",
+            flag(name),
+            method.name,
+            method.name
+        ))),
+        Some(error) => Err(error),
+        None => Err(method.refuse(name)),
+    }
+}
+
+/// A configuration file: its settings, and what else it says.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// The settings.
+    pub values: Values,
+    /// The method of the run that wrote it.
+    pub method: Option<String>,
+    /// The version of engram that wrote it.
+    pub version: Option<String>,
+    /// The device that it ran on.
+    pub adapter: Option<String>,
+}
+
+impl Recorded {
+    /// From the fields of a file.
+    ///
+    /// # Errors
+    /// If a field is unknown or of the wrong kind.
+    pub(super) fn of(
+        rows: &[&'static Setting],
+        mut fields: Map<String, Value>,
+        path: &std::path::Path,
+    ) -> Result<Recorded> {
+        let mut taken =
+            FOR_THE_RECORD.map(|name| fields.remove(name).and_then(|value| value.as_str().map(str::to_string)));
+        let started_in = taken[3].take();
+        if let Some(started_in) = started_in {
+            find_from(&mut fields, rows, std::path::Path::new(&started_in));
         }
+        let [method, version, adapter, ..] = taken;
+        Ok(Recorded { values: Values::from_json(rows, &fields, path)?, method, version, adapter })
     }
+}
 
-    /// What is changed about the model.
-    pub fn model_options(&self) -> models::Options {
-        let Config { width, shortcut, last_relu, bn_epsilon, .. } = *self;
-        models::Options { width, shortcut, last_relu, bn_epsilon }
-    }
-
-    /// The learning rate by epoch.
-    pub fn schedule(&self) -> Schedule {
-        Schedule { lr: self.lr, steps: self.lr_steps.clone(), decay: self.lr_decay }
+/// Paths of a file that mean nothing from here are taken as seen from where the run was started.
+fn find_from(fields: &mut Map<String, Value>, rows: &[&'static Setting], started_in: &std::path::Path) {
+    use crate::settings::Kind;
+    let is_path = |name: &str| rows.iter().any(|row| row.name == name && matches!(row.kind, Kind::Path));
+    for (name, value) in fields.iter_mut() {
+        let Some(text) = value.as_str() else { continue };
+        let (start, path) = match text.strip_prefix("folder:") {
+            Some(path) if name == "dataset" => ("folder:", path),
+            _ if is_path(name) => ("", text),
+            _ => continue,
+        };
+        let there = started_in.join(path);
+        if !std::path::Path::new(path).exists() && there.exists() {
+            *value = format!("{start}{}", there.display()).into();
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! Published figures beside measured ones: the rows of `reproduced.csv` and of the table that `engram reproduce` prints.
 
 use super::metrics::mean_sd;
-use super::overrides::Overrides;
 use super::results::Metrics;
-use crate::continual::OptionFlags;
 use crate::error::{Error, Result};
 use std::fmt::Write as _;
 
@@ -71,15 +69,16 @@ impl Run {
     }
 
     /// What makes it the run that it is.
-    pub fn identity(&self) -> Overrides {
-        Overrides { classes_per_task: Some(self.classes_per_task), memory: self.memory, ..Overrides::default() }
+    pub fn identity(&self) -> Vec<(&'static str, String)> {
+        let memory = self.memory.map(|k| ("memory", k.to_string()));
+        [Some(("classes_per_task", self.classes_per_task.to_string())), memory].into_iter().flatten().collect()
     }
 
     /// What the paper trains it with. Flags may change it, which makes it another protocol.
-    pub fn recipe(&self) -> Overrides {
-        let (mse_weight, replay_weight) = self.weights.unzip();
-        let options = OptionFlags { mse_weight, replay_weight, ..OptionFlags::default() };
-        Overrides { lr: self.lr, options, ..Overrides::default() }
+    pub fn recipe(&self) -> Vec<(&'static str, String)> {
+        let (mse, replay) = self.weights.unzip();
+        let all = [("lr", self.lr), ("mse_weight", mse), ("replay_weight", replay)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))).collect()
     }
 
     /// The command that repeats it with this preset.
@@ -342,6 +341,8 @@ pub fn markdown(rows: &[Row]) -> String {
 mod tests {
     use super::*;
     use crate::experiment::results::ClassifierResult;
+    use crate::experiment::{Config, every_row};
+    use crate::settings::{Origin, Values};
     use std::collections::BTreeMap;
 
     fn metrics(average: f64, complete: bool) -> Metrics {
@@ -394,12 +395,13 @@ mod tests {
             let runs: Vec<Run> = experiment.figures.iter().map(|figure| figure.run).collect();
             for run in &runs {
                 let spec = crate::continual::spec(run.method).unwrap();
-                let mut preset = crate::experiment::presets::settings(experiment.preset).unwrap();
-                preset.options = preset.options.only(spec);
-                let recipe = run.recipe();
-                let recipe = Overrides { options: recipe.options.only(spec), ..recipe };
-                let config = run.identity().or(recipe).or(preset).resolve(spec).unwrap();
-                assert_eq!(run.memory.unwrap_or(config.memory), config.memory);
+                let preset = crate::experiment::presets::settings(experiment.preset).unwrap();
+                let own = |pairs: Vec<(&str, String)>| {
+                    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, text)| (*name, text.as_str())).collect();
+                    Values::of(&every_row(), &pairs, &Origin::Preset("ledger".into())).unwrap()
+                };
+                let config = Config::resolve(spec, own(run.identity()).or(own(run.recipe())).or(preset)).unwrap();
+                assert_eq!(run.memory.or(config.memory()), config.memory());
                 assert!(runs.iter().all(|other| other == run || other.name() != run.name()), "{}", run.name());
             }
             assert!(experiment.figures.iter().any(experiment.usual));

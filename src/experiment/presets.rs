@@ -1,12 +1,9 @@
 //! Recipes of the literature by name. A preset is a set of settings between the configuration file and the defaults: flags
 //! and files win over it.
 
-use super::Overrides;
-use crate::continual::{Candidates, Herding, OptionFlags, Rounding, Unseen};
-use crate::data::{Augmentation, Normalize, Scenario};
+use super::every_row;
 use crate::error::{Error, Result, did_you_mean};
-use crate::models::Shortcut;
-use crate::optim::{Decay, Kind};
+use crate::settings::{Origin, Values};
 
 /// A row of the table of presets.
 pub struct Preset {
@@ -18,7 +15,9 @@ pub struct Preset {
     pub paper: &'static str,
     /// What differs from the paper and its code, and why.
     pub deviations: &'static [&'static str],
-    settings: fn() -> Overrides,
+    /// Another preset whose settings hold where this one says nothing.
+    base: Option<&'static str>,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 /// Every preset.
@@ -29,42 +28,48 @@ pub static ALL: &[Preset] = &[
         summary: "Split MNIST, two classes a task, cnn: for finetune, lwf, icarl and joint",
         paper: "the distillation of Li & Hoiem, ECCV 2016, with Hinton et al.'s weights",
         deviations: &["a setting of engram's own: LwF is ½·CE + ½·T²·KL with T = 2"],
-        settings: cil_mnist_cnn,
+        base: None,
+        settings: CIL_MNIST_CNN,
     },
     Preset {
         name: "cil-cifar10-vgg11-slim",
         summary: "Split CIFAR-10, two classes a task, vgg11-slim: for finetune, lwf, icarl and joint",
         paper: "the network of Aljundi et al., CVPR 2019",
         deviations: &["a setting of engram's own: LwF is ½·CE + ½·T²·KL with T = 2"],
-        settings: cil_cifar10_vgg11_slim,
+        base: Some("cil-mnist-cnn"),
+        settings: CIL_CIFAR10_VGG11_SLIM,
     },
     Preset {
         name: "der-cifar10",
         summary: "Split CIFAR-10, two classes a task: ResNet-18, 50 epochs, SGD, buffer 200: for er, der, der++",
         paper: "Buzzega et al., NeurIPS 2020, and the authors' best_args.py",
         deviations: DER_DEVIATIONS,
-        settings: der_cifar10,
+        base: None,
+        settings: DER_CIFAR10,
     },
     Preset {
         name: "der-cifar10-short",
         summary: "the same with a quarter of the channels, one epoch and a buffer of 500",
         paper: "Buzzega et al., NeurIPS 2020, shortened",
         deviations: DER_DEVIATIONS,
-        settings: der_cifar10_short,
+        base: Some("der-cifar10"),
+        settings: DER_CIFAR10_SHORT,
     },
     Preset {
         name: "til-cifar100-20",
         summary: "Split CIFAR-100, task-incremental, 20 tasks: reduced ResNet-18, one pass: for finetune, ewc, si, mas, lwf, a-gem",
         paper: "Chaudhry et al., ICLR 2019 (A-GEM)",
         deviations: TIL_DEVIATIONS,
-        settings: til_cifar100_20,
+        base: None,
+        settings: TIL_CIFAR100_20,
     },
     Preset {
         name: "til-cifar100-10",
         summary: "the same in 10 tasks, ten passes over each, batches of 32",
         paper: "the network of Chaudhry et al., ICLR 2019",
         deviations: TIL_DEVIATIONS,
-        settings: til_cifar100_10,
+        base: Some("til-cifar100-20"),
+        settings: TIL_CIFAR100_10,
     },
 ];
 
@@ -92,146 +97,112 @@ const ICARL_CIFAR100: Preset = Preset {
         "initial values and the order of images come from engram's own generator",
         "herding runs on features of the device in use, in f32, and adds them up in f64",
     ],
-    settings: icarl_cifar100,
+    base: None,
+    settings: ICARL_CIFAR100_SETTINGS,
 };
 
-fn icarl_cifar100() -> Overrides {
-    Overrides {
-        dataset: Some("cifar-100".into()),
-        classes_per_task: Some(10),
-        class_order: Some("icarl".into()),
-        normalize: Some(Normalize::MeanImage),
-        augment: Some(Augmentation::CropFlip),
-        model: Some("resnet32".into()),
-        shortcut: Some(Shortcut::A),
-        last_relu: Some(false),
-        bn_epsilon: Some(1e-4),
-        memory: Some(2000),
-        memory_rounding: Some(Rounding::Ceil),
-        herding: Some(Herding::Original),
-        candidates: Some(Candidates::All),
-        epochs: Some(70),
-        batch_size: Some(128),
-        drop_last: Some(true),
-        optimizer: Some(Kind::Sgd),
-        lr: Some(2.0),
-        lr_steps: Some(vec![49, 63]),
-        lr_decay: Some(0.2),
-        momentum: Some(0.9),
-        reset_optimizer: Some(false),
-        // The code adds 1e-5 · Σ w², whose gradient is 2e-5 · w.
-        weight_decay: Some(2e-5),
-        decay: Some(Decay::Weights),
-        ..Overrides::default()
-    }
-}
+const ICARL_CIFAR100_SETTINGS: &[(&str, &str)] = &[
+    ("dataset", "cifar-100"),
+    ("classes_per_task", "10"),
+    ("class_order", "icarl"),
+    ("normalize", "mean-image"),
+    ("augment", "crop-flip"),
+    ("model", "resnet32"),
+    ("shortcut", "a"),
+    ("last_relu", "false"),
+    ("bn_epsilon", "1e-4"),
+    ("memory", "2000"),
+    ("memory_rounding", "ceil"),
+    ("herding", "original"),
+    ("candidates", "all"),
+    ("epochs", "70"),
+    ("batch_size", "128"),
+    ("drop_last", "true"),
+    ("optimizer", "sgd"),
+    ("lr", "2"),
+    ("lr_steps", "49,63"),
+    ("lr_decay", "0.2"),
+    ("momentum", "0.9"),
+    ("reset_optimizer", "false"),
+    // The code adds 1e-5 · Σ w², whose gradient is 2e-5 · w.
+    ("weight_decay", "2e-5"),
+    ("decay", "weights"),
+];
 
-/// LwF as α·CE + (1 − α)·T²·KL.
-fn halves() -> OptionFlags {
-    OptionFlags { ce_weight: Some(0.5), kd_weight: Some(0.5), temperature: Some(2.0), ..OptionFlags::default() }
-}
+const CIL_MNIST_CNN: &[(&str, &str)] = &[
+    ("dataset", "mnist"),
+    ("classes_per_task", "2"),
+    ("model", "cnn"),
+    ("memory", "2000"),
+    ("epochs", "4"),
+    ("batch_size", "64"),
+    ("optimizer", "adam"),
+    ("lr", "1e-3"),
+    ("weight_decay", "1e-4"),
+    // LwF as α·CE + (1 − α)·T²·KL.
+    ("ce_weight", "0.5"),
+    ("kd_weight", "0.5"),
+    ("temperature", "2"),
+];
 
-fn cil_mnist_cnn() -> Overrides {
-    Overrides {
-        dataset: Some("mnist".into()),
-        classes_per_task: Some(2),
-        model: Some("cnn".into()),
-        memory: Some(2000),
-        epochs: Some(4),
-        batch_size: Some(64),
-        optimizer: Some(Kind::Adam),
-        lr: Some(1e-3),
-        weight_decay: Some(1e-4),
-        options: halves(),
-        ..Overrides::default()
-    }
-}
+const CIL_CIFAR10_VGG11_SLIM: &[(&str, &str)] =
+    &[("dataset", "cifar-10"), ("model", "vgg11-slim"), ("augment", "crop-flip"), ("epochs", "10")];
 
-fn cil_cifar10_vgg11_slim() -> Overrides {
-    Overrides {
-        dataset: Some("cifar-10".into()),
-        model: Some("vgg11-slim".into()),
-        augment: Some(Augmentation::CropFlip),
-        epochs: Some(10),
-        ..cil_mnist_cnn()
-    }
-}
+const DER_CIFAR10: &[(&str, &str)] = &[
+    ("dataset", "cifar-10"),
+    ("classes_per_task", "2"),
+    ("augment", "crop-flip"),
+    ("model", "resnet18"),
+    ("memory", "200"),
+    ("epochs", "50"),
+    ("batch_size", "32"),
+    ("optimizer", "sgd"),
+    ("lr", "0.03"),
+    ("momentum", "0"),
+    ("weight_decay", "0"),
+    ("mse_weight", "0.1"),
+    ("replay_weight", "0.5"),
+    ("replay_batch", "32"),
+    ("unseen", "compete"),
+];
 
-fn der_cifar10() -> Overrides {
-    Overrides {
-        dataset: Some("cifar-10".into()),
-        classes_per_task: Some(2),
-        augment: Some(Augmentation::CropFlip),
-        model: Some("resnet18".into()),
-        memory: Some(200),
-        epochs: Some(50),
-        batch_size: Some(32),
-        optimizer: Some(Kind::Sgd),
-        lr: Some(0.03),
-        momentum: Some(0.0),
-        weight_decay: Some(0.0),
-        options: OptionFlags {
-            mse_weight: Some(0.1),
-            replay_weight: Some(0.5),
-            replay_batch: Some(32),
-            unseen: Some(Unseen::Compete),
-            ..OptionFlags::default()
-        },
-        ..Overrides::default()
-    }
-}
-
-fn der_cifar10_short() -> Overrides {
-    let full = der_cifar10();
-    Overrides {
-        width: Some(0.25),
-        memory: Some(500),
-        epochs: Some(1),
-        options: OptionFlags { mse_weight: Some(0.2), ..full.options },
-        ..full
-    }
-}
+const DER_CIFAR10_SHORT: &[(&str, &str)] =
+    &[("width", "0.25"), ("memory", "500"), ("epochs", "1"), ("mse_weight", "0.2")];
 
 /// 20 channels in place of 64: the reduced network of Lopez-Paz & Ranzato, 2017.
-fn til_cifar100_20() -> Overrides {
-    Overrides {
-        dataset: Some("cifar-100".into()),
-        scenario: Some(Scenario::Task),
-        classes_per_task: Some(5),
-        augment: Some(Augmentation::None),
-        model: Some("resnet18".into()),
-        width: Some(0.3125),
-        memory: Some(1300),
-        epochs: Some(1),
-        batch_size: Some(10),
-        optimizer: Some(Kind::Sgd),
-        lr: Some(0.03),
-        momentum: Some(0.0),
-        weight_decay: Some(0.0),
-        options: OptionFlags { replay_batch: Some(1300), ..OptionFlags::default() },
-        ..Overrides::default()
-    }
-}
+const TIL_CIFAR100_20: &[(&str, &str)] = &[
+    ("dataset", "cifar-100"),
+    ("scenario", "task"),
+    ("classes_per_task", "5"),
+    ("augment", "none"),
+    ("model", "resnet18"),
+    ("width", "0.3125"),
+    ("memory", "1300"),
+    ("epochs", "1"),
+    ("batch_size", "10"),
+    ("optimizer", "sgd"),
+    ("lr", "0.03"),
+    ("momentum", "0"),
+    ("weight_decay", "0"),
+    ("replay_batch", "1300"),
+];
 
-fn til_cifar100_10() -> Overrides {
-    Overrides {
-        classes_per_task: Some(10),
-        epochs: Some(10),
-        batch_size: Some(32),
-        options: OptionFlags { replay_batch: Some(128), ..OptionFlags::default() },
-        ..til_cifar100_20()
-    }
-}
+const TIL_CIFAR100_10: &[(&str, &str)] =
+    &[("classes_per_task", "10"), ("epochs", "10"), ("batch_size", "32"), ("replay_batch", "128")];
 
-/// The settings of the preset of this name. Options of methods are those of all that the preset is for: take
-/// [`OptionFlags::only`] a method's own.
+/// The settings of the preset of this name: those of all methods that it is for.
 ///
 /// # Errors
 /// If there is none; the message lists those there are.
-pub fn settings(name: &str) -> Result<Overrides> {
-    let preset = ALL.iter().find(|preset| preset.name == name);
-    preset.map(|preset| (preset.settings)()).ok_or_else(|| {
+pub fn settings(name: &str) -> Result<Values> {
+    let Some(preset) = ALL.iter().find(|preset| preset.name == name) else {
         let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        Error::usage(format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
-    })
+        let message = format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known));
+        return Err(Error::usage(message));
+    };
+    let own = Values::of(&every_row(), preset.settings, &Origin::Preset(name.into()))?;
+    match preset.base {
+        Some(base) => Ok(own.or(settings(base)?)),
+        None => Ok(own),
+    }
 }

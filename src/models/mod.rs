@@ -1,16 +1,19 @@
 //! Floor 4a: the models, as a table of layer lists.
 
 mod resnet;
+mod settings;
 mod vgg;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Place, Statistics, Tap};
 use crate::ops::{Conv2d, Mode};
+use crate::settings::{Choose, Setting};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+pub use settings::{MODEL, ModelSettings, NORMALIZED, RESIDUAL};
 use std::path::Path;
 
 /// What may be changed about a model.
@@ -39,13 +42,20 @@ impl Options {
 }
 
 /// The shortcuts of He et al. 2016, section 3.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shortcut {
     /// Every other pixel, and zero channels on both sides: no parameters.
     A,
     /// A 1×1 convolution and a batch norm.
     B,
+}
+
+impl Choose for Shortcut {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Shortcut::A, "a", "Every other pixel, and zero channels on both sides: no parameters"),
+        (Shortcut::B, "b", "A 1×1 convolution and a batch norm"),
+    ];
 }
 
 /// A row of the model table.
@@ -56,6 +66,8 @@ pub struct ModelSpec {
     pub summary: &'static str,
     /// The images it is usually given: channels, height, width.
     pub input: [usize; 3],
+    /// What may be set about it, beside the width.
+    pub settings: &'static [Setting],
     /// The layers, with as many outputs as the last argument says.
     body: fn(&mut Builder, &Options, usize),
 }
@@ -69,6 +81,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "mlp",
         summary: "linear 256 – ReLU – linear 256 (feature) – ReLU – linear",
         input: GREY,
+        settings: &[],
         body: |b, options, n_outputs| {
             b.linear("fc1", options.scaled(256));
             b.relu();
@@ -84,60 +97,70 @@ pub static ALL: &[ModelSpec] = &[
         name: "cnn",
         summary: "3×3 conv 32 – ReLU – pool 2 – 3×3 conv 64 – ReLU – pool 2 – linear 128 (feature) – ReLU – linear",
         input: GREY,
+        settings: &[],
         body: |b, options, n_outputs| convolutional(b, options, 3, 128, n_outputs),
     },
     ModelSpec {
         name: "cnn5",
         summary: "5×5 conv 32 – ReLU – pool 2 – 5×5 conv 64 – ReLU – pool 2 – linear 256 (feature) – ReLU – linear",
         input: GREY,
+        settings: &[],
         body: |b, options, n_outputs| convolutional(b, options, 5, 256, n_outputs),
     },
     ModelSpec {
         name: "resnet20",
         summary: "residual network for CIFAR, 3 stages of 3 blocks, 16-32-64 channels (He et al. 2016)",
         input: RGB,
+        settings: RESIDUAL,
         body: |b, options, n_outputs| resnet::cifar(b, options, 3, n_outputs),
     },
     ModelSpec {
         name: "resnet32",
         summary: "the same with 5 blocks a stage: the network of iCaRL",
         input: RGB,
+        settings: RESIDUAL,
         body: |b, options, n_outputs| resnet::cifar(b, options, 5, n_outputs),
     },
     ModelSpec {
         name: "resnet44",
         summary: "the same with 7 blocks a stage",
         input: RGB,
+        settings: RESIDUAL,
         body: |b, options, n_outputs| resnet::cifar(b, options, 7, n_outputs),
     },
     ModelSpec {
         name: "resnet56",
         summary: "the same with 9 blocks a stage",
         input: RGB,
+        settings: RESIDUAL,
         body: |b, options, n_outputs| resnet::cifar(b, options, 9, n_outputs),
     },
     ModelSpec {
         name: "resnet18",
         summary: "residual network, 4 stages of 2 blocks, 64-128-256-512 channels, stem for small images",
         input: RGB,
+        settings: RESIDUAL,
         body: |b, options, n_outputs| resnet::imagenet(b, options, [2, 2, 2, 2], n_outputs),
     },
     ModelSpec {
         name: "resnet34",
         summary: "the same with 3, 4, 6 and 3 blocks",
         input: RGB,
+        settings: RESIDUAL,
         body: |b, options, n_outputs| resnet::imagenet(b, options, [3, 4, 6, 3], n_outputs),
     },
     ModelSpec {
         name: "vgg11",
         summary: "8 convolutions with batch norm in 5 stages, one linear layer (Simonyan and Zisserman 2015)",
         input: RGB,
+        settings: NORMALIZED,
         body: vgg::vgg11,
     },
     ModelSpec {
         name: "vgg11-slim",
         summary: "6 convolutions without batch norm, linear 500 – 500: the continual-learning literature's (Aljundi 2019)",
         input: RGB,
+        settings: &[],
         body: vgg::vgg11_slim,
     },
 ];
@@ -153,6 +176,11 @@ fn convolutional(b: &mut Builder, options: &Options, kernel: usize, n_features: 
     b.feature();
     b.relu();
     b.linear("fc2", n_outputs);
+}
+
+/// Every model.
+pub fn all() -> Vec<&'static ModelSpec> {
+    ALL.iter().collect()
 }
 
 /// The row of this name.

@@ -1,13 +1,18 @@
 //! Floor 3: optimisers over the flat parameter vector, and learning-rate schedules.
 
+mod settings;
+
+pub use settings::{Fall, RESET_OPTIMIZER, TRAINING, TrainingSettings, training_recipe};
+
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 use crate::ops::{AdamStep, GradientScale, SgdStep, adam_step, sgd_step};
+use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
 
 /// Which optimiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Stochastic gradient descent with momentum.
@@ -16,8 +21,15 @@ pub enum Kind {
     Adam,
 }
 
+impl Choose for Kind {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Kind::Sgd, "sgd", "Stochastic gradient descent with momentum"),
+        (Kind::Adam, "adam", "Adam with β = (0.9, 0.999), ε = 1e-8 and weight decay added to the gradient"),
+    ];
+}
+
 /// Which parameters weight decay acts on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
     /// Weights of layers and scales of batch norms; not biases and shifts.
@@ -25,6 +37,13 @@ pub enum Decay {
     Weights,
     /// All, as PyTorch's optimisers do by default.
     All,
+}
+
+impl Choose for Decay {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Decay::Weights, "weights", "Weights of layers and scales of batch norms; not biases and shifts"),
+        (Decay::All, "all", "All, as PyTorch's optimisers do by default"),
+    ];
 }
 
 /// An optimiser and its state, which lives beside the parameters it moves.
@@ -163,7 +182,7 @@ impl Schedule {
 }
 
 /// How a learning rate falls over a whole training, step by step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Course {
     /// lr·(1 + cos πp)/2, p the part that is over: to 0 at the end.
@@ -171,6 +190,13 @@ pub enum Course {
     Cosine,
     /// It does not.
     Constant,
+}
+
+impl Choose for Course {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Course::Cosine, "cosine", "lr·(1 + cos πp)/2, p the part that is over: to 0 at the end"),
+        (Course::Constant, "constant", "It does not"),
+    ];
 }
 
 impl Course {

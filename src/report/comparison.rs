@@ -122,26 +122,45 @@ pub(super) fn answer_sentences(entries: &[Entry]) -> Vec<String> {
         for budget in ends {
             let places = ranking(entries, cost, budget);
             let Some(first) = places.first() else { continue };
-            let ties: Vec<String> =
-                places.iter().filter(|place| place.is_indistinguishable()).map(|place| place.entry.name()).collect();
-            let unknown = places.iter().skip(1).any(|place| place.below_first.is_none());
-            let mut sentence = format!(
-                "With at most {} take {} ({} %)",
-                cost_text(cost, budget),
-                first.entry.name(),
-                mean_text(first.entry, |run| run.main().final_accuracy)
-            );
-            if !ties.is_empty() {
-                let verb = if ties.len() == 1 { "is" } else { "are" };
-                let _ = write!(sentence, "; {} {verb} indistinguishable from it", ties.join(", "));
-            } else if unknown {
-                sentence += "; with a single seed nothing says whether the others differ";
-            }
-            sentences.push(sentence + ".");
+            sentences.push(format!("With at most {}: {}.", cost_text(cost, budget), verdict(first.entry, &places)));
         }
     }
     sentences
 }
+
+/// Which of some methods to take, as far as their runs tell.
+fn verdict(first: &Entry, places: &[Place]) -> String {
+    let accuracy = mean_text(first, |run| run.main().final_accuracy);
+    let name = first.name();
+    if first.is_at_chance() {
+        let chance = hundredfold(first.chance());
+        return format!("none; the best, {name} ({accuracy} %), is at chance level ({chance:.1} %)");
+    }
+    let others = &places[1..];
+    let ties: Vec<String> =
+        others.iter().filter(|place| place.is_indistinguishable()).map(|place| place.entry.name()).collect();
+    if !others.is_empty() && others.iter().all(|place| place.below_first.is_none()) {
+        return format!(
+            "too few seeds to tell; {name} has the highest accuracy ({accuracy} %), and with a single seed \
+                        nothing says whether the others differ"
+        );
+    }
+    if !ties.is_empty() && ties.len() == others.len() {
+        return format!(
+            "too few seeds to tell; {name} has the highest mean ({accuracy} %), and the intervals of all others \
+                        hold 0"
+        );
+    }
+    match ties.len() {
+        0 => format!("take {name} ({accuracy} %)"),
+        1 => format!("take {name} ({accuracy} %); {} is indistinguishable from it", ties[0]),
+        _ => format!("take {name} ({accuracy} %); {} are indistinguishable from it", ties.join(", ")),
+    }
+}
+
+/// What to keep in mind about every answer.
+const CAVEAT: &str = "The winner, and its K, were picked by the accuracy on test images, which flatters the winner a \
+                      little. engram tune METHOD chooses settings on training images that are held out.";
 
 fn answer(entries: &[Entry]) -> String {
     let sentences = answer_sentences(entries);
@@ -157,5 +176,5 @@ fn answer(entries: &[Entry]) -> String {
         );
         out += &wrap(&text, 2);
     }
-    out
+    out + &wrap(CAVEAT, 2)
 }

@@ -151,7 +151,7 @@ impl Summary<'_> {
         );
         if let Some(k) = self.memory {
             // Each class may round its share up by less than one exemplar (definitions: m·seen ≤ K + seen − 1).
-            let rounds = spec(&self.metrics.method).is_ok_and(|spec| spec.shares_per_class);
+            let rounds = spec(&self.metrics.method).is_ok_and(|spec| spec.has("memory_rounding"));
             let seen: usize = self.metrics.classes_per_task.iter().map(Vec::len).sum();
             let most = if rounds { k + seen.saturating_sub(1) } else { k };
             let rounded = if rounds { ", each class rounded up" } else { "" };

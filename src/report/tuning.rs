@@ -1,14 +1,15 @@
 //! A search for hyper-parameters as text.
 
 use super::text::{classes, command, percent, wrap};
-use crate::continual::{Activation, flag};
+use crate::continual::Activation;
 use crate::experiment::Config;
 use crate::experiment::tune::{Tried, Tuned, trade_off};
+use crate::settings::flag;
 use std::fmt::Write;
 
 /// The flags of the trade-off at a part of its first values: `--mse-weight 2 --replay-weight 2`.
 fn trade_off_flags(config: &Config, factor: f64) -> Vec<String> {
-    let values = trade_off(config.method, &config.options, factor);
+    let values = trade_off(config, factor);
     values.into_iter().map(|(name, value)| format!("{} {value}", flag(name))).collect()
 }
 
@@ -77,7 +78,7 @@ pub fn tuned_text(config: &Config, tuned: &Tuned) -> String {
     } else if tuned.tasks.len() < 2 {
         say.push("One task has nothing to keep: the trade-off is still what it began at.".into());
     }
-    if (config.method.build)(config.method_options()).activation() == Activation::Sigmoid {
+    if (config.method.build)(&config.values).activation() == Activation::Sigmoid {
         say.push(format!(
             "Rates were compared by fine-tuning with cross-entropy; {name} learns by sigmoids, whose best rate may be \
              another, mostly a larger one."

@@ -10,6 +10,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_engram");
 
 /// A run of a second or less.
 pub const TINY: &str = "--limit-per-task 40 --epochs 1 --memory 20 --model mlp --device cpu";
+/// The same for a method without a memory.
+pub const PLAIN: &str = "--limit-per-task 40 --epochs 1 --model mlp --device cpu";
 
 /// Variables of the person who runs the tests must not change what is tested.
 const VARIABLES: [&str; 10] = [

@@ -1,10 +1,12 @@
 //! Short runs on the built-in set.
 
 use engram::Device;
+use engram::continual::{self, MethodSpec};
 use engram::data::{self, Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder};
 use engram::experiment::sink::Silent;
-use engram::experiment::{Config, run};
+use engram::experiment::{Config, every_row, run};
+use engram::settings::{Origin, Values};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +24,27 @@ pub fn glyphs(n_train: usize, n_test: usize) -> Dataset {
         Arc::new(images)
     };
     Dataset { train: cut(&GLYPHS.train, n_train), test: cut(&GLYPHS.test, n_test), ..GLYPHS.clone() }
+}
+
+/// Settings by name, as a person types them.
+pub type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+/// A run of a method: `usual` as far as the method has such settings, under `more`.
+pub fn config_of(method: &'static MethodSpec, usual: Pairs, more: Pairs) -> Config {
+    try_config(method, usual, more).unwrap()
+}
+
+/// The same by name.
+pub fn config(method: &str, usual: Pairs, more: Pairs) -> Config {
+    config_of(continual::spec(method).unwrap(), usual, more)
+}
+
+/// The same, or why not.
+pub fn try_config(method: &'static MethodSpec, usual: Pairs, more: Pairs) -> engram::Result<Config> {
+    let mut rows = every_row();
+    rows.extend(method.options);
+    let usual = Values::of(&rows, usual, &Origin::Preset("tests".into()))?;
+    Config::resolve(method, Values::of(&rows, more, &Origin::Flag)?.or(usual))
 }
 
 /// Weights and running statistics by name, as bytes.

@@ -1,41 +1,75 @@
-//! Everything that decides a distillation, resolved and checked.
+//! A distillation, resolved: every setting, checked, as what it means, and where its value is from.
 
-use super::overrides::DistillOverrides;
-use crate::data::{Augmentation, Labels, LoadOptions, Normalize, Source};
-use crate::device::Precision;
-use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode};
+use crate::data::{DATA, DataSettings, Source, data_recipe};
+use crate::device::{PLACE, PlaceSettings};
+use crate::distill::{self, SCHEME, SchemeSpec, Settings};
 use crate::error::{Error, Result};
+use crate::experiment::CONFIG_FILE;
+use crate::experiment::config::Recorded;
+use crate::experiment::recorded::{fields, own_settings};
 use crate::models;
-use crate::optim::{Course, Kind};
-use serde::Serialize;
-use std::path::PathBuf;
+use crate::optim::{Fall, TRAINING, TrainingSettings, training_recipe};
+use crate::settings::{Kind, Origin, Range, Setting, Values, flag, resolve};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
-/// How a network is trained.
-#[derive(Clone, Debug, Serialize, PartialEq)]
-pub struct Recipe {
-    /// Passes over the images.
-    pub epochs: usize,
-    /// Images per step.
-    pub batch_size: usize,
-    /// Which optimiser.
-    pub optimizer: Kind,
-    /// The rate at the start.
-    pub lr: f32,
-    /// How it falls.
-    pub schedule: Course,
-    /// Of SGD, in 0..1.
-    pub momentum: f32,
-    /// λ of the L2 penalty on weights.
-    pub weight_decay: f32,
-}
+const NAMES: Kind = Kind::List(&Kind::Text);
+
+/// Which networks.
+const PAIR: &[Setting] = &[
+    Setting::new("scheme", "NAME", Kind::Text, "A name from `engram distill list`").usually("hinton"),
+    Setting::new("teacher", "NAMES", NAMES, "Network of the teacher, from `engram models`; several with commas")
+        .usually("cnn"),
+    Setting::new(
+        "teacher_weights",
+        "FILES",
+        Kind::List(&Kind::Path),
+        "Trained weights of each teacher: a safetensors file of engram, or with PyTorch's names",
+    )
+    .open("trained here"),
+    Setting::number("teacher_width", "FACTOR", "Factor on the teacher's channels").positive().usually("1"),
+    Setting::new("student", "NAME", Kind::Text, "Network of the student").usually("mlp"),
+    Setting::number("student_width", "FACTOR", "Factor on the student's channels").positive().usually("1"),
+];
+
+/// Which images, how often, and what the teacher's training has of its own.
+const PROTOCOL: &[Setting] = &[
+    Setting::whole("limit", "N", "Labelled images of both students, the same number of each class")
+        .follows("1000 of glyphs and shapes, else all"),
+    Setting::whole("teacher_limit", "N", "Labelled images of the teacher").open("all"),
+    Setting::new(
+        "train_fraction",
+        "PARTS",
+        Kind::List(&Kind::Number(Range::PART)),
+        "Parts of the students' images to compare at, such as 1,0.3,0.1,0.03",
+    )
+    .usually("1"),
+    Setting::whole("omit_class", "CLASS", "A class that the students never see: Hinton's missing digit")
+        .between(0, u32::MAX as u64)
+        .open("none"),
+    Setting::whole("teacher_epochs", "N", "Passes over the teacher's images").usually("4"),
+    Setting::whole("teacher_batch_size", "N", "The teacher's images per step").usually("64"),
+    Setting::number("teacher_lr", "RATE", "The teacher's learning rate at the start").positive().open("the student's"),
+    Setting::whole("seed", "N", "Seed of initialisation and order").between(0, u64::MAX).usually("1"),
+    Setting::whole("seeds", "N", "Pairs of students, from --seed upwards").usually("3"),
+    Setting::whole("teacher_seed", "N", "Seed of the teacher; of several, of the first")
+        .between(0, u64::MAX)
+        .usually("1"),
+    Setting::new("teacher_cache", "DIR", Kind::Path, "Where trained teachers are kept")
+        .usually("runs/teachers")
+        .place(),
+];
+
+/// Settings of training where nothing else is said.
+const RECIPE: &[(&str, &str)] = &[("epochs", "20"), ("batch_size", "50"), ("weight_decay", "0")];
 
 /// A distillation, resolved.
 #[derive(Clone, Debug)]
 pub struct DistillConfig {
-    /// Of engram.
-    pub version: &'static str,
-    /// The name of the scheme.
-    pub scheme: &'static str,
+    /// The row of the scheme.
+    pub spec: &'static SchemeSpec,
+    /// What is set about it.
+    pub scheme: Settings,
     /// Names of the teachers' networks.
     pub teacher: Vec<String>,
     /// Files of their weights; empty if they are trained here.
@@ -46,34 +80,12 @@ pub struct DistillConfig {
     pub student: String,
     /// Factor on the student's channels.
     pub student_width: f32,
-    /// The name of the data set.
-    pub dataset: String,
-    /// Where its files lie.
-    pub data_dir: PathBuf,
-    /// Which labels of a set that has two kinds.
-    pub labels: Labels,
-    /// What pictures of a folder become.
-    pub image_format: String,
-    /// Random changes of training images.
-    pub augment: Augmentation,
-    /// What was asked for.
-    pub device: String,
-    /// How products are computed.
-    pub precision: Precision,
-    /// What it turned out to be.
+    /// Which images, and what is done to them.
+    pub data: DataSettings,
+    /// Where it runs.
+    pub place: PlaceSettings,
+    /// What the device turned out to be; set when it is opened.
     pub adapter: String,
-    /// CPU threads; all if `None`.
-    pub threads: Option<usize>,
-    /// T.
-    pub temperature: f32,
-    /// Weight of each term of the loss.
-    pub weights: Vec<(&'static str, f32)>,
-    /// Layers of student and teacher that are compared; the scheme's own if empty.
-    pub layers: Vec<(String, String)>,
-    /// What the teachers' batch norms go by.
-    pub teacher_mode: TeacherMode,
-    /// What is averaged over several teachers.
-    pub teacher_mean: TeacherMean,
     /// Labelled images of the students; all if `None`.
     pub limit: Option<usize>,
     /// Those of the teachers.
@@ -83,9 +95,9 @@ pub struct DistillConfig {
     /// A class without images for the students.
     pub omit_class: Option<u32>,
     /// How both students are trained.
-    pub recipe: Recipe,
+    pub training: TrainingSettings,
     /// How teachers are trained.
-    pub teacher_recipe: Recipe,
+    pub teacher_training: TrainingSettings,
     /// The first pair's.
     pub seed: u64,
     /// Pairs.
@@ -94,11 +106,115 @@ pub struct DistillConfig {
     pub teacher_seed: u64,
     /// Where trained teachers are kept.
     pub teacher_cache: PathBuf,
+    /// All of it by name.
+    pub values: Values,
+}
+
+/// The rows of everything that a distillation may be told.
+pub fn rows() -> Vec<&'static Setting> {
+    PAIR.iter().chain(DATA).chain(SCHEME).chain(TRAINING).chain(PROTOCOL).chain(PLACE).collect()
+}
+
+/// The settings of a configuration file.
+///
+/// # Errors
+/// If it cannot be read, is no JSON, or has a field that is unknown or of the wrong kind.
+pub fn recorded_by(path: &Path) -> Result<Recorded> {
+    Recorded::of(&rows(), fields(path)?, path)
 }
 
 impl DistillConfig {
-    /// Refuses what makes no sense, for a data set of so many classes.
-    pub(super) fn check(&self, n_classes: usize) -> Result<()> {
+    /// What was given, over what the data set calls for, over defaults; checked.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a name is unknown, a number makes no sense, or a setting that was asked for has no effect.
+    pub fn resolve(given: Values) -> Result<DistillConfig> {
+        let rows = rows();
+        let given = given.clone().or(data_recipe(&given)?).or(training_recipe(&given, Fall::Cosine)?);
+        let recipe = Values::of(&rows, RECIPE, &Origin::Recipe("distillation".into()))?;
+        let mut values = resolve("distill", &rows, given.or(recipe))?;
+        let data = DataSettings::of(&values)?;
+        let built_in = matches!(data.source(), Source::Known(known) if known.origin.is_none());
+        if built_in && values.value("limit").is_none() {
+            let of = Origin::Recipe(data.dataset.clone());
+            values = values.or(Values::of(&rows, &[("limit", "1000")], &of)?);
+        }
+        let spec = distill::spec(&values.get::<String>("scheme"))?;
+        let scheme = Settings::of(spec, &values)?;
+        let training = TrainingSettings::of(&values)?;
+        let teacher_training = TrainingSettings {
+            epochs: values.get("teacher_epochs"),
+            batch_size: values.get("teacher_batch_size"),
+            lr: values.find("teacher_lr").unwrap_or(training.lr),
+            ..training.clone()
+        };
+        let config = DistillConfig {
+            spec,
+            scheme,
+            teacher: values.get("teacher"),
+            teacher_weights: values.find("teacher_weights").unwrap_or_default(),
+            teacher_width: values.get("teacher_width"),
+            student: values.get("student"),
+            student_width: values.get("student_width"),
+            data,
+            place: PlaceSettings::of(&values),
+            adapter: String::new(),
+            limit: values.find("limit"),
+            teacher_limit: values.find("teacher_limit"),
+            train_fraction: values.get("train_fraction"),
+            omit_class: values.find("omit_class"),
+            training,
+            teacher_training,
+            seed: values.get("seed"),
+            seeds: values.get("seeds"),
+            teacher_seed: values.get("teacher_seed"),
+            teacher_cache: values.get("teacher_cache"),
+            values,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The same from names and texts, as a program that uses the library sets them.
+    ///
+    /// # Errors
+    /// As [`DistillConfig::resolve`].
+    pub fn of(settings: &[(&str, &str)]) -> Result<DistillConfig> {
+        Self::resolve(Values::of(&rows(), settings, &Origin::Flag)?)
+    }
+
+    /// The settings of an interrupted distillation in this folder, and over them these, of which only those may be set that
+    /// leave its results as they are.
+    ///
+    /// # Errors
+    /// If there is no such distillation, another version of engram began it, or something else is set.
+    pub fn interrupted(flags: Values, folder: &Path) -> Result<DistillConfig> {
+        let (path, shown) = (folder.join(CONFIG_FILE), folder.display());
+        if !path.exists() {
+            return Err(Error::usage(format!("{shown}: there is no distillation to go on with")));
+        }
+        let named: Option<Value> = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(method) = named.as_ref().and_then(|named| named.get("method")?.as_str()) {
+            return Err(Error::usage(format!("{shown} holds a run of {method}: engram {method} --resume {shown}")));
+        }
+        let theirs = own_settings(&rows(), folder, CONFIG_FILE)?;
+        let (version, ours) = (theirs.version.unwrap_or_default(), env!("CARGO_PKG_VERSION"));
+        if version != ours {
+            return Err(Error::usage(format!(
+                "{shown}: engram {version} began it, and this is {ours}: go on with that one"
+            )));
+        }
+        let is_place = |name: &str| rows().iter().any(|row| row.name == name && row.is_place);
+        let other: Vec<String> = flags.names().filter(|name| !is_place(name)).map(flag).collect();
+        if !other.is_empty() {
+            let message = format!("--resume goes on with the settings of {shown}: leave out {}", other.join(", "));
+            return Err(Error::usage(message));
+        }
+        Self::resolve(flags.or(theirs.values))
+    }
+
+    /// Refuses what makes no sense together.
+    fn check(&self) -> Result<()> {
         for name in self.teacher.iter().chain([&self.student]) {
             models::spec(name)?;
         }
@@ -106,38 +222,7 @@ impl DistillConfig {
         if files != 0 && files != n {
             return Err(Error::usage(format!("{files} files of weights for {n} teachers: one for each, or none")));
         }
-        let sizes = [
-            ("--epochs", self.recipe.epochs),
-            ("--teacher-epochs", self.teacher_recipe.epochs),
-            ("--batch-size", self.recipe.batch_size),
-            ("--teacher-batch-size", self.teacher_recipe.batch_size),
-            ("--seeds", self.seeds),
-            ("--threads", self.threads.unwrap_or(1)),
-            ("--limit", self.limit.unwrap_or(1)),
-            ("--teacher-limit", self.teacher_limit.unwrap_or(1)),
-            ("--teacher", self.teacher.len()),
-        ];
-        for (flag, value) in sizes {
-            if value == 0 {
-                return Err(Error::usage(format!("{flag} must be at least 1")));
-            }
-        }
-        let positive = [("--lr", self.recipe.lr), ("--teacher-lr", self.teacher_recipe.lr)];
-        for (flag, value) in positive {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::usage(format!("{flag} {value}: it must be a positive number")));
-            }
-        }
-        let (momentum, decay) = (self.recipe.momentum, self.recipe.weight_decay);
-        if !(0.0..1.0).contains(&momentum) {
-            return Err(Error::usage(format!("--momentum {momentum}: it must be 0 or a positive number below 1")));
-        }
-        if !(decay >= 0.0 && decay.is_finite()) {
-            return Err(Error::usage(format!("--weight-decay {decay}: it must be 0 or a positive number")));
-        }
-        if let Some(part) = self.train_fraction.iter().find(|part| !(**part > 0.0 && **part <= 1.0)) {
-            return Err(Error::usage(format!("--train-fraction {part}: parts are above 0 and at most 1")));
-        }
+        let n_classes = self.data.source().n_classes(self.data.labels)?;
         match self.omit_class {
             Some(class) if class as usize >= n_classes => {
                 Err(Error::usage(format!("--omit-class {class}: the classes are 0 to {}", n_classes - 1)))
@@ -146,84 +231,28 @@ impl DistillConfig {
         }
     }
 
-    /// Every setting as a flag, for `config.json`: such a file repeats the run.
-    pub fn record(&self) -> DistillOverrides {
-        let pairs = |(student, teacher): &(String, String)| format!("{student}={teacher}");
-        DistillOverrides {
-            scheme: Some(self.scheme.into()),
-            teacher: Some(self.teacher.clone()),
-            teacher_weights: (!self.teacher_weights.is_empty()).then(|| self.teacher_weights.clone()),
-            teacher_width: Some(self.teacher_width),
-            student: Some(self.student.clone()),
-            student_width: Some(self.student_width),
-            dataset: Some(self.dataset.clone()),
-            data_dir: Some(self.data_dir.clone()),
-            labels: Some(self.labels),
-            image_format: Some(self.image_format.clone()),
-            augment: Some(self.augment),
-            device: Some(self.device.clone()),
-            precision: Some(self.precision),
-            threads: self.threads,
-            temperature: Some(self.temperature),
-            weight: Some(self.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect()),
-            alpha_on_ce: None,
-            alpha_on_kd: None,
-            lambda_on_ce: None,
-            layers: (!self.layers.is_empty()).then(|| self.layers.iter().map(pairs).collect()),
-            teacher_mode: Some(self.teacher_mode),
-            teacher_mean: Some(self.teacher_mean),
-            limit: self.limit,
-            teacher_limit: self.teacher_limit,
-            train_fraction: Some(self.train_fraction.clone()),
-            omit_class: self.omit_class,
-            epochs: Some(self.recipe.epochs),
-            batch_size: Some(self.recipe.batch_size),
-            optimizer: Some(self.recipe.optimizer),
-            lr: Some(self.recipe.lr),
-            schedule: Some(self.recipe.schedule),
-            momentum: Some(self.recipe.momentum),
-            weight_decay: Some(self.recipe.weight_decay),
-            teacher_epochs: Some(self.teacher_recipe.epochs),
-            teacher_batch_size: Some(self.teacher_recipe.batch_size),
-            teacher_lr: Some(self.teacher_recipe.lr),
-            seed: Some(self.seed),
-            seeds: Some(self.seeds),
-            teacher_seed: Some(self.teacher_seed),
-            teacher_cache: Some(self.teacher_cache.clone()),
-            version: Some(self.version.into()),
-            adapter: Some(self.adapter.clone()),
-            checksum: None,
+    /// The content of [`CONFIG_FILE`]: such a file repeats the distillation.
+    pub fn to_json(&self) -> Value {
+        let mut all = Map::new();
+        all.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        let mut values = self.values.clone();
+        for name in ["alpha_on_ce", "alpha_on_kd", "lambda_on_ce"] {
+            values = values.without(name);
         }
-    }
-
-    /// The row of the scheme.
-    pub fn spec(&self) -> &'static SchemeSpec {
-        distill::spec(self.scheme).expect("bug: a configuration with an unknown scheme")
-    }
-
-    /// What is set about the scheme.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            temperature: self.temperature,
-            weights: self.weights.clone(),
-            layers: self.layers.clone(),
-            teacher_mode: self.teacher_mode,
-            teacher_mean: self.teacher_mean,
+        all.extend(values.to_json());
+        let weights: Vec<String> = self.scheme.weights_text().split(',').map(String::from).collect();
+        all.insert("weight".into(), weights.into());
+        all.insert("temperature".into(), f64::from(self.scheme.temperature).into());
+        all.insert("adapter".into(), self.adapter.clone().into());
+        if let Some(folder) = std::env::current_dir().ok().and_then(|path| path.to_str().map(str::to_string)) {
+            all.insert("started_in".into(), folder.into());
         }
+        Value::Object(all)
     }
+}
 
-    /// The data set by name.
-    pub fn source(&self) -> Source {
-        Source::parse(&self.dataset).expect("bug: a configuration with an unknown data set")
-    }
-
-    /// How to load it.
-    pub fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            data_dir: self.data_dir.clone(),
-            labels: self.labels,
-            format: self.image_format.parse().expect("bug: a format that was checked"),
-            normalize: Normalize::Channel,
-        }
+impl serde::Serialize for DistillConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
     }
 }

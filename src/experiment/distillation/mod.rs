@@ -3,15 +3,13 @@
 
 mod config;
 mod measure;
-mod overrides;
 pub mod presets;
 mod results;
 mod run;
 mod teacher;
 mod trainer;
 
-pub use config::{DistillConfig, Recipe};
-pub use overrides::DistillOverrides;
+pub use config::{DistillConfig, recorded_by, rows};
 pub use results::{
     Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, TeacherReport, TermRecord, paired_gain,
 };

@@ -91,7 +91,7 @@ fn go_on(
     let all = samples(dataset, config.limit)?;
     check(config, dataset, device)?;
 
-    let mut trainer = Trainer::new(device, config.augment, watch, interrupted);
+    let mut trainer = Trainer::new(device, config.data.augment, watch, interrupted);
     let mut teachers = Vec::new();
     for i in 0..config.teacher.len() {
         teachers.push(trained(config, dataset, i, &mut trainer)?);
@@ -111,11 +111,11 @@ fn go_on(
         all_logits.push(Tensor::from_f32(&Device::cpu(), [labels.len(), n_classes], &z)?);
         networks.push(learner.network);
     }
-    let together = combined(&all_logits, config.teacher_mean, 1.0)?.to_vec()?;
+    let together = combined(&all_logits, config.scheme.teacher_mean, 1.0)?.to_vec()?;
     let teacher_answers = predictions(&together, n_classes);
     let first = student(config.seed)?;
     let mut results = DistillResults {
-        scheme: config.scheme.into(),
+        scheme: config.spec.name.into(),
         dataset: dataset.name.clone(),
         layers: Vec::new(),
         teachers: reports,
@@ -147,11 +147,11 @@ fn go_on(
                 let distiller = match arm {
                     Arm::Scratch => None,
                     Arm::Distilled => {
-                        let (spec, settings, teachers) = (config.spec(), config.settings(), copies(&networks)?);
+                        let (spec, settings, teachers) = (config.spec, config.scheme.clone(), copies(&networks)?);
                         Some(Distiller::new(spec, settings, teachers, &learner.network, device, seed)?)
                     }
                 };
-                let (samples, recipe) = (kept.clone(), &config.recipe);
+                let (samples, recipe) = (kept.clone(), &config.training);
                 let what =
                     format!("{} student, seed {seed}", if arm == Arm::Scratch { "scratch" } else { "distilled" });
                 let job = Job { learner: &learner, samples, recipe, seed, distiller: distiller.as_ref(), fraction };
@@ -205,7 +205,7 @@ pub fn check(config: &DistillConfig, dataset: &Dataset, device: &Device) -> Resu
     for limit in [config.limit, config.teacher_limit] {
         samples(dataset, limit)?;
     }
-    Distiller::new(config.spec(), config.settings(), teachers, &student, device, config.seed).map(drop)
+    Distiller::new(config.spec, config.scheme.clone(), teachers, &student, device, config.seed).map(drop)
 }
 
 /// Rounding differs from device to device, but not by so much.

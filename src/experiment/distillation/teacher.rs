@@ -1,6 +1,6 @@
 //! Teachers: from a file, from the cache, or trained now and put there.
 
-use super::config::{DistillConfig, Recipe};
+use super::config::DistillConfig;
 use super::measure;
 use super::trainer::{Job, Trainer};
 use crate::continual::Learner;
@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::results::RunFolder;
 use crate::models::{Network, Options};
+use crate::optim::TrainingSettings;
 use crate::records::lock::is_in_use;
 use crate::records::{create_folder, sealed};
 use md5::{Digest, Md5};
@@ -25,10 +26,11 @@ struct Key<'a> {
     version: &'a str,
     data: String,
     augment: crate::data::Augmentation,
+    normalize: crate::data::Normalize,
     model: &'a str,
     width: f32,
     limit: Option<usize>,
-    recipe: &'a Recipe,
+    recipe: &'a TrainingSettings,
     seed: u64,
 }
 
@@ -72,13 +74,14 @@ pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, train
         return Ok(Trained { network, seconds_training: None, origin: file.display().to_string() });
     }
     let key = Key {
-        version: config.version,
+        version: env!("CARGO_PKG_VERSION"),
         data: fingerprint(dataset),
-        augment: config.augment,
+        augment: config.data.augment,
+        normalize: config.data.normalize,
         model: name,
         width: config.teacher_width,
         limit: config.teacher_limit,
-        recipe: &config.teacher_recipe,
+        recipe: &config.teacher_training,
         seed,
     };
     let json = serde_json::to_vec(&key).expect("bug: the key of a teacher is no JSON");
@@ -98,7 +101,7 @@ pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, train
     let job = Job {
         learner: &learner,
         samples: Arc::new(samples(dataset, config.teacher_limit)?),
-        recipe: &config.teacher_recipe,
+        recipe: &config.teacher_training,
         seed,
         distiller: None,
         fraction: 1.0,

@@ -1,6 +1,5 @@
 //! The loop that trains one network on one set of images, a teacher or a student.
 
-use super::config::Recipe;
 use super::results::{DistillResults, TermRecord};
 use crate::continual::Learner;
 use crate::data::{Augmentation, Loader, Plan};
@@ -9,7 +8,7 @@ use crate::distill::Distiller;
 use crate::error::{Error, Result};
 use crate::nn::{Loss, Parameters};
 use crate::ops::Mode;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, TrainingSettings};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -64,7 +63,7 @@ pub struct Trainer<'a> {
 pub(super) struct Job<'a> {
     pub learner: &'a Learner,
     pub samples: Arc<Vec<u32>>,
-    pub recipe: &'a Recipe,
+    pub recipe: &'a TrainingSettings,
     pub seed: u64,
     pub distiller: Option<&'a Distiller>,
     pub fraction: f64,
@@ -130,7 +129,7 @@ impl<'a> Trainer<'a> {
             if let Some((parameters, _)) = &along {
                 parameters.follow(&network.parameters)?;
             }
-            let lr = recipe.schedule.at(recipe.lr, progress);
+            let lr = recipe.course().at(recipe.lr, progress);
             own.step(&network.parameters, lr)?;
             if let Some((parameters, optimizer)) = &mut along {
                 optimizer.step(parameters, lr)?;

@@ -23,7 +23,7 @@ impl Run<'_> {
 
     /// What counts as the answer: in task-incremental learning the task is known.
     fn counted<'b>(&self, answers: &'b Answers) -> &'b [u32] {
-        if self.config.scenario == Scenario::Task { &answers.task_known } else { &answers.among_all }
+        if self.config.stream.scenario == Scenario::Task { &answers.task_known } else { &answers.among_all }
     }
 
     /// One row of the accuracy matrix, and the confusion matrix, for every classifier.
@@ -45,7 +45,7 @@ impl Run<'_> {
             let truth: Vec<u32> = of_task.iter().flat_map(|answers| &answers.truth).copied().collect();
             let answered: Vec<u32> = of_task.iter().flat_map(|answers| self.counted(answers)).copied().collect();
             let open = row(&|answers| accuracy(&answers.truth, self.counted(answers)));
-            let task_known = (self.config.scenario == Scenario::Class && self.stream.tasks.len() > 1)
+            let task_known = (self.config.stream.scenario == Scenario::Class && self.stream.tasks.len() > 1)
                 .then(|| row(&|answers| accuracy(&answers.truth, &answers.task_known)));
             let result = self.metrics.classifiers.get_mut(*name).expect("bug: a classifier without results");
             result.task_known.extend(task_known);
@@ -63,7 +63,7 @@ impl Run<'_> {
     /// The accuracy of the network's outputs on a task that has not been learnt; none in class-incremental learning, where it
     /// is 0 by construction.
     fn before(&self, task: &Task) -> Result<Option<f64>> {
-        if self.config.scenario == Scenario::Class || !self.method.classifiers().contains(&"network") {
+        if self.config.stream.scenario == Scenario::Class || !self.method.classifiers().contains(&"network") {
             return Ok(None);
         }
         let answers = &self.answers(&["network"], task, self.stream.n_classes)?[0];
@@ -116,7 +116,7 @@ impl Run<'_> {
     pub(super) fn classes_seen(&self) -> Vec<Class> {
         let name = |class: u32| self.dataset.class_names[class as usize].clone();
         let tasks = self.tasks_seen(self.metrics.memory_bytes.len() - 1);
-        if self.config.blurry > 0 {
+        if self.config.stream.blurry > 0 {
             let all = self.stream.tasks.iter().flat_map(|task| &task.classes);
             return all.map(|&class| Class { class, name: name(class) }).collect();
         }
@@ -124,7 +124,7 @@ impl Run<'_> {
         for task in tasks {
             for (label, &class) in (task.first_label..).zip(&task.classes) {
                 match classes.get_mut(label) {
-                    Some(known) if self.config.scenario == Scenario::Domain => {
+                    Some(known) if self.config.stream.scenario == Scenario::Domain => {
                         known.name += &format!("/{}", name(class))
                     }
                     Some(_) => {}

@@ -33,17 +33,11 @@ const LOSS_INTERVAL: usize = 50;
 /// Runs one seed. Results are written after every task; `interrupted` ends the run between two steps.
 ///
 /// ```
-/// use engram::experiment::{Overrides, run, sink::Silent};
+/// use engram::experiment::{Config, run, sink::Silent};
 /// use engram::{Device, continual, data};
 /// use std::sync::atomic::AtomicBool;
-/// let settings = Overrides {
-///     model: Some("mlp".into()),
-///     limit_per_task: Some(40),
-///     memory: Some(20),
-///     epochs: Some(1),
-///     ..Overrides::default()
-/// };
-/// let config = settings.resolve(continual::spec("icarl")?)?;
+/// let settings = [("model", "mlp"), ("limit_per_task", "40"), ("memory", "20"), ("epochs", "1")];
+/// let config = Config::of(continual::spec("icarl")?, &settings)?;
 /// let dataset = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
 /// let metrics = run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
 /// assert!(metrics.complete && metrics.n_tasks == 5);
@@ -110,24 +104,24 @@ impl<'a> Run<'a> {
         interrupted: &'a AtomicBool,
     ) -> Result<Run<'a>> {
         let given = dataset;
-        let (dataset, mut stream) = config.split().tasks(given)?;
-        stream.tasks.truncate(config.max_tasks.unwrap_or(usize::MAX));
+        let (dataset, mut stream) = config.stream.split().tasks(given)?;
+        stream.tasks.truncate(config.stream.max_tasks.unwrap_or(usize::MAX));
         let phases = match config.method.sees_everything {
             true => vec![all_at_once(&stream)],
             false => stream.tasks.clone(),
         };
         let Images { channels, height, width, .. } = *dataset.train;
         let input = [channels, height, width];
-        let options = config.model_options();
-        let network = Network::with_options(&config.model, &options, input, stream.n_classes, device, config.seed)?;
-        let (momentum, weight_decay) = (config.momentum, config.weight_decay);
-        let optimizer = Optimizer::new(config.optimizer, momentum, weight_decay, &network.parameters)?;
-        let method = (config.method.build)(config.method_options());
+        let (model, options) = (&config.model.model, &config.model.options);
+        let network = Network::with_options(model, options, input, stream.n_classes, device, config.seed)?;
+        let (momentum, weight_decay) = (config.training.momentum, config.training.weight_decay);
+        let optimizer = Optimizer::new(config.training.optimizer, momentum, weight_decay, &network.parameters)?;
+        let method = (config.method.build)(&config.values);
         let metrics = Metrics {
             method: config.method.name.into(),
             dataset: dataset.name.clone(),
-            model: config.model.clone(),
-            scenario: config.scenario.name().into(),
+            model: config.model.model.clone(),
+            scenario: config.stream.scenario.name().into(),
             seed: config.seed,
             n_tasks: phases.len(),
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
@@ -138,8 +132,8 @@ impl<'a> Run<'a> {
             average_any_time_accuracy: None,
         };
         let mut learner = Learner::new(network, device, &dataset)?;
-        (learner.augment, learner.seed) = (config.augment.into(), config.seed);
-        learner.unseen = config.method_options().unseen;
+        (learner.augment, learner.seed) = (config.data.augment.into(), config.seed);
+        learner.unseen = config.find("unseen").unwrap_or_default();
         Ok(Run {
             config,
             dataset,
@@ -149,7 +143,7 @@ impl<'a> Run<'a> {
             phases,
             folder,
             learner,
-            optimizer: optimizer.decaying(config.decay),
+            optimizer: optimizer.decaying(config.training.decay),
             method,
             metrics,
             timing: Timing::default(),
@@ -177,11 +171,11 @@ impl<'a> Run<'a> {
         self.sink.run_started(&RunHeader {
             method: self.config.method.name.into(),
             dataset: self.dataset.name.clone(),
-            model: self.config.model.clone(),
+            model: self.config.model.model.clone(),
             device: device.describe(),
             n_tasks: self.phases.len(),
             classes_per_task: self.metrics.classes_per_task.clone(),
-            memory: self.config.method.uses_memory.then_some(self.config.memory),
+            memory: self.config.memory(),
             seed: self.config.seed,
             n_parameters: self.learner.network.parameters.n_parameters(),
             n_train: self.stream.tasks.iter().map(|task| task.train.len()).sum(),
@@ -243,7 +237,7 @@ impl<'a> Run<'a> {
 
     /// In task-incremental learning, the outputs of each task seen.
     fn know_heads(&mut self, index: usize) {
-        if self.config.scenario == Scenario::Task {
+        if self.config.stream.scenario == Scenario::Task {
             let labels = |task: &Task| task.first_label..task.first_label + task.classes.len();
             self.learner.heads = self.tasks_seen(index).iter().map(labels).collect();
         }
@@ -273,9 +267,9 @@ impl<'a> Run<'a> {
         let label = |sample: u32| self.stream.label_of_class[classes[sample as usize] as usize] as usize;
         let n_labels = self.stream.n_classes;
         let end = task.first_label + task.classes.len();
-        let (labels, n_old, n_seen) = match self.config.scenario {
+        let (labels, n_old, n_seen) = match self.config.stream.scenario {
             // Any label may come at any time.
-            _ if self.config.blurry > 0 => (0..n_labels, task.first_label, n_labels),
+            _ if self.config.stream.blurry > 0 => (0..n_labels, task.first_label, n_labels),
             scenario if scenario.shares_labels() => (0..n_labels, if task.index == 0 { 0 } else { n_labels }, n_labels),
             _ => (task.first_label..end, task.first_label, end),
         };
@@ -288,10 +282,10 @@ impl<'a> Run<'a> {
     /// What a quadratic penalty does to plain gradient descent is known beforehand.
     fn warn_if_stiff(&mut self, task: usize) {
         let Some(stiffness) = self.method.stiffness() else { return };
-        let value = stiffness * self.config.lr;
+        let value = stiffness * self.config.training.lr;
         let term = "max(weight·importance)·lr".into();
-        self.losses.push(LossRow { task, epoch: self.config.epochs, step: 0, term, weight: 1.0, value });
-        if self.config.optimizer == Kind::Sgd && value > 2.0 && task + 1 < self.phases.len() {
+        self.losses.push(LossRow { task, epoch: self.config.training.epochs, step: 0, term, weight: 1.0, value });
+        if self.config.training.optimizer == Kind::Sgd && value > 2.0 && task + 1 < self.phases.len() {
             self.sink.warning(&format!(
                 "after task {} the largest importance times its weight times --lr is {value:.3}: above 2 a step of sgd \
                  overshoots, and training may diverge. Use a smaller --lr or --penalty-weight",
@@ -328,12 +322,12 @@ impl<'a> Run<'a> {
             images: self.dataset.train.clone(),
             samples: Arc::new(samples),
             label_of_class: Arc::new(self.stream.label_of_class.clone()),
-            batch_size: self.config.batch_size,
+            batch_size: self.config.training.batch_size,
             seed: self.config.seed,
-            first_epoch: (task.index * self.config.epochs + position.epoch) as u64,
-            n_epochs: (self.config.epochs - position.epoch) as u64,
-            augment: self.config.augment.into(),
-            drop_last: self.config.drop_last,
+            first_epoch: (task.index * self.config.training.epochs + position.epoch) as u64,
+            n_epochs: (self.config.training.epochs - position.epoch) as u64,
+            augment: self.config.data.augment.into(),
+            drop_last: self.config.training.drop_last,
         };
         let per_epoch = plan.batches_per_epoch();
         self.sink.task_started(&TaskStarted {
@@ -342,12 +336,12 @@ impl<'a> Run<'a> {
             classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
             n_images: n_new,
             n_exemplars: n_samples - n_new,
-            n_epochs: self.config.epochs,
-            n_batches: per_epoch * self.config.epochs,
+            n_epochs: self.config.training.epochs,
+            n_batches: per_epoch * self.config.training.epochs,
         });
         self.sink.phase(Phase::Training);
 
-        let schedule = self.config.schedule();
+        let schedule = self.config.training.schedule();
         let mut last_loss = None;
         let mut latest: Option<(usize, Tensor)> = None;
         let first_step = position.epoch * per_epoch + position.batch;
@@ -413,7 +407,7 @@ impl<'a> Run<'a> {
         self.learner.device.synchronize()?;
         self.lap(&mut clock, |parts| &mut parts.steps);
         if let Some((step, loss)) = latest {
-            last_loss = Some(read_loss(&loss, task.index, self.config.epochs - 1, step)?);
+            last_loss = Some(read_loss(&loss, task.index, self.config.training.epochs - 1, step)?);
             self.check_weights(task.index)?;
         }
         self.lap(&mut clock, |parts| &mut parts.logging);

@@ -1,7 +1,7 @@
 //! The framework on a stream of tasks: every trial is one task of a run, on a validation split.
 
 use super::{Framework, Trials, Tuned};
-use crate::continual::{self, MethodSpec, OptionFlags, fields};
+use crate::continual;
 use crate::data::{Dataset, Fingerprint};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -9,7 +9,6 @@ use crate::experiment::config::Config;
 use crate::experiment::runner::{Standing, learn_task};
 use crate::experiment::sink::Sink;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::sync::atomic::AtomicBool;
 
 /// What is validated on: a part of each class's training images, which ones keyed by a seed of its own; see
@@ -48,13 +47,13 @@ impl<'a> Search<'a> {
         interrupted: &'a AtomicBool,
     ) -> Result<Search<'a>> {
         let method = config.method;
-        if !method.uses_lr {
+        if !method.goes_by("lr") {
             let name = method.name;
             return Err(Error::usage(format!(
                 "{name} has nothing to tune: it neither goes by --lr nor has a trade-off"
             )));
         }
-        if trade_off(method, &config.options, 1.0).iter().any(|(_, value)| *value == 0.0) {
+        if trade_off(config, 1.0).iter().any(|(_, value)| *value == 0.0) {
             return Err(Error::usage("a trade-off that begins at 0 cannot be decayed: give a high value"));
         }
         let dataset = dataset.held_out(validation.fraction, validation.seed)?;
@@ -74,9 +73,9 @@ impl<'a> Search<'a> {
     /// # Errors
     /// [`Error::Usage`] if the data set cannot be split so.
     pub fn tasks(&self) -> Result<Vec<Vec<u32>>> {
-        let stream = self.config.split().tasks(&self.dataset)?.1;
+        let stream = self.config.stream.split().tasks(&self.dataset)?.1;
         let mut tasks: Vec<Vec<u32>> = stream.tasks.into_iter().map(|task| task.classes).collect();
-        tasks.truncate(self.config.max_tasks.unwrap_or(usize::MAX));
+        tasks.truncate(self.config.stream.max_tasks.unwrap_or(usize::MAX));
         if self.config.method.sees_everything {
             let mut all = tasks.concat();
             all.sort_unstable();
@@ -87,11 +86,10 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A method's trade-off options at `factor` times their values in `options`.
-pub fn trade_off(method: &MethodSpec, options: &OptionFlags, factor: f64) -> Vec<(&'static str, f32)> {
-    let all = fields(options);
-    let value = |name: &str| all.get(name).and_then(Value::as_f64).map(|start| (start * factor) as f32);
-    method.trade_off.iter().filter_map(|(name, _)| Some((*name, value(name)?))).collect()
+/// A method's trade-off settings at `factor` times their values in a run.
+pub fn trade_off(config: &Config, factor: f64) -> Vec<(&'static str, f32)> {
+    let value = |name: &str| config.find::<f32>(name).map(|start| (f64::from(start) * factor) as f32);
+    config.method.trade_off.iter().filter_map(|(name, _)| Some((*name, value(name)?))).collect()
 }
 
 /// Searches every task of the stream in turn; `found` hears of each.
@@ -149,24 +147,17 @@ impl Trials for TaskTrials<'_> {
     /// Methods that see everything have nothing before the task: they are their own fine-tuning.
     fn fine_tune(&mut self, task: usize, rate: f32) -> Result<Option<f64>> {
         let base = &self.search.config;
-        let config = match base.method.sees_everything {
-            true => Config { lr: rate, ..base.clone() },
-            false => {
-                let (method, options) = (continual::spec("finetune")?, OptionFlags::default());
-                Config { lr: rate, method, options, ..base.clone() }
-            }
-        };
+        let method = if base.method.sees_everything { base.method } else { continual::spec("finetune")? };
+        let config = base.for_method(method)?.with(&[("lr", &rate.to_string())])?;
         Ok(self.run(&config, task)?.map(|(_, accuracy)| accuracy))
     }
 
     fn learn(&mut self, task: usize, rate: f32, factor: f64) -> Result<Option<f64>> {
         let base = &self.search.config;
-        let mut options = fields(&base.options);
-        for (name, value) in trade_off(base.method, &base.options, factor) {
-            options.insert(name.into(), value.into());
-        }
-        let options = serde_json::from_value(Value::Object(options)).expect("bug: options that are none");
-        let done = self.run(&Config { lr: rate, options, ..base.clone() }, task)?;
+        let mut changes = vec![("lr", rate.to_string())];
+        changes.extend(trade_off(base, factor).into_iter().map(|(name, value)| (name, value.to_string())));
+        let changes: Vec<(&str, &str)> = changes.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let done = self.run(&base.with(&changes)?, task)?;
         let accuracy = done.as_ref().map(|(_, accuracy)| *accuracy);
         self.latest = done.map(|(standing, _)| standing);
         Ok(accuracy)

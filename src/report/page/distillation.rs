@@ -1,18 +1,14 @@
 //! The page of a distillation: teacher, scratch and distilled side by side.
 
-use super::files::{Setting, command};
+use super::files::{command, settings_of};
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use super::plot::{Line, Plot};
 use crate::distill;
 use crate::error::{Error, Result};
-use crate::experiment::command_line::setting_text;
-use crate::experiment::distillation::{
-    Arm, Comparison, DistillOverrides, DistillResults, NetworkReport, StudentResult,
-};
+use crate::experiment::distillation::{Arm, Comparison, DistillResults, NetworkReport, StudentResult, rows};
 use crate::records::sealed::read_json;
 use crate::report::distillation::{gain_text, percent_sd};
 use crate::report::text::{counted, duration, percent, thousands};
-use clap::Args;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -339,17 +335,8 @@ fn scheme(results: &DistillResults) -> String {
 }
 
 fn repeat(config: &Map<String, Value>) -> String {
-    let flags = DistillOverrides::augment_args(clap::Command::new("engram"));
-    let settings: Vec<Setting> = flags
-        .get_arguments()
-        .filter_map(|arg| {
-            let help = arg.get_help().map(|help| help.to_string()).unwrap_or_default();
-            let help = help.split(" [default").next().unwrap_or_default().to_string();
-            let value = config.get(arg.get_id().as_str()).map(setting_text).unwrap_or_default();
-            Some(Setting { flag: arg.get_long()?.to_string(), value, help })
-        })
-        .filter(|setting| !setting.value.is_empty())
-        .collect();
+    let mut settings = settings_of(&rows(), config);
+    settings.retain(|setting| !setting.value.is_empty());
     let head = ["flag".to_string(), "value".into(), "meaning".into()];
     let rows: Vec<Vec<String>> =
         settings.iter().map(|s| vec![format!("--{}", s.flag), s.value.clone(), s.help.clone()]).collect();

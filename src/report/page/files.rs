@@ -1,15 +1,14 @@
 //! What a page is made of: the files of a run folder, read back.
 
-use crate::continual::OptionFlags;
 use crate::error::{Error, Result};
-use crate::experiment::Overrides;
-use crate::experiment::command_line::{quoted, setting_text};
+use crate::experiment::command_line::quoted;
 use crate::experiment::exemplars::{self, ClassExemplars};
 use crate::experiment::results::{Metrics, Timing};
+use crate::experiment::rows;
 use crate::experiment::saved::ModelCard;
 use crate::records::lock::is_in_use;
 use crate::records::sealed::{self, read_json};
-use clap::Args;
+use crate::settings::{Setting as Row, text};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,8 +69,7 @@ impl RunFiles {
 
     /// A setting as text; empty if it was left open.
     pub fn setting(&self, name: &str) -> String {
-        let own = || self.config.get("options").and_then(|options| options.get(name));
-        self.config.get(name).or_else(own).map(setting_text).unwrap_or_default()
+        self.config.get(name).map(text).unwrap_or_default()
     }
 
     /// The name of a class by its number in the data set.
@@ -92,18 +90,8 @@ impl RunFiles {
 
     /// Every setting of the run with its flag and its explanation, in the order of `--help`.
     pub fn settings(&self) -> Vec<Setting> {
-        let command = Overrides::augment_args(clap::Command::new("engram"));
-        let options = OptionFlags::augment_args(clap::Command::new("engram"));
-        let setting = |arg: &clap::Arg| {
-            let value = self.setting(arg.get_id().as_str());
-            if value.is_empty() && options.get_arguments().any(|option| option.get_id() == arg.get_id()) {
-                return None; // an option of other methods
-            }
-            let help = arg.get_help().map(|help| help.to_string()).unwrap_or_default();
-            let help = help.split(" [default").next().unwrap_or_default().to_string();
-            Some(Setting { flag: arg.get_long()?.to_string(), value, help })
-        };
-        command.get_arguments().filter_map(setting).collect()
+        let Ok(method) = crate::continual::spec(&self.metrics.method) else { return Vec::new() };
+        settings_of(&rows(method), &self.config)
     }
 
     /// The command that repeats the run.
@@ -119,6 +107,15 @@ pub(super) struct Setting {
     /// Empty if it was left open.
     pub value: String,
     pub help: String,
+}
+
+/// The settings of these rows in the fields of a configuration file.
+pub(super) fn settings_of(rows: &[&'static Row], config: &Map<String, Value>) -> Vec<Setting> {
+    let setting = |row: &&'static Row| {
+        let value = config.get(row.name).map(text).unwrap_or_default();
+        Setting { flag: row.name.replace('_', "-"), value, help: row.help.into() }
+    };
+    rows.iter().map(setting).collect()
 }
 
 /// The command line with every setting that has a value.

@@ -66,7 +66,7 @@ pub fn write_seeds(root: &Path, folders: &[PathBuf]) -> Result<PathBuf> {
     let experiment = |run: &RunFiles| {
         let mut config = run.config.clone();
         config.retain(|name, _| {
-            !["seed", "seeds", "adapter", "version", "data_dir", "checksum"].contains(&name.as_str())
+            !["seed", "seeds", "adapter", "version", "data_dir", "started_in", "checksum"].contains(&name.as_str())
         });
         config
     };
@@ -107,8 +107,8 @@ impl ReportPage {
     }
 
     /// Whether the last page could be written.
-    pub fn finish(self) -> Result<()> {
-        self.outcome
+    pub fn finish(&mut self) -> Result<()> {
+        std::mem::replace(&mut self.outcome, Ok(()))
     }
 }
 

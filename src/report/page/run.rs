@@ -255,7 +255,7 @@ pub(super) fn confusions(run: &RunFiles) -> String {
 
 pub(super) fn exemplars(run: &RunFiles) -> String {
     let n_kept: usize = run.exemplars.iter().map(|(class, _)| class.n_kept).sum();
-    let by_herding = crate::continual::spec(&run.metrics.method).is_ok_and(|spec| spec.shares_per_class);
+    let by_herding = crate::continual::spec(&run.metrics.method).is_ok_and(|spec| spec.has("memory_rounding"));
     let how = match by_herding {
         true => {
             "Herding chose them one by one, each so that the mean of those chosen comes closest to the mean of the class; \
