@@ -16,6 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["optim"],
     &["models", "data"],
     &["records"],
+    &["training"],
     &["distill"],
     &["continual"],
     &["experiment"],

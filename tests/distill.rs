@@ -6,9 +6,10 @@ mod common;
 use common::golden;
 use engram::distill::{self, Distiller, Settings, TeacherMean, TeacherMode, combined, losses};
 use engram::experiment::distillation::{
-    ArmStarted, DistillOverrides, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets, resume,
+    DistillOverrides, DistillResults, StudentResult, distill as run, paired_gain, presets, resume,
 };
 use engram::experiment::results::RunFolder;
+use engram::experiment::sink::{Listener, Progress, Sink, Started};
 use engram::models::{self, Network};
 use engram::ops::{Conv2d, Mode};
 use engram::rng::{Purpose, Rng};
@@ -471,17 +472,19 @@ struct Interrupt<'a> {
     training: usize,
 }
 
-impl Watch for Interrupt<'_> {
-    fn training(&mut self, _started: &ArmStarted) {
+impl Listener for Interrupt<'_> {
+    fn training(&mut self, _started: &Started) {
         self.n_trainings += 1;
     }
 
-    fn step(&mut self, done: usize, _loss: Option<f32>) {
-        if self.n_trainings == self.training && done == 4 {
+    fn progress(&mut self, progress: &Progress) {
+        if self.n_trainings == self.training && progress.batch == 4 {
             self.flag.store(true, Relaxed);
         }
     }
 }
+
+impl Sink for Interrupt<'_> {}
 
 /// What was finished is kept, and the end is that of an uninterrupted distillation, bit by bit.
 #[test]

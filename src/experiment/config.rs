@@ -5,7 +5,8 @@ use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, No
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
-use crate::optim::{Decay, Kind, Schedule};
+use crate::optim::{Decay, Kind};
+use crate::training::{Fall, Recipe, Schedule, WarmUp};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -265,8 +266,14 @@ impl Config {
         models::Options { width, shortcut, last_relu, bn_epsilon }
     }
 
-    /// The learning rate by epoch.
-    pub fn schedule(&self) -> Schedule {
-        Schedule { lr: self.lr, steps: self.lr_steps.clone(), decay: self.lr_decay }
+    /// How a task is learnt.
+    pub fn training(&self) -> Recipe {
+        let Config { epochs, batch_size, drop_last, optimizer, momentum, weight_decay, decay, .. } = *self;
+        let fall = match self.lr_steps.is_empty() {
+            true => Fall::Constant,
+            false => Fall::Steps { at: self.lr_steps.clone(), factor: self.lr_decay },
+        };
+        let schedule = Schedule { lr: self.lr, fall, warm_up: WarmUp::default() };
+        Recipe { epochs, batch_size, drop_last, schedule, optimizer, momentum, weight_decay, decay }
     }
 }

@@ -6,9 +6,21 @@ use crate::device::Precision;
 use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode};
 use crate::error::{Error, Result};
 use crate::models;
-use crate::optim::{Course, Kind};
-use serde::Serialize;
+use crate::optim::{Decay, Kind};
+use crate::training::{self, Fall, Schedule, WarmUp};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// How a learning rate falls over a whole training, step by step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Course {
+    /// To 0 at the end, as [`Fall::Cosine`].
+    #[default]
+    Cosine,
+    /// It does not.
+    Constant,
+}
 
 /// How a network is trained.
 #[derive(Clone, Debug, Serialize, PartialEq)]
@@ -27,6 +39,26 @@ pub struct Recipe {
     pub momentum: f32,
     /// λ of the L2 penalty on weights.
     pub weight_decay: f32,
+}
+
+impl Recipe {
+    /// For a trainer.
+    pub fn training(&self) -> training::Recipe {
+        let fall = match self.schedule {
+            Course::Cosine => Fall::Cosine,
+            Course::Constant => Fall::Constant,
+        };
+        training::Recipe {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            drop_last: false,
+            schedule: Schedule { lr: self.lr, fall, warm_up: WarmUp::default() },
+            optimizer: self.optimizer,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            decay: Decay::Weights,
+        }
+    }
 }
 
 /// A distillation, resolved.

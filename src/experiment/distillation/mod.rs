@@ -2,19 +2,18 @@
 //! same images in the same order.
 
 mod config;
+mod lesson;
 mod measure;
 mod overrides;
 pub mod presets;
 mod results;
 mod run;
 mod teacher;
-mod trainer;
 
-pub use config::{DistillConfig, Recipe};
+pub use config::{Course, DistillConfig, Recipe};
 pub use overrides::DistillOverrides;
 pub use results::{
-    Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, TeacherReport, TermRecord, paired_gain,
+    Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, StudentTerm, TeacherReport, paired_gain,
 };
 pub use run::{check, distill, resume};
 pub use teacher::{Asked, ask_teacher};
-pub use trainer::{ArmStarted, Quiet, Trainer, Watch};

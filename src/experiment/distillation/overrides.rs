@@ -1,12 +1,12 @@
 //! What may be set about a distillation: flags over a configuration file over a preset over defaults.
 
-use super::config::{DistillConfig, Recipe};
+use super::config::{Course, DistillConfig, Recipe};
 use crate::data::{Augmentation, ImageFormat, Labels, Source};
 use crate::device::Precision;
 use crate::distill::{self, SchemeSpec, Settings, TeacherMean, TeacherMode, losses::Weights};
 use crate::error::{Error, Result};
 use crate::experiment::overrides::{CONFIG_FILE, read_own_settings, read_settings};
-use crate::optim::{Course, Kind};
+use crate::optim::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
