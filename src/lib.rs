@@ -7,7 +7,7 @@
 //! What is deliberately absent:
 //! - `device` knows nothing of gradients, `tensor` of no particular op, `ops` of no layer, `data` of no model; a method
 //!   never sees a future task.
-//! - Training loops are in `experiment` alone (one over streams of tasks, one for teachers and students), and one place adds
+//! - There is one training loop (`training`): methods, students and teachers are objectives that it is led through. One place adds
 //!   gradients (`tensor`): kernels assign.
 //! - Randomness enters only through `rng`, keyed by (seed, purpose, counter): an unused draw shifts nothing. The same seed
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
@@ -16,42 +16,44 @@
 
 #![warn(missing_docs)]
 
-// Many runs: seeds, grids, reproduction.
-pub mod campaign;
-// The command line.
-pub mod cli;
-// Continual-learning methods.
-pub mod continual;
-// Loaders and downloads, the built-in sets, task streams.
-pub mod data;
-// Buffers, kernels, adapters.
-pub mod device;
-// Knowledge distillation: losses, schemes, teachers.
-pub mod distill;
 // The error enum, with exit codes.
 pub mod error;
-// Configuration, runner, metrics, run folder, saved models.
-pub mod experiment;
-// The model table.
-pub mod models;
-// Parameters in one flat buffer, and layers.
-pub mod nn;
-// The op table: values, derivatives, kernels, cases.
-pub mod ops;
-// SGD, Adam, schedules.
-pub mod optim;
-// The run folder: written whole, locked, checked when it is read.
-pub mod records;
-// Console tables, curves, summaries, report.html.
-pub mod report;
-// Keyed random numbers.
-pub mod rng;
 // What may be set, as rows.
 pub mod settings;
 // Sizes of up to four axes.
 pub mod shape;
+// Keyed random numbers.
+pub mod rng;
+// Buffers, kernels, adapters.
+pub mod device;
 // Tensors and the tape.
 pub mod tensor;
+// The op table: values, derivatives, kernels, cases.
+pub mod ops;
+// Parameters in one flat buffer, and layers.
+pub mod nn;
+// SGD and Adam.
+pub mod optim;
+// The model table.
+pub mod models;
+// Loaders and downloads, the built-in sets, task streams.
+pub mod data;
+// The run folder: written whole, locked, checked when it is read.
+pub mod records;
+// The one training loop: plan, objective, schedule, events.
+pub mod training;
+// Knowledge distillation: losses, schemes, teachers.
+pub mod distill;
+// Continual-learning methods.
+pub mod continual;
+// Configuration, the course over tasks and pairs, metrics, saved models.
+pub mod experiment;
+// Many runs: seeds, grids, reproduction.
+pub mod campaign;
+// Console tables, curves, summaries, report.html.
+pub mod report;
+// The command line.
+pub mod cli;
 
 pub use device::Device;
 pub use error::{Error, Result};

@@ -17,6 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["optim"],
     &["models", "data"],
     &["records"],
+    &["training"],
     &["distill"],
     &["continual"],
     &["experiment"],

@@ -14,6 +14,7 @@ use engram::rng::{Purpose, Rng};
 use engram::settings::Choose;
 use engram::{Device, Tensor};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap());
@@ -38,8 +39,10 @@ fn batch(learner: &Learner, samples: &[u32], key: u64, n_old: usize) -> Batch {
     }
 }
 
+static NEVER: AtomicBool = AtomicBool::new(false);
+
 /// All classes as one task, `n` samples of each.
-fn task(learner: &Learner, index: usize, n: usize) -> TaskData {
+fn task(learner: &Learner, index: usize, n: usize) -> TaskData<'static> {
     let of_class = |class| (0..2000).filter(|&sample| learner.class_of(sample) == class).take(n).collect();
     TaskData {
         index,
@@ -48,6 +51,7 @@ fn task(learner: &Learner, index: usize, n: usize) -> TaskData {
         n_seen: 10,
         labels: 0..10,
         is_last: false,
+        interrupted: &NEVER,
     }
 }
 

@@ -6,10 +6,10 @@ mod common;
 use common::golden;
 use engram::distill::{self, Distiller, Settings, TeacherMean, TeacherMode, combined, losses};
 use engram::experiment::distillation::{
-    ArmStarted, DistillConfig, DistillResults, StudentResult, Watch, distill as run, paired_gain, presets, recorded_by,
-    resume, rows,
+    DistillConfig, DistillResults, StudentResult, distill as run, paired_gain, presets, recorded_by, resume, rows,
 };
 use engram::experiment::results::RunFolder;
+use engram::experiment::sink::{Listener, Progress, Sink, Started};
 use engram::models::{self, Network};
 use engram::ops::{Conv2d, Mode};
 use engram::rng::{Purpose, Rng};
@@ -449,7 +449,7 @@ fn settings_come_back_from_their_record() {
     // Flags win over a file.
     let flags = Values::of(&rows(), &[("lr", "0.1")], &Origin::Flag).unwrap();
     let merged = DistillConfig::resolve(flags.or(recorded.values)).unwrap();
-    assert_eq!((merged.training.lr, merged.train_fraction), (0.1, vec![1.0, 0.1]));
+    assert_eq!((merged.training.schedule.lr, merged.train_fraction), (0.1, vec![1.0, 0.1]));
     let named = |name, value| DistillConfig::of(&[(name, value)]).unwrap().scheme.weights;
     assert_eq!(named("alpha_on_ce", "0.25"), [("ce", 0.25), ("kd", 0.75)]);
     assert_eq!(named("alpha_on_kd", "0.25"), [("ce", 0.75), ("kd", 0.25)]);
@@ -465,17 +465,19 @@ struct Interrupt<'a> {
     training: usize,
 }
 
-impl Watch for Interrupt<'_> {
-    fn training(&mut self, _started: &ArmStarted) {
+impl Listener for Interrupt<'_> {
+    fn training(&mut self, _started: &Started) {
         self.n_trainings += 1;
     }
 
-    fn step(&mut self, done: usize, _loss: Option<f32>) {
-        if self.n_trainings == self.training && done == 4 {
+    fn progress(&mut self, progress: &Progress) {
+        if self.n_trainings == self.training && progress.batch == 4 {
             self.flag.store(true, Relaxed);
         }
     }
 }
+
+impl Sink for Interrupt<'_> {}
 
 /// What was finished is kept, and the end is that of an uninterrupted distillation, bit by bit.
 #[test]

@@ -28,7 +28,7 @@ fn a_distillation_from_the_command_line() {
     let a = results(&dir.path().join("a"));
     assert!(a.complete && a.students.len() == 8 && a.comparisons().len() == 2);
     assert_eq!(a.students.iter().map(|s| s.n_images).max(), Some(54), "60 images but those of class 3");
-    assert!(a.terms.iter().any(|record| record.term == "kd" && record.gradient_norm > 0.0));
+    assert!(a.terms.iter().any(|term| term.record.term == "kd" && term.record.gradient_norm > Some(0.0)));
     for arm in [Arm::Scratch, Arm::Distilled] {
         assert!(a.students.iter().any(|student| student.arm == arm && student.omitted.is_some()));
     }

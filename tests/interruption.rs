@@ -9,7 +9,7 @@ use common::runs::glyphs;
 use engram::data::Dataset;
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use engram::experiment::results::{Metrics, RunFolder};
-use engram::experiment::sink::{Progress, Sink};
+use engram::experiment::sink::{Listener, Progress, Sink};
 use engram::experiment::{CONFIG_FILE, Config, recorded_in, resume, run};
 use engram::records::faults::{Fault, under};
 use engram::report::{ReportPage, renew_run, write_run};
@@ -46,7 +46,9 @@ fn config(method: &str) -> Config {
 /// Interrupts after so many batches.
 struct Interrupt<'a>(usize, &'a AtomicBool);
 
-impl Sink for Interrupt<'_> {
+impl Sink for Interrupt<'_> {}
+
+impl Listener for Interrupt<'_> {
     fn progress(&mut self, _: &Progress) {
         self.0 = self.0.wrapping_sub(1);
         if self.0 == 0 {

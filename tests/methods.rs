@@ -13,14 +13,17 @@ use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::settings::Choose;
 use engram::tensor::no_grad;
+use engram::training::Trainee;
 use engram::{Device, Tensor};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-/// A stream of two classes per task, and what the runner does with it: the only training loop outside of `experiment`,
-/// because these tests look between its steps.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// A stream of two classes per task, and what the runner does with it, in a loop of its own: these tests look between its steps.
 struct Stream {
     dataset: Dataset,
-    tasks: Vec<TaskData>,
+    tasks: Vec<TaskData<'static>>,
     label_of_class: Vec<u32>,
     learner: Learner,
     optimizer: Optimizer,
@@ -46,6 +49,7 @@ impl Stream {
             n_seen: task.first_label + task.classes.len(),
             labels: task.first_label..task.first_label + task.classes.len(),
             is_last: task.index + 1 == stream.tasks.len(),
+            interrupted: &NEVER,
         });
         Stream {
             tasks: tasks.collect(),
@@ -85,9 +89,8 @@ impl Stream {
     }
 
     fn step(&mut self, loss: &Tensor) {
-        let parameters = &self.learner.network.parameters;
-        parameters.backward(loss).unwrap();
-        self.optimizer.step(parameters, 1e-3).unwrap();
+        let (parameters, optimizer) = (&self.learner.network.parameters, &mut self.optimizer);
+        Trainee { parameters, optimizer }.learn(loss, 1e-3).unwrap();
     }
 
     /// Learns one task, showing every batch and its loss to `look` before the step.

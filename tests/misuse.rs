@@ -204,6 +204,11 @@ fn divergence_ends_a_run_and_keeps_earlier_tasks() {
         let metrics = dir.path().join(format!("last-{device}/metrics.json"));
         assert!(!metrics.exists() || json(&metrics)["complete"] == false);
     }
+
+    // A training within a method: GDumb's network on the memory.
+    let arguments = "--memory-lr 1e30 --memory-epochs 3 --limit-per-task 40 --memory 20 --model mlp";
+    fails(&dir, &format!("gdumb {arguments} --device cpu --out memory"), 1, &["diverged", "task 1", "--memory-lr"]);
+    assert!(!dir.path().join("memory/metrics.json").exists());
 }
 
 #[test]

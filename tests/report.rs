@@ -6,7 +6,7 @@ use common::program::{fails, succeeds, unsealed};
 use engram::continual;
 use engram::data::{Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder, Timing};
-use engram::experiment::sink::{Sink, TaskFinished};
+use engram::experiment::sink::{Listener, Sink, TaskFinished};
 use engram::experiment::{Config, run};
 use engram::report::{REPORT_FILE, ReportPage, write_run, write_seeds};
 use engram::{Device, Error};
@@ -236,6 +236,8 @@ fn hundred_classes() -> Dataset {
 }
 
 struct StopAfter<'a>(usize, &'a AtomicBool);
+
+impl Listener for StopAfter<'_> {}
 
 impl Sink for StopAfter<'_> {
     fn task_finished(&mut self, task: &TaskFinished) {

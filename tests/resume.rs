@@ -7,7 +7,7 @@ use common::runs::glyphs;
 use engram::data::Dataset;
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::RunFolder;
-use engram::experiment::sink::{Phase, Progress, Silent, Sink, TaskStarted};
+use engram::experiment::sink::{Listener, Phase, Progress, Silent, Sink, TaskStarted};
 use engram::experiment::{Config, resume, run};
 use engram::optim::Kind;
 use engram::settings::Choose;
@@ -47,7 +47,9 @@ struct Interrupt<'a> {
     flag: &'a AtomicBool,
 }
 
-impl Sink for Interrupt<'_> {
+impl Sink for Interrupt<'_> {}
+
+impl Listener for Interrupt<'_> {
     fn progress(&mut self, _: &Progress) {
         self.after = self.after.saturating_sub(1);
         if self.after == 0 {
@@ -138,6 +140,8 @@ struct InterruptIn<'a> {
     flag: &'a AtomicBool,
 }
 
+impl Listener for InterruptIn<'_> {}
+
 impl Sink for InterruptIn<'_> {
     fn task_started(&mut self, task: &TaskStarted) {
         self.now = task.task;
@@ -182,11 +186,37 @@ fn interruptions_between_batches_change_nothing() {
     }
 }
 
+/// What trains within a method ends at once, too, also in the last task, and goes on as if nothing had been.
+#[test]
+fn gdumb_is_interrupted_while_it_learns_from_its_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, device) in [Some(Device::cpu()), common::gpu(false)].into_iter().flatten().enumerate() {
+        let config = config("gdumb", "mlp", Kind::Adam);
+        let folder = |name: &str| RunFolder::create(&dir.path().join(format!("{i}-{name}")), false).unwrap();
+        let (whole, pieces) = (folder("whole"), folder("pieces"));
+        let metrics = run(&config, &GLYPHS, &device, Some(&whole), &mut Silent, &AtomicBool::new(false)).unwrap();
+        let task = metrics.n_tasks - 1;
+        let flag = AtomicBool::new(false);
+        let mut sink = InterruptIn { task, phase: Some(Phase::Exemplars), now: 0, flag: &flag };
+        let result = run(&config, &GLYPHS, &device, Some(&pieces), &mut sink, &flag);
+        assert!(matches!(result, Err(Error::Interrupted)), "the last task was learnt to its end");
+        let position = Checkpoint::read(pieces.path()).unwrap().run().position;
+        assert_eq!((position.task, position.epoch, position.begun), (task, config.training.epochs, true));
+        resume(&config, &GLYPHS, &device, &pieces, &mut Silent, &AtomicBool::new(false)).unwrap();
+        for file in ["metrics.json", "model.safetensors", "losses.csv"] {
+            let read = |folder: &RunFolder| std::fs::read(folder.path().join(file)).unwrap();
+            assert!(read(&whole) == read(&pieces), "{file} differs");
+        }
+    }
+}
+
 /// Listens to warnings.
 #[derive(Default)]
 struct Warnings(Vec<String>);
 
-impl Sink for Warnings {
+impl Sink for Warnings {}
+
+impl Listener for Warnings {
     fn warning(&mut self, text: &str) {
         self.0.push(text.into());
     }

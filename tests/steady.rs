@@ -4,14 +4,17 @@
 mod common;
 
 use engram::continual::Learner;
-use engram::data::{self, Augment, Dataset, Loader, Plan};
+use engram::data::{self, Augment, Dataset};
 use engram::device::Counters;
 use engram::models::Network;
+use engram::nn::Loss;
 use engram::ops::Mode;
-use engram::optim::{Kind, Optimizer};
+use engram::optim::{Decay, Kind, Optimizer};
+use engram::training::{Log, Objective, Recipe, Schedule, Silent, Step, TermRecord, Trainee, Trainer, batches_from};
 use engram::{Device, Tensor};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Bytes of main memory the process holds now; `None` where the system does not tell.
 fn resident_bytes() -> Option<u64> {
@@ -27,42 +30,67 @@ struct Snapshot {
     counters: Counters,
 }
 
-/// Trains as the runner does: loader thread, replayed batches whose last is smaller, losses read now and then.
+/// Plain classification of the loader's batches, and memory after each tenth of the steps.
+struct Watched {
+    learner: Learner,
+    optimizer: Optimizer,
+    snapshots: Vec<Snapshot>,
+    n_records: usize,
+}
+
+impl Objective for Watched {
+    type Batch = data::Batch;
+
+    fn trainees(&mut self) -> Vec<Trainee<'_>> {
+        vec![Trainee { parameters: &self.learner.network.parameters, optimizer: &mut self.optimizer }]
+    }
+
+    fn loss(&mut self, images: data::Batch, _: Step) -> engram::Result<Loss> {
+        let labels = Tensor::from_u32(&self.learner.device, [images.len()], &images.labels)?;
+        let logits = self.learner.network.forward(&self.learner.input(&images)?, Mode::Train)?.logits;
+        Ok(Loss::single("cross_entropy", logits.cross_entropy(&labels, 10)?))
+    }
+
+    fn record(&mut self, _: TermRecord) {
+        self.n_records += 1;
+    }
+
+    fn measure(&mut self, step: Step) -> engram::Result<()> {
+        if (step.index + 1) % (step.n_steps() / 10) == 0 {
+            self.learner.device.synchronize()?;
+            let counters = self.learner.device.counters();
+            self.snapshots.push(Snapshot { step: step.index + 1, resident: resident_bytes(), counters });
+        }
+        Ok(())
+    }
+}
+
+/// Trains as runs do: loader thread, batches whose last is smaller, losses written down and read now and then.
 fn train(device: &Device, dataset: &Dataset, batch_size: usize, n_steps: usize) -> Vec<Snapshot> {
     let input = [1, dataset.train.height, dataset.train.width];
     let network = Network::new("mlp", input, 10, device, 1).unwrap();
-    let mut optimizer = Optimizer::new(Kind::Adam, 0.9, 1e-4, &network.parameters).unwrap();
-    let learner = Learner::new(network, device, dataset).unwrap();
-    let samples: Vec<u32> = (0..10 * batch_size as u32 + 1).collect();
-    let plan = Plan {
-        images: dataset.train.clone(),
-        samples: Arc::new(samples),
-        label_of_class: Arc::new((0..10).collect()),
+    let recipe = Recipe {
+        epochs: n_steps / 10,
         batch_size,
-        seed: 1,
-        first_epoch: 0,
-        n_epochs: n_steps.div_ceil(11) as u64,
-        augment: Augment::default(),
         drop_last: false,
+        schedule: Schedule::constant(1e-4),
+        optimizer: Kind::Adam,
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        decay: Decay::Weights,
     };
-    let mut snapshots = Vec::new();
-    for (step, (_, batch)) in Loader::new(plan).unwrap().take(n_steps).enumerate() {
-        let x = learner.input(&batch).unwrap();
-        let labels = Tensor::from_u32(device, [batch.len()], &batch.labels).unwrap();
-        let loss = learner.network.forward(&x, Mode::Train).unwrap().logits.cross_entropy(&labels, 10).unwrap();
-        learner.network.parameters.backward(&loss).unwrap();
-        optimizer.step(&learner.network.parameters, 1e-4).unwrap();
-        device.flush().unwrap();
-        if step % 50 == 0 {
-            assert!(loss.item().unwrap().is_finite());
-        }
-        if (step + 1) % (n_steps / 10) == 0 {
-            device.synchronize().unwrap();
-            snapshots.push(Snapshot { step: step + 1, resident: resident_bytes(), counters: device.counters() });
-        }
-    }
-    assert_eq!(snapshots.len(), 10);
-    snapshots
+    let optimizer = recipe.optimizer(&network.parameters).unwrap();
+    let samples = (0..9 * batch_size as u32 + 1).collect();
+    let batches = recipe.batches(dataset.train.clone(), samples, (0..10).collect(), Augment::default(), 1, 0);
+    let mut plan = recipe.plan("a long one", &batches);
+    plan.log = Some(Log::for_curve(n_steps));
+    let learner = Learner::new(network, device, dataset).unwrap();
+    let mut watched = Watched { learner, optimizer, snapshots: Vec::new(), n_records: 0 };
+    let (mut listener, never) = (Silent, AtomicBool::new(false));
+    let batches = batches_from(batches, 0).unwrap();
+    Trainer::new(device, &mut listener, &never).run(&plan, batches, &mut watched).unwrap();
+    assert_eq!((watched.snapshots.len(), watched.n_records), (10, n_steps / 50));
+    watched.snapshots
 }
 
 /// From the second tenth on nothing may be made, and the host may grow by no more than `slack` bytes.

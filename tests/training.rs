@@ -12,6 +12,7 @@ use engram::models::Network;
 use engram::ops::Mode;
 use engram::optim::{Kind, Optimizer};
 use engram::tensor::no_grad;
+use engram::training::Trainee;
 use engram::{Device, Tensor};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -41,8 +42,7 @@ fn losses(device: &Device, n_steps: usize) -> Vec<f32> {
         let labels = Tensor::from_u32(device, [batch.len()], &batch.labels).unwrap();
         let targets = no_grad(|| old.forward(&x, Mode::Eval)?.logits.mixed_targets(&labels, 3)).unwrap();
         let loss = learner.network.forward(&x, Mode::Train).unwrap().logits.bce_with_logits(&targets).unwrap();
-        learner.network.parameters.backward(&loss).unwrap();
-        optimizer.step(&learner.network.parameters, 1e-3).unwrap();
+        Trainee { parameters: &learner.network.parameters, optimizer: &mut optimizer }.learn(&loss, 1e-3).unwrap();
         losses.push(loss.item().unwrap());
     }
     assert_eq!(losses.len(), n_steps);

@@ -118,6 +118,7 @@ fn the_preset_is_the_papers_recipe() {
         ("optimizer", "\"sgd\""),
         ("lr", "2.0"),
         ("lr_steps", "[49,63]"),
+        ("lr_decay", "0.2"),
         ("reset_optimizer", "false"),
         ("decay", "\"weights\""),
     ];
@@ -125,12 +126,9 @@ fn the_preset_is_the_papers_recipe() {
         assert_eq!(json[field].to_string(), value, "{field}");
     }
     let training = &config.training;
-    for (value, expected) in [
-        (config.model.options.bn_epsilon, 1e-4),
-        (training.lr_decay, 0.2),
-        (training.momentum, 0.9),
-        (training.weight_decay, 2e-5),
-    ] {
+    for (value, expected) in
+        [(config.model.options.bn_epsilon, 1e-4), (training.momentum, 0.9), (training.weight_decay, 2e-5)]
+    {
         assert!((value - expected).abs() < 1e-9);
     }
     assert!(presets::settings("icarl-cifar10").is_err_and(|e| e.to_string().contains("icarl-cifar100")));

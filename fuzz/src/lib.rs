@@ -87,7 +87,7 @@ pub fn read_run_folder(bytes: &[u8]) -> bool {
         match Config::resolve(method, recorded.values) {
             Ok(config) => {
                 assert!(
-                    config.training.epochs > 0 && config.training.batch_size > 0 && config.training.lr > 0.0,
+                    config.training.epochs > 0 && config.training.batch_size > 0 && config.training.schedule.lr > 0.0,
                     "{config:?}"
                 );
                 true

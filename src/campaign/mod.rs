@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Listens to a run, and has something to do when it is over, such as a page.
-pub trait Listener: Sink {
+pub trait RunListener: Sink {
     /// The run is complete, and so are its files.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ pub trait Workplace {
     fn open(&mut self, config: &Config) -> Result<(Arc<Dataset>, Device)>;
 
     /// Who listens to the run in this folder.
-    fn listener(&mut self, config: &Config, folder: &Path) -> Box<dyn Listener>;
+    fn listener(&mut self, config: &Config, folder: &Path) -> Box<dyn RunListener>;
 
     /// A folder whose run is complete; what a kill in the last moment left to be done is done. Returns whether there was any.
     ///

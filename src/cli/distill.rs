@@ -10,12 +10,13 @@ use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::experiment::CONFIG_FILE;
 use crate::experiment::distillation::{
-    DistillConfig, DistillResults, Trainer, ask_teacher, check, distill as run_distillation, presets, recorded_by,
+    DistillConfig, DistillResults, ask_teacher, check, distill as run_distillation, presets, recorded_by,
     resume as resume_distillation, rows,
 };
 use crate::experiment::results::RunFolder;
 use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
 use crate::tensor::Tensor;
+use crate::training::Trainer;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -252,7 +253,7 @@ fn show_temperatures(args: ShowArgs) -> Result<()> {
     let config = DistillConfig::of(&given)?;
     let (dataset, device) = open(&config, false)?;
     let mut console = DistillConsole::new(false);
-    let mut trainer = Trainer::new(&device, config.data.augment, &mut console, &INTERRUPTED);
+    let mut trainer = Trainer::new(&device, &mut console, &INTERRUPTED);
     let asked = ask_teacher(&config, &dataset, args.image, &mut trainer)?;
     drop(console);
     let label = &dataset.class_names[asked.label as usize];

@@ -1,13 +1,13 @@
 //! What runs of a campaign are given by a terminal: data and device, and somebody who shows and pages them.
 
 use super::{INTERRUPTED, use_threads, warn};
-use crate::campaign::{Listener, Workplace};
+use crate::campaign::{RunListener, Workplace};
 use crate::data::Dataset;
 use crate::device::{Device, Options, Selection, Trace};
 use crate::error::Result;
 use crate::experiment::Config;
 use crate::experiment::results::{Metrics, Timing};
-use crate::experiment::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
+use crate::experiment::sink::{Listener, Phase, Progress, RunHeader, Sink, Started, TaskFinished, TaskStarted};
 use crate::report::{Console, ReportPage, renew_run};
 use std::path::Path;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ impl Workplace for Terminal {
         Ok((self.data(config)?, self.device(config)?))
     }
 
-    fn listener(&mut self, config: &Config, folder: &Path) -> Box<dyn Listener> {
+    fn listener(&mut self, config: &Config, folder: &Path) -> Box<dyn RunListener> {
         let console = match self.shown {
             Shown::All => Console::new(false).compare_with((self.compare_with)(config)),
             Shown::Line => Console::new(true),
@@ -137,9 +137,23 @@ impl Screen {
     }
 }
 
-impl Listener for Screen {
+impl RunListener for Screen {
     fn finish(&mut self) -> Result<()> {
         self.page.finish()
+    }
+}
+
+impl Listener for Screen {
+    fn training(&mut self, started: &Started) {
+        self.both().training(started);
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.both().progress(progress);
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.both().warning(text);
     }
 }
 
@@ -154,14 +168,6 @@ impl Sink for Screen {
 
     fn phase(&mut self, phase: Phase) {
         self.both().phase(phase);
-    }
-
-    fn warning(&mut self, text: &str) {
-        self.both().warning(text);
-    }
-
-    fn progress(&mut self, progress: &Progress) {
-        self.both().progress(progress);
     }
 
     fn task_finished(&mut self, task: &TaskFinished) {

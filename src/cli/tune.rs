@@ -160,7 +160,7 @@ fn planned(args: &TuneArgs, spec: &'static continual::MethodSpec) -> Result<Plan
     // A preset's trade-off is one to end at, not one to begin at.
     let config = Config::resolve(spec, args.settings.0.clone().or(high_trade_off(spec)?).or(preset))?;
     let rates = match args.lr_grid.is_empty() {
-        true => [10.0, 3.0, 1.0, 0.3, 0.1].iter().map(|factor| rounded(factor * config.training.lr)).collect(),
+        true => [10.0, 3.0, 1.0, 0.3, 0.1].iter().map(|factor| rounded(factor * config.training.schedule.lr)).collect(),
         false => args.lr_grid.clone(),
     };
     let (drop, decay, max_decays) = (args.drop, args.trade_off_decay, args.max_decays);

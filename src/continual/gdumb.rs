@@ -5,17 +5,17 @@ use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{MemoryPolicy, ReplayMemory};
 use super::{Batch, Learner, Loss, Method, MethodSpec, TaskData};
+use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::models::Network;
-use crate::ops::Mode;
+use crate::ops::{GradientScale, Mode};
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Choose, Setting};
+use crate::training::{Fall, Objective, Plan, Schedule, Silent, Step, Trainee, Trainer};
 
 const BATCH_SIZE: usize = 16;
-/// The smallest rate, as a part of the largest.
-const SMALLEST: f64 = 0.01;
 
 /// When GDumb trains its network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,51 +49,74 @@ struct Gdumb {
     memory: ReplayMemory,
 }
 
-/// The learning rate of an epoch: a tenth of the largest in the first, the largest in the second, then cosines from the
-/// largest to the smallest over 1, 2, 4, … epochs (Loshchilov & Hutter, ICLR 2017).
-fn rate(epoch: usize, high: f32) -> f32 {
-    let high = f64::from(high);
-    let low = SMALLEST * high;
-    let rate = match epoch {
-        0 => 0.1 * high,
-        1 => high,
-        _ => {
-            let cycle = (epoch - 1).ilog2();
-            let (start, length) = ((1 << cycle) + 1, 1 << cycle);
-            let done = (epoch - start) as f64 / f64::from(length);
-            low + 0.5 * (high - low) * (1.0 + (std::f64::consts::PI * done).cos())
-        }
-    };
-    rate as f32
+impl Gdumb {
+    /// Trains from new weights on the memory alone.
+    fn train(&self, learner: &Learner, task: &TaskData) -> Result<()> {
+        begin_anew(learner)?;
+        let plan = Plan {
+            what: format!("the network on the memory after task {}", task.index + 1),
+            n_epochs: self.epochs,
+            per_epoch: self.memory.items().len().div_ceil(BATCH_SIZE),
+            first_step: 0,
+            schedule: Schedule { fall: Fall::Restarts, ..Schedule::constant(self.lr) },
+            log: None,
+            advice: "Use a smaller --memory-lr; results of the tasks before are kept".into(),
+        };
+        let optimizer = Optimizer::new(Kind::Sgd, 0.9, 1e-6, &learner.network.parameters)?;
+        let first_epoch = task.index * plan.n_epochs;
+        let batches = (first_epoch..first_epoch + plan.n_epochs).flat_map(|epoch| self.epoch(learner, epoch));
+        let mut objective = OnMemory { learner, optimizer, n_seen: task.n_seen };
+        Trainer::new(&learner.device, &mut Silent, task.interrupted).run(&plan, batches, &mut objective)?;
+        Ok(())
+    }
+
+    /// All of the memory in random order; epochs are counted over the whole run.
+    fn epoch<'a>(&'a self, learner: &'a Learner, epoch: usize) -> impl Iterator<Item = data::Batch> + 'a {
+        let mut rng = Rng::keyed(learner.seed, Purpose::Replay, (epoch as u64) << 32);
+        let mut order = self.memory.draw(self.memory.items().len(), &mut rng);
+        std::iter::from_fn(move || {
+            let rest = order.split_off(BATCH_SIZE.min(order.len()));
+            let chunk = std::mem::replace(&mut order, rest);
+            let items = || chunk.iter().map(|&i| self.memory.items()[i as usize]);
+            let (samples, labels): (Vec<u32>, Vec<u32>) = items().map(|item| (item.sample, item.label)).unzip();
+            (!chunk.is_empty()).then(|| learner.batch(&samples, &labels, &mut rng))
+        })
+    }
 }
 
-impl Gdumb {
-    fn train(&self, learner: &Learner, task: &TaskData) -> Result<()> {
-        let own = &learner.network;
-        let fresh =
-            Network::with_options(own.name, &own.options, own.input, own.n_outputs, &learner.device, learner.seed)?;
-        device::copy(fresh.parameters.values(), own.parameters.values())?;
-        if let (Some(fresh), Some(own)) = (fresh.statistics.values(), own.statistics.values()) {
-            device::copy(fresh, own)?;
+/// Gives the learner's network the weights, the running statistics and the scale of gradients that a new one has.
+fn begin_anew(learner: &Learner) -> Result<()> {
+    let own = &learner.network;
+    let fresh = Network::with_options(own.name, &own.options, own.input, own.n_outputs, &learner.device, learner.seed)?;
+    device::copy(fresh.parameters.values(), own.parameters.values())?;
+    let scale = |network: &Network| network.parameters.gradient_scale().map(GradientScale::state).cloned();
+    let rest = [(fresh.statistics.values().cloned(), own.statistics.values().cloned()), (scale(&fresh), scale(own))];
+    for (fresh, own) in rest {
+        if let (Some(fresh), Some(own)) = (fresh, own) {
+            device::copy(&fresh, &own)?;
         }
-        let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 1e-6, &own.parameters)?;
-        for epoch in 0..self.epochs {
-            let key = ((task.index * self.epochs + epoch) as u64) << 32;
-            let mut rng = Rng::keyed(learner.seed, Purpose::Replay, key);
-            let order = self.memory.draw(self.memory.items().len(), &mut rng);
-            for chunk in order.chunks(BATCH_SIZE) {
-                let items: Vec<_> = chunk.iter().map(|&i| self.memory.items()[i as usize]).collect();
-                let samples: Vec<u32> = items.iter().map(|item| item.sample).collect();
-                let labels: Vec<u32> = items.iter().map(|item| item.label).collect();
-                let x = learner.input(&learner.batch(&samples, &labels, &mut rng))?;
-                let logits = own.forward(&x, Mode::Train)?.logits;
-                let loss = learner.cross_entropy(&logits, &labels, task.n_seen)?;
-                own.parameters.backward(&loss)?;
-                optimizer.step(&own.parameters, rate(epoch, self.lr))?;
-                learner.device.flush()?;
-            }
-        }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// Cross-entropy on images of the memory.
+struct OnMemory<'a> {
+    learner: &'a Learner,
+    optimizer: Optimizer,
+    n_seen: usize,
+}
+
+impl Objective for OnMemory<'_> {
+    type Batch = data::Batch;
+
+    fn trainees(&mut self) -> Vec<Trainee<'_>> {
+        vec![Trainee { parameters: &self.learner.network.parameters, optimizer: &mut self.optimizer }]
+    }
+
+    fn loss(&mut self, images: data::Batch, _: Step) -> Result<Loss> {
+        let logits = self.learner.network.forward(&self.learner.input(&images)?, Mode::Train)?.logits;
+        let loss = self.learner.cross_entropy(&logits, &images.labels, self.n_seen)?;
+        Ok(Loss::single("cross_entropy", loss))
     }
 }
 
@@ -169,21 +192,3 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     },
     ..MethodSpec::BASE
 };
-
-#[cfg(test)]
-mod tests {
-    use super::rate;
-
-    #[test]
-    fn rates_by_hand() {
-        // Warm-up, the largest; then cycles of 1, 2 and 4 epochs that begin at the largest.
-        let rates = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|epoch| rate(epoch, 0.05));
-        let (low, high) = (0.0005f32, 0.05f32);
-        let middle = (low + high) / 2.0;
-        let quarter = low + 0.5 * (high - low) * (1.0 + 0.5f32.sqrt());
-        let expected = [0.1 * high, high, high, high, middle, high, quarter, middle, high + low - quarter, high];
-        for (epoch, (rate, expected)) in rates.into_iter().zip(expected).enumerate() {
-            assert!((rate - expected).abs() < 1e-7, "epoch {epoch}: {rate} is not {expected}");
-        }
-    }
-}

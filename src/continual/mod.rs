@@ -1,7 +1,7 @@
 //! Floor 6: continual-learning methods. One file per method, one row in [`ALL`].
 //!
-//! The runner (`experiment`) owns the loop, the counters and the evaluation; a method says what is learned from a batch,
-//! what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
+//! The trainer (`training`) owns the loop, the runner (`experiment`) the counters and the evaluation; a method says what is
+//! learned from a batch, what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
 
 mod agem;
 mod cumulative;
@@ -43,9 +43,10 @@ use crate::nn::Output;
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
 /// The data of one task: samples are indices into the training images.
-pub struct TaskData {
+pub struct TaskData<'a> {
     /// Counted from 0.
     pub index: usize,
     /// Samples of each new class, in order of label.
@@ -58,6 +59,8 @@ pub struct TaskData {
     pub labels: Range<usize>,
     /// True if the run ends with it.
     pub is_last: bool,
+    /// Set when somebody wants the run to end: what takes long looks at it.
+    pub interrupted: &'a AtomicBool,
 }
 
 /// What `observe` learns from.
@@ -198,7 +201,8 @@ pub trait Method {
         Ok(())
     }
 
-    /// After the last batch of a task.
+    /// After the last batch of a task. One that takes long may end with [`Error::Interrupted`] if the method is then still as it
+    /// was before: it is called again when the run goes on.
     fn end_task(&mut self, _learner: &Learner, _task: &TaskData) -> Result<()> {
         Ok(())
     }

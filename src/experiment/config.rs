@@ -5,8 +5,8 @@ use crate::data::{DATA, DataSettings, STREAM, StreamSettings, data_recipe, strea
 use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
 use crate::models::{self, MODEL, ModelSettings};
-use crate::optim::{Fall, RESET_OPTIMIZER, TRAINING, TrainingSettings, training_recipe};
 use crate::settings::{FromValue, Origin, Setting, Values, between, flag, resolve};
+use crate::training::{FallKind, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe};
 use serde_json::{Map, Value};
 
 /// The settings of a run, in its folder.
@@ -36,7 +36,7 @@ pub struct Config {
     /// Which network.
     pub model: ModelSettings,
     /// How it is trained.
-    pub training: TrainingSettings,
+    pub training: Recipe,
     /// Where the run is.
     pub place: PlaceSettings,
     /// What the device turned out to be; set when it is opened.
@@ -100,7 +100,8 @@ impl Config {
         let n_classes = source.n_classes(data.labels)?;
         let recipe = source.recipe().settings(method.sees_everything);
         let recipe = Values::of(&every_row(), &recipe, &Origin::Recipe(data.dataset.clone()))?;
-        let given = given.clone().or(training_recipe(&given, Fall::Constant)?).or(stream_recipe(n_classes)?).or(recipe);
+        let given =
+            given.clone().or(training_recipe(&given, FallKind::Constant)?).or(stream_recipe(n_classes)?).or(recipe);
         Self::built(method, resolve(method.name, &rows, given)?, n_classes)
     }
 
@@ -128,7 +129,7 @@ impl Config {
             data: DataSettings::of(&values)?,
             stream: StreamSettings::of(&values, n_classes)?,
             model: ModelSettings::of(&values),
-            training: TrainingSettings::of(&values)?,
+            training: Recipe::of(&values)?,
             place: PlaceSettings::of(&values),
             adapter: String::new(),
             candidates: values.get("candidates"),

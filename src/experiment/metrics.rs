@@ -58,6 +58,12 @@ pub fn average_any_time_accuracy(accuracies: &[f64]) -> Option<f64> {
     (!accuracies.is_empty()).then(|| mean_sd(accuracies).0)
 }
 
+/// The part of the answers that is true; of the answers of two networks, the part that agrees.
+pub fn accuracy(truth: &[u32], answers: &[u32]) -> f64 {
+    let n_correct = truth.iter().zip(answers).filter(|(y, z)| y == z).count();
+    n_correct as f64 / truth.len() as f64
+}
+
 /// The share of each label's images that were taken for it: the diagonal of a confusion matrix over its rows' sums. `None`
 /// for a label without images.
 pub fn accuracy_per_class(confusion: &[Vec<u32>], n_images: &[u32]) -> Vec<Option<f64>> {

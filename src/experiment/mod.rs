@@ -1,5 +1,5 @@
-//! Floor 7: experiments. A configuration, the training loops, metrics, the files a run leaves, and what can be done
-//! with them afterwards.
+//! Floor 7: experiments. A configuration, the courses over tasks and over pairs of students, metrics, the files a run leaves,
+//! and what can be done with them afterwards.
 
 pub mod checkpoint;
 pub mod command_line;

@@ -1,17 +1,20 @@
 //! What a run leaves behind: the folder with `metrics.json`, `timing.json`, `accuracy.csv` and the others. How they are written
 //! is a matter of [`records`](crate::records).
 
-pub use super::scores::{AnyTime, ClassifierResult, LoopSeconds, LossRow, METRICS_FILE, MemoryBytes, Metrics, Timing};
+pub use super::scores::{AnyTime, ClassifierResult, LossRow, METRICS_FILE, MemoryBytes, Metrics, Timing};
 pub use super::scores::{main_classifier, ordered_classifiers};
 pub use crate::records::folder::{RESULT_FILES, RunFolder, TERMS_FILE};
 pub use crate::records::write_atomically;
+pub use crate::training::LoopSeconds;
+use crate::training::TermRecord;
 use std::fmt::Write as _;
 use std::fs;
 
 /// The logged terms of the loss, `task,epoch,step,term,weight,value`: the step counts within the task, from 0.
 pub fn losses_csv(rows: &[LossRow]) -> String {
     let mut csv = String::from("task,epoch,step,term,weight,value\n");
-    for LossRow { task, epoch, step, term, weight, value } in rows {
+    for LossRow { task, record } in rows {
+        let TermRecord { step, epoch, term, weight, value, .. } = record;
         let _ = writeln!(csv, "{task},{epoch},{step},{term},{weight},{value}");
     }
     csv

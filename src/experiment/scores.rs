@@ -4,6 +4,7 @@ use super::metrics;
 use crate::continual::Held;
 use crate::error::{Error, Result};
 use crate::records::sealed;
+use crate::training::{LoopSeconds, TermRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -114,49 +115,14 @@ pub struct AnyTime {
     pub accuracy: f64,
 }
 
-/// A term of the loss as it was logged.
+/// A term of the loss of a task, as it was written down.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct LossRow {
     /// From 0.
     pub task: usize,
-    /// From 0.
-    pub epoch: usize,
-    /// Of this task, from 0.
-    pub step: usize,
-    /// Its name.
-    pub term: String,
-    /// What it is multiplied with in the total.
-    pub weight: f32,
-    /// Without the weight.
-    #[serde(with = "exact")]
-    pub value: f32,
-}
-
-/// Numbers of which infinities come back too: JSON has none, so those are text.
-mod exact {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Read {
-        Number(f64),
-        Text(String),
-    }
-
-    pub fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
-        match value.is_finite() {
-            true => serializer.serialize_f64(f64::from(*value)),
-            false => serializer.collect_str(value),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
-        match Read::deserialize(deserializer)? {
-            Read::Number(value) => Ok(value as f32),
-            Read::Text(text) => text.parse().map_err(D::Error::custom),
-        }
-    }
+    /// The term.
+    #[serde(flatten)]
+    pub record: TermRecord,
 }
 
 /// What a method keeps from one task to the next, in bytes.
@@ -273,32 +239,6 @@ impl Timing {
     }
 }
 
-/// Where the training loop's time goes, in seconds. Every moment of it belongs to one part.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
-pub struct LoopSeconds {
-    /// What the method and the optimiser do with a batch: input, forward, backward, step, and waiting for the device.
-    pub steps: f64,
-    /// Accuracies while the stream goes on, where they were asked for.
-    pub evaluation: f64,
-    /// Waiting for the loader's thread to make the next batch.
-    pub loading: f64,
-    /// Losses read and kept for losses.csv.
-    pub logging: f64,
-    /// Telling whoever listens.
-    pub progress: f64,
-    /// Checkpoints taken and written.
-    pub checkpoints: f64,
-}
-
-impl LoopSeconds {
-    /// The runner's overhead: the part of the loop, 0..1, that is neither steps nor evaluation. `None` before the first step.
-    pub fn overhead(&self) -> Option<f64> {
-        let own = self.loading + self.logging + self.progress + self.checkpoints;
-        let all = own + self.steps + self.evaluation;
-        (all > 0.0).then(|| own / all)
-    }
-}
-
 /// The order in which classifiers are shown; a method's main one is the first that it has.
 const ORDER: [&str; 3] = ["nme", "network", "ncm"];
 
@@ -312,19 +252,4 @@ pub fn ordered_classifiers(metrics: &Metrics) -> impl Iterator<Item = (&str, &Cl
 /// The classifier that a method is judged by: `nme` where there is one, else `network`.
 pub fn main_classifier(metrics: &Metrics) -> Option<(&str, &ClassifierResult)> {
     ordered_classifiers(metrics).next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logged_losses_come_back_to_the_bit() {
-        for value in [0.1f32, 1e-45, f32::MAX, -0.0, f32::INFINITY, f32::NEG_INFINITY, 1.0 / 3.0] {
-            let row = LossRow { task: 1, epoch: 2, step: 3, term: "ce".into(), weight: 1.0, value };
-            let text = serde_json::to_string(&row).unwrap();
-            let back: LossRow = serde_json::from_str(&text).unwrap();
-            assert_eq!(back.value.to_bits(), value.to_bits(), "{text}");
-        }
-    }
 }

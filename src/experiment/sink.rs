@@ -1,10 +1,15 @@
-//! What the runner tells while it works. The runner prints nothing itself: it calls a [`Sink`], and whoever starts a
-//! run decides what becomes of the events (`report::Console` shows them, [`Silent`] drops them, a test collects them).
+//! What an experiment tells while it works. It prints nothing itself: it calls a [`Sink`], and whoever starts it decides what
+//! becomes of the events (`report::Console` shows them, [`Silent`] drops them, a test collects them). Those of the steps are a
+//! [`Listener`]'s.
 //!
-//! Order of events: `run_started`; for each task `task_started`, then `phase` and `progress` as they come, then
-//! `task_finished`; at the end `run_finished`. A run that fails or is interrupted simply stops telling.
+//! Order of events of a run: `run_started`; for each task `task_started`, then `phase`, `training` and `progress` as they come,
+//! then `task_finished`; at the end `run_finished`. Of a distillation: `training` and `progress` for each teacher, then
+//! `teachers_ready`; for each student `training`, `progress` and `student_finished`. One that fails or is interrupted simply stops
+//! telling.
 
+use super::distillation::DistillResults;
 use super::results::{Metrics, Timing};
+pub use crate::training::{Listener, Progress, Silent, Started};
 use std::path::Path;
 
 /// Known before the first task begins.
@@ -53,17 +58,6 @@ pub struct TaskStarted {
     pub n_batches: usize,
 }
 
-/// Training moved on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
-    /// The running epoch of this task, from 0.
-    pub epoch: usize,
-    /// Batches of this task done so far, all epochs together.
-    pub batch: usize,
-    /// Mean loss since it was last read from the device; `None` where it has not been read.
-    pub loss: Option<f32>,
-}
-
 /// What a task is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -90,25 +84,41 @@ pub struct TaskFinished<'a> {
     pub loss: Option<f32>,
 }
 
-/// Listens to a run. Every event may be ignored.
-pub trait Sink {
+/// Listens to an experiment. Every event may be ignored.
+pub trait Sink: Listener {
     /// The network is initialised, the stream split.
     fn run_started(&mut self, _header: &RunHeader) {}
     /// A task's data are known.
     fn task_started(&mut self, _task: &TaskStarted) {}
     /// The task goes over to something else.
     fn phase(&mut self, _phase: Phase) {}
-    /// Something that may spoil the run.
-    fn warning(&mut self, _text: &str) {}
-    /// A batch is done.
-    fn progress(&mut self, _progress: &Progress) {}
     /// The task is learnt, evaluated and, if there is a folder, written.
     fn task_finished(&mut self, _task: &TaskFinished) {}
     /// `folder` is where the results lie, if they were written.
     fn run_finished(&mut self, _metrics: &Metrics, _timing: &Timing, _folder: Option<&Path>) {}
+    /// The teachers of a distillation are there, and the students of an earlier attempt.
+    fn teachers_ready(&mut self, _results: &DistillResults) {}
+    /// A student is trained and measured, and written if there is a folder.
+    fn student_finished(&mut self, _results: &DistillResults) {}
 }
 
+impl Sink for Silent {}
+
 /// Passes every event on to each, in order.
+impl<const N: usize> Listener for [&mut dyn Sink; N] {
+    fn training(&mut self, started: &Started) {
+        self.iter_mut().for_each(|sink| sink.training(started));
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.iter_mut().for_each(|sink| sink.progress(progress));
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.iter_mut().for_each(|sink| sink.warning(text));
+    }
+}
+
 impl<const N: usize> Sink for [&mut dyn Sink; N] {
     fn run_started(&mut self, header: &RunHeader) {
         self.iter_mut().for_each(|sink| sink.run_started(header));
@@ -122,14 +132,6 @@ impl<const N: usize> Sink for [&mut dyn Sink; N] {
         self.iter_mut().for_each(|sink| sink.phase(phase));
     }
 
-    fn warning(&mut self, text: &str) {
-        self.iter_mut().for_each(|sink| sink.warning(text));
-    }
-
-    fn progress(&mut self, progress: &Progress) {
-        self.iter_mut().for_each(|sink| sink.progress(progress));
-    }
-
     fn task_finished(&mut self, task: &TaskFinished) {
         self.iter_mut().for_each(|sink| sink.task_finished(task));
     }
@@ -137,10 +139,12 @@ impl<const N: usize> Sink for [&mut dyn Sink; N] {
     fn run_finished(&mut self, metrics: &Metrics, timing: &Timing, folder: Option<&Path>) {
         self.iter_mut().for_each(|sink| sink.run_finished(metrics, timing, folder));
     }
+
+    fn teachers_ready(&mut self, results: &DistillResults) {
+        self.iter_mut().for_each(|sink| sink.teachers_ready(results));
+    }
+
+    fn student_finished(&mut self, results: &DistillResults) {
+        self.iter_mut().for_each(|sink| sink.student_finished(results));
+    }
 }
-
-/// Ignores everything: for tests and for use as a library.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Sink for Silent {}

@@ -7,5 +7,5 @@ mod statistics;
 
 pub use layer::{Builder, Layer, LayerInfo, Output, Place, Tap, forward, forward_with};
 pub use loss::{Loss, Term};
-pub use parameters::{Init, Parameter, Parameters};
+pub use parameters::{Init, Parameter, Parameters, backward};
 pub use statistics::Statistics;

@@ -176,32 +176,12 @@ impl Parameters {
         4 * self.values.n_elements() as u64
     }
 
-    /// Writes the gradient of `loss` into the flat gradient buffer; a parameter the loss does not depend on gets zeros.
-    ///
-    /// On a device that computes products from f16 ([`Precision`]) the loss is multiplied by a power of two on the way, and the
-    /// gradients are divided by it at the end: what is in the buffer is the gradient, exactly. If something overflowed, its
-    /// gradient is 0, the optimiser skips its next step, and the power halves; after 2,000 steps without that it doubles. The
-    /// device keeps count, and nothing is read back.
+    /// Writes the gradient of `loss` into the flat gradient buffer: [`backward`] for one set of parameters.
     ///
     /// # Errors
-    /// If `loss` is no single number or depends on no parameter, or the parameters are frozen.
+    /// As [`backward`].
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
-        let Some(scale) = self.scale.as_ref().filter(|_| loss.n_elements() == 1) else {
-            return self.complete(&loss.backward()?);
-        };
-        self.complete(&loss.backward_with(scale.cotangent(loss.shape())?)?)?;
-        self.follow(self)
-    }
-
-    /// Divides gradients that a backward pass for other parameters left here by the scale it ran with.
-    ///
-    /// # Errors
-    /// If the device was lost.
-    pub fn follow(&self, others: &Parameters) -> Result<()> {
-        match (&self.scale, &others.scale, &self.gradients) {
-            (Some(own), Some(scale), Some(gradients)) => own.unscale_by(scale, gradients),
-            _ => Ok(()),
-        }
+        backward(loss, &[self])
     }
 
     /// The same for ⟨`cotangent`, `output`⟩, without a scale.
@@ -209,10 +189,16 @@ impl Parameters {
     /// # Errors
     /// As [`Parameters::backward`], and if the shapes differ.
     pub fn backward_with(&self, output: &Tensor, cotangent: Array) -> Result<()> {
-        self.complete(&output.backward_with(cotangent)?)
+        self.receive(&output.backward_with(cotangent)?)
     }
 
-    fn complete(&self, gradients: &Gradients) -> Result<()> {
+    /// Takes what a backward pass found out about these parameters. What they have a part in lies in their buffer already; the
+    /// slice of a parameter that the pass did not reach still holds an older gradient, and is zeroed here. A pass that several
+    /// sets of parameters have a part in must be received by each.
+    ///
+    /// # Errors
+    /// If the parameters are frozen.
+    pub fn receive(&self, gradients: &Gradients) -> Result<()> {
         let Some(flat) = &self.gradients else {
             return Err(Error::op("backward", "the parameters are frozen"));
         };
@@ -279,4 +265,29 @@ impl Parameters {
         }
         self.tensors[i].array().write(values)
     }
+}
+
+/// Writes the gradient of `loss` into the flat gradient buffer of each set of parameters, by one backward pass; a parameter that
+/// the loss does not depend on gets zeros.
+///
+/// On a device that computes products from f16 ([`Precision`]) the loss is multiplied by a power of two on the way, and the
+/// gradients are divided by it at the end: what is in the buffers is the gradient, exactly. If something overflowed anywhere, its
+/// gradient is 0, the next step is skipped, and the power halves; after 2,000 steps without that it doubles. The device keeps
+/// count, and nothing is read back. The scale is that of the first set that has one, for all of them.
+///
+/// # Errors
+/// If `loss` is no single number or depends on no parameter, or a set of parameters is frozen.
+pub fn backward(loss: &Tensor, all: &[&Parameters]) -> Result<()> {
+    let scale = all.iter().find_map(|parameters| parameters.gradient_scale()).filter(|_| loss.n_elements() == 1);
+    let gradients = match scale {
+        Some(scale) => loss.backward_with(scale.cotangent(loss.shape())?)?,
+        None => loss.backward()?,
+    };
+    for parameters in all {
+        parameters.receive(&gradients)?;
+        if let (Some(scale), Some(gradients)) = (scale, parameters.gradients()) {
+            scale.unscale(gradients)?;
+        }
+    }
+    Ok(())
 }

@@ -88,20 +88,12 @@ impl GradientScale {
     /// # Errors
     /// If the gradient holds no numbers.
     pub fn unscale(&self, gradient: &Array) -> Result<()> {
-        self.unscale_by(self, gradient)
-    }
-
-    /// The same for the gradient of a loss that had another scale.
-    ///
-    /// # Errors
-    /// As [`GradientScale::unscale`].
-    pub fn unscale_by(&self, other: &GradientScale, gradient: &Array) -> Result<()> {
         if gradient.dtype() != DType::F32 {
             return Err(Error::op("gradient_scale", "gradients must hold numbers"));
         }
         match gradient.device() {
             Device::Cpu(_) => {
-                let inverse = other.state.cpu()[INVERSE];
+                let inverse = self.state.cpu()[INVERSE];
                 let finite: Vec<bool> = gradient
                     .cpu_mut()
                     .par_chunks_mut(CHUNK)
@@ -119,7 +111,7 @@ impl GradientScale {
             Device::Gpu(gpu) => {
                 let n = gradient.n_elements();
                 let grid = Grid::Invocations(n.div_ceil(4));
-                gpu.launch(&UNSCALE, &[&other.state, gradient, &self.overflowed], &self.params(n), grid)
+                gpu.launch(&UNSCALE, &[&self.state, gradient, &self.overflowed], &self.params(n), grid)
             }
         }
     }

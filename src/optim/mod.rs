@@ -1,8 +1,4 @@
-//! Floor 3: optimisers over the flat parameter vector, and learning-rate schedules.
-
-mod settings;
-
-pub use settings::{Fall, RESET_OPTIMIZER, TRAINING, TrainingSettings, training_recipe};
+//! Floor 3: optimisers over the flat parameter vector.
 
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
@@ -138,6 +134,11 @@ impl Optimizer {
     /// # Errors
     /// If the parameters are frozen, or of another size than those the optimiser was made for.
     pub fn step(&mut self, parameters: &Parameters, lr: f32) -> Result<()> {
+        step_all([(parameters, self)], lr)
+    }
+
+    /// One step; none if the scale says that gradients overflowed.
+    fn advance(&mut self, parameters: &Parameters, lr: f32, scale: Option<&GradientScale>) -> Result<()> {
         let gradients = parameters.gradients().ok_or_else(|| Error::op("step", "the parameters are frozen"))?;
         let (w, weight_decay) = (parameters.values(), self.weight_decay);
         let n_decayed = match self.decay {
@@ -145,8 +146,6 @@ impl Optimizer {
             Decay::All => w.n_elements(),
         };
         self.n_steps += 1;
-        let scale = parameters.gradient_scale();
-        scale.map_or(Ok(()), GradientScale::settle)?;
         let unless = scale.map(GradientScale::state);
         match self.kind {
             Kind::Sgd => {
@@ -162,67 +161,14 @@ impl Optimizer {
     }
 }
 
-/// A learning rate that is multiplied by `decay` at the start of each of the epochs `steps` (counted from 0, per task).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// The rate of the first epoch.
-    pub lr: f32,
-    /// Epochs at whose start it drops.
-    pub steps: Vec<usize>,
-    /// What it is multiplied with then.
-    pub decay: f32,
-}
-
-impl Schedule {
-    /// The learning rate of an epoch.
-    pub fn at(&self, epoch: usize) -> f32 {
-        let n_drops = self.steps.iter().filter(|&&step| step <= epoch).count();
-        self.lr * self.decay.powi(n_drops as i32)
-    }
-}
-
-/// How a learning rate falls over a whole training, step by step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Course {
-    /// lr·(1 + cos πp)/2, p the part that is over: to 0 at the end.
-    #[default]
-    Cosine,
-    /// It does not.
-    Constant,
-}
-
-impl Choose for Course {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Course::Cosine, "cosine", "lr·(1 + cos πp)/2, p the part that is over: to 0 at the end"),
-        (Course::Constant, "constant", "It does not"),
-    ];
-}
-
-impl Course {
-    /// The rate when the part `progress` in 0..1 of the training is over.
-    pub fn at(self, lr: f32, progress: f64) -> f32 {
-        match self {
-            Course::Cosine => (f64::from(lr) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())) as f32,
-            Course::Constant => lr,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Course, Schedule};
-
-    #[test]
-    fn the_cosine_falls_to_zero() {
-        assert_eq!([0.0, 0.5, 1.0].map(|progress| Course::Cosine.at(0.1, progress)), [0.1, 0.05, 0.0]);
-        assert_eq!(Course::Constant.at(0.1, 0.9), 0.1);
-    }
-
-    #[test]
-    fn the_rate_drops_at_its_steps() {
-        let schedule = Schedule { lr: 2.0, steps: vec![49, 63], decay: 0.2 };
-        let rates = [0, 48, 49, 62, 63, 69].map(|epoch| schedule.at(epoch));
-        assert_eq!(rates, [2.0, 2.0, 0.4, 0.4, 2.0 * 0.2f32.powi(2), 2.0 * 0.2f32.powi(2)]);
-    }
+/// One step of each optimiser, by gradients of one [`backward`](crate::nn::backward) pass over all these parameters, named in the
+/// same order. Where gradients are scaled and one of them overflowed, none of the parameters changes: they stay in step.
+///
+/// # Errors
+/// As [`Optimizer::step`].
+pub fn step_all<'a>(all: impl IntoIterator<Item = (&'a Parameters, &'a mut Optimizer)>, lr: f32) -> Result<()> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    let scale = all.iter().find_map(|(parameters, _)| parameters.gradient_scale());
+    scale.map_or(Ok(()), GradientScale::settle)?;
+    all.iter_mut().try_for_each(|(parameters, optimizer)| optimizer.advance(parameters, lr, scale))
 }

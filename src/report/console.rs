@@ -4,7 +4,7 @@ use super::summary::{Summary, main_classifier};
 use super::table::{run_header, table_header, table_row};
 use super::text::{counted, fit, message, percent, printable};
 use crate::experiment::results::{Metrics, Timing};
-use crate::experiment::sink::{Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
+use crate::experiment::sink::{Listener, Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Stdout, Write, stderr, stdout};
 use std::path::Path;
@@ -74,6 +74,27 @@ impl<W: Write> Console<W> {
     }
 }
 
+impl<W: Write> Listener for Console<W> {
+    fn progress(&mut self, progress: &Progress) {
+        self.last_loss = progress.loss.or(self.last_loss);
+        if let Some(bar) = &self.bar {
+            bar.set_position(progress.batch as u64);
+            if progress.batch > 0 {
+                let eta = bar.eta().as_secs();
+                bar.set_message(progress_message(progress.epoch, self.n_epochs, self.last_loss, eta));
+            }
+        }
+    }
+
+    fn warning(&mut self, text: &str) {
+        let text = message(&format!("warning: {text}"));
+        match &self.bar {
+            Some(bar) => bar.println(text.trim_end()),
+            None => eprint!("{text}"),
+        }
+    }
+}
+
 impl<W: Write> Sink for Console<W> {
     fn run_started(&mut self, header: &RunHeader) {
         self.memory = header.memory;
@@ -107,25 +128,6 @@ impl<W: Write> Sink for Console<W> {
         };
         if let Some(bar) = &self.bar {
             bar.set_message(message);
-        }
-    }
-
-    fn warning(&mut self, text: &str) {
-        let text = message(&format!("warning: {text}"));
-        match &self.bar {
-            Some(bar) => bar.println(text.trim_end()),
-            None => eprint!("{text}"),
-        }
-    }
-
-    fn progress(&mut self, progress: &Progress) {
-        self.last_loss = progress.loss.or(self.last_loss);
-        if let Some(bar) = &self.bar {
-            bar.set_position(progress.batch as u64);
-            if progress.batch > 0 {
-                let eta = bar.eta().as_secs();
-                bar.set_message(progress_message(progress.epoch, self.n_epochs, self.last_loss, eta));
-            }
         }
     }
 

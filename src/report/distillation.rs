@@ -1,9 +1,8 @@
 //! A distillation at a terminal: a line per network, then teacher, scratch and distilled side by side.
 
 use super::text::{counted, duration, hundredfold, percent, thousands, wrap};
-use crate::experiment::distillation::{
-    Arm, ArmStarted, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, Watch,
-};
+use crate::experiment::distillation::{Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult};
+use crate::experiment::sink::{Listener, Progress, Sink, Started};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr, stdout};
@@ -33,8 +32,8 @@ impl DistillConsole {
     }
 }
 
-impl Watch for DistillConsole {
-    fn training(&mut self, started: &ArmStarted) {
+impl Listener for DistillConsole {
+    fn training(&mut self, started: &Started) {
         self.clear();
         if !self.quiet && stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(started.n_steps as u64), ProgressDrawTarget::stderr());
@@ -45,15 +44,17 @@ impl Watch for DistillConsole {
         }
     }
 
-    fn step(&mut self, done: usize, loss: Option<f32>) {
+    fn progress(&mut self, progress: &Progress) {
         if let Some(bar) = &self.bar {
-            bar.set_position(done as u64);
-            if let Some(loss) = loss {
+            bar.set_position(progress.batch as u64);
+            if let Some(loss) = progress.loss {
                 bar.set_message(format!("loss {loss:.3}"));
             }
         }
     }
+}
 
+impl Sink for DistillConsole {
     fn teachers_ready(&mut self, results: &DistillResults) {
         self.clear();
         if self.quiet {

@@ -8,8 +8,8 @@ use crate::experiment::CONFIG_FILE;
 use crate::experiment::config::Recorded;
 use crate::experiment::recorded::{fields, own_settings};
 use crate::models;
-use crate::optim::{Fall, TRAINING, TrainingSettings, training_recipe};
 use crate::settings::{Kind, Origin, Range, Setting, Values, flag, resolve};
+use crate::training::{FallKind, Recipe, Schedule, TRAINING, training_recipe};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -95,9 +95,9 @@ pub struct DistillConfig {
     /// A class without images for the students.
     pub omit_class: Option<u32>,
     /// How both students are trained.
-    pub training: TrainingSettings,
+    pub training: Recipe,
     /// How teachers are trained.
-    pub teacher_training: TrainingSettings,
+    pub teacher_training: Recipe,
     /// The first pair's.
     pub seed: u64,
     /// Pairs.
@@ -130,7 +130,7 @@ impl DistillConfig {
     /// [`Error::Usage`] if a name is unknown, a number makes no sense, or a setting that was asked for has no effect.
     pub fn resolve(given: Values) -> Result<DistillConfig> {
         let rows = rows();
-        let given = given.clone().or(data_recipe(&given)?).or(training_recipe(&given, Fall::Cosine)?);
+        let given = given.clone().or(data_recipe(&given)?).or(training_recipe(&given, FallKind::Cosine)?);
         let recipe = Values::of(&rows, RECIPE, &Origin::Recipe("distillation".into()))?;
         let mut values = resolve("distill", &rows, given.or(recipe))?;
         let data = DataSettings::of(&values)?;
@@ -141,11 +141,14 @@ impl DistillConfig {
         }
         let spec = distill::spec(&values.get::<String>("scheme"))?;
         let scheme = Settings::of(spec, &values)?;
-        let training = TrainingSettings::of(&values)?;
-        let teacher_training = TrainingSettings {
+        let training = Recipe::of(&values)?;
+        let teacher_training = Recipe {
             epochs: values.get("teacher_epochs"),
             batch_size: values.get("teacher_batch_size"),
-            lr: values.find("teacher_lr").unwrap_or(training.lr),
+            schedule: Schedule {
+                lr: values.find("teacher_lr").unwrap_or(training.schedule.lr),
+                ..training.schedule.clone()
+            },
             ..training.clone()
         };
         let config = DistillConfig {

@@ -5,6 +5,7 @@ use crate::continual::Learner;
 use crate::data::Images;
 use crate::device::Device;
 use crate::error::Result;
+use crate::experiment::metrics::accuracy;
 use crate::models::Network;
 use crate::ops::Mode;
 use crate::tensor::{Tensor, no_grad};
@@ -25,11 +26,6 @@ pub fn logits(learner: &Learner, images: &Images) -> Result<Vec<f32>> {
 pub fn predictions(logits: &[f32], n_classes: usize) -> Vec<u32> {
     let largest = |row: &[f32]| (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0) as u32;
     logits.chunks_exact(n_classes).map(largest).collect()
-}
-
-/// The part of two lists that agrees.
-pub fn agreement(a: &[u32], b: &[u32]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len() as f64
 }
 
 /// Expected calibration error (Guo et al. 2017): images in 15 equal bins by the probability of the answer, the mean over all
@@ -59,7 +55,7 @@ pub fn omitted(logits: &[f32], n_classes: usize, labels: &[u32], class: u32) -> 
         let own: Vec<(u32, u32)> =
             labels.iter().copied().zip(answers.iter().copied()).filter(|(y, _)| *y == class).collect();
         let of_class = own.iter().filter(|(y, z)| y == z).count() as f64 / own.len().max(1) as f64;
-        (agreement(labels, &answers), of_class)
+        (accuracy(labels, &answers), of_class)
     };
     let n_images = labels.iter().filter(|label| **label == class).count();
     let best = (0..200).map(|i| STEP * i as f32).map(|bias| (bias, at(bias)));
@@ -103,7 +99,6 @@ mod tests {
     #[test]
     fn equals_are_answered_by_the_first() {
         assert_eq!(predictions(&[1.0, 1.0, 0.0, 0.0, 2.0, 2.0], 3), [0, 1]);
-        assert_eq!(agreement(&[0, 1, 2, 3], &[0, 1, 0, 0]), 0.5);
     }
 
     #[test]

@@ -2,17 +2,16 @@
 //! same images in the same order.
 
 mod config;
+mod lesson;
 mod measure;
 pub mod presets;
 mod results;
 mod run;
 mod teacher;
-mod trainer;
 
 pub use config::{DistillConfig, recorded_by, rows};
 pub use results::{
-    Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, TeacherReport, TermRecord, paired_gain,
+    Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult, StudentTerm, TeacherReport, paired_gain,
 };
 pub use run::{check, distill, resume};
 pub use teacher::{Asked, ask_teacher};
-pub use trainer::{ArmStarted, Quiet, Trainer, Watch};

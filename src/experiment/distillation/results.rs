@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::RunFolder;
 use crate::records::sealed;
+use crate::training::TermRecord;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -90,25 +91,16 @@ pub struct StudentResult {
     pub omitted: Option<Omitted>,
 }
 
-/// A term of a loss at a step.
+/// A term of a student's loss at a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TermRecord {
+pub struct StudentTerm {
     /// The student's seed.
     pub seed: u64,
     /// The part of the images.
     pub fraction: f64,
-    /// From 0.
-    pub step: usize,
-    /// From 0.
-    pub epoch: usize,
-    /// Its name; several layers have terms of one name.
-    pub term: String,
-    /// What the value is multiplied with.
-    pub weight: f32,
-    /// Without the weight.
-    pub value: f32,
-    /// ‖weight · ∂value/∂θ‖₂ over the student's parameters.
-    pub gradient_norm: f32,
+    /// The term, with the norm of its gradient.
+    #[serde(flatten)]
+    pub record: TermRecord,
 }
 
 /// The content of `metrics.json`.
@@ -132,7 +124,7 @@ pub struct DistillResults {
     /// In order of training: by fraction, by seed, scratch first.
     pub students: Vec<StudentResult>,
     /// At about ten steps of each distillation.
-    pub terms: Vec<TermRecord>,
+    pub terms: Vec<StudentTerm>,
     /// Whether all pairs are done.
     pub complete: bool,
 }

@@ -1,25 +1,28 @@
 //! From a configuration to results: teachers, then pairs of students.
 
 use super::config::DistillConfig;
-use super::measure::{agreement, calibration_error, inference_ms, logits, omitted, predictions};
-use super::results::{Arm, DistillResults, NetworkReport, StudentResult, TeacherReport, TermRecord};
+use super::lesson::Lesson;
+use super::measure::{calibration_error, inference_ms, logits, omitted, predictions};
+use super::results::{Arm, DistillResults, NetworkReport, StudentResult, StudentTerm, TeacherReport};
 use super::teacher::{Trained, network, samples, trained};
-use super::trainer::{Job, Trainer, Watch};
 use crate::continual::Learner;
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::distill::{Distiller, combined};
 use crate::error::{Error, Result};
+use crate::experiment::metrics::accuracy;
 use crate::experiment::results::{RunFolder, TERMS_FILE};
+use crate::experiment::sink::Sink;
 use crate::models::Network;
 use crate::tensor::Tensor;
-use std::sync::Arc;
+use crate::training::{TermRecord, Trainer};
 use std::sync::atomic::AtomicBool;
 
 /// Trains or loads the teachers, then trains and measures pairs of students. Results are written after each student.
 ///
 /// ```
-/// use engram::experiment::distillation::{Arm, DistillOverrides, Quiet, distill};
+/// use engram::experiment::distillation::{Arm, DistillOverrides, distill};
+/// use engram::experiment::sink::Silent;
 /// use engram::{Device, data};
 /// use std::sync::atomic::AtomicBool;
 /// # let cache = std::env::temp_dir().join(format!("engram-doc-{}", std::process::id()));
@@ -35,7 +38,7 @@ use std::sync::atomic::AtomicBool;
 /// };
 /// let config = settings.resolve()?;
 /// let dataset = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
-/// let results = distill(&config, &dataset, &Device::cpu(), None, &mut Quiet, &AtomicBool::new(false))?;
+/// let results = distill(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
 /// let (gain, _error) = results.comparisons()[0].gain(|student| student.accuracy);
 /// println!("distilled − scratch: {:.1} points", 100.0 * gain);
 /// # std::fs::remove_dir_all(cache).unwrap();
@@ -49,10 +52,10 @@ pub fn distill(
     dataset: &Dataset,
     device: &Device,
     folder: Option<&RunFolder>,
-    watch: &mut dyn Watch,
+    sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<DistillResults> {
-    go_on(config, dataset, device, folder, None, watch, interrupted)
+    go_on(config, dataset, device, folder, None, Trainer::new(device, sink, interrupted))
 }
 
 /// Goes on with a distillation that was interrupted, with the same configuration: finished students are kept, the one that
@@ -66,7 +69,7 @@ pub fn resume(
     dataset: &Dataset,
     device: &Device,
     folder: &RunFolder,
-    watch: &mut dyn Watch,
+    sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<DistillResults> {
     let earlier = DistillResults::read(folder)?;
@@ -74,7 +77,7 @@ pub fn resume(
         let path = folder.path().display();
         return Err(Error::usage(format!("{path}: this distillation is complete, there is nothing to go on with")));
     }
-    go_on(config, dataset, device, Some(folder), earlier, watch, interrupted)
+    go_on(config, dataset, device, Some(folder), earlier, Trainer::new(device, sink, interrupted))
 }
 
 fn go_on(
@@ -83,109 +86,161 @@ fn go_on(
     device: &Device,
     folder: Option<&RunFolder>,
     earlier: Option<DistillResults>,
-    watch: &mut dyn Watch,
-    interrupted: &AtomicBool,
+    mut trainer: Trainer<dyn Sink + '_>,
 ) -> Result<DistillResults> {
-    let n_classes = dataset.n_classes();
-    let student = |seed| network(&config.student, config.student_width, dataset, device, seed);
     let all = samples(dataset, config.limit)?;
     check(config, dataset, device)?;
-
-    let mut trainer = Trainer::new(device, config.data.augment, watch, interrupted);
-    let mut teachers = Vec::new();
-    for i in 0..config.teacher.len() {
-        teachers.push(trained(config, dataset, i, &mut trainer)?);
-    }
-    let labels = &dataset.test.labels;
-    let (mut reports, mut networks, mut all_logits) = (Vec::new(), Vec::new(), Vec::new());
-    for Trained { network, seconds_training, origin } in teachers {
-        let learner = Learner::new(network, device, dataset)?;
-        let z = logits(&learner, &dataset.test)?;
-        reports.push(TeacherReport {
-            network: describe(&learner.network, device)?,
-            accuracy: agreement(labels, &predictions(&z, n_classes)),
-            calibration_error: calibration_error(&z, n_classes, labels),
-            seconds_training,
-            origin,
-        });
-        all_logits.push(Tensor::from_f32(&Device::cpu(), [labels.len(), n_classes], &z)?);
-        networks.push(learner.network);
-    }
-    let together = combined(&all_logits, config.scheme.teacher_mean, 1.0)?.to_vec()?;
-    let teacher_answers = predictions(&together, n_classes);
-    let first = student(config.seed)?;
-    let mut results = DistillResults {
-        scheme: config.spec.name.into(),
-        dataset: dataset.name.clone(),
-        layers: Vec::new(),
-        teachers: reports,
-        teacher_accuracy: agreement(labels, &teacher_answers),
-        teacher_omitted: config.omit_class.map(|class| omitted(&together, n_classes, labels, class)),
-        student: describe(&first, device)?,
-        students: Vec::new(),
-        terms: Vec::new(),
-        complete: false,
-    };
+    let teachers = Teachers::ready(config, dataset, &mut trainer)?;
+    let first = network(&config.student, config.student_width, dataset, device, config.seed)?;
+    let mut results = teachers.results(config, dataset, describe(&first, device)?);
     if let Some(earlier) = earlier {
         same_teachers(&earlier, &results)?;
         results = earlier;
     }
-    trainer.watch.teachers_ready(&results);
+    trainer.listener.teachers_ready(&results);
 
-    let copies = |networks: &[Network]| networks.iter().map(Network::snapshot).collect::<Result<Vec<_>>>();
+    let n_classes = dataset.n_classes();
     for &fraction in &config.train_fraction {
         let limit = ((all.len() as f64 * fraction).round() as usize).max(n_classes);
         let mut kept = if fraction < 1.0 { samples(dataset, Some(limit))? } else { all.clone() };
         kept.retain(|&i| Some(dataset.train.labels[i as usize]) != config.omit_class);
-        let kept = Arc::new(kept);
         for seed in config.seed..config.seed + config.seeds as u64 {
             for arm in [Arm::Scratch, Arm::Distilled] {
                 if results.student(arm, seed, fraction).is_some() {
                     continue;
                 }
-                let learner = Learner::new(student(seed)?, device, dataset)?;
-                let distiller = match arm {
-                    Arm::Scratch => None,
-                    Arm::Distilled => {
-                        let (spec, settings, teachers) = (config.spec, config.scheme.clone(), copies(&networks)?);
-                        Some(Distiller::new(spec, settings, teachers, &learner.network, device, seed)?)
-                    }
-                };
-                let (samples, recipe) = (kept.clone(), &config.training);
-                let what =
-                    format!("{} student, seed {seed}", if arm == Arm::Scratch { "scratch" } else { "distilled" });
-                let job = Job { learner: &learner, samples, recipe, seed, distiller: distiller.as_ref(), fraction };
-                let seconds_training = trainer.train(&what, &job)?;
-                let z = logits(&learner, &dataset.test)?;
-                let answers = predictions(&z, n_classes);
-                results.students.push(StudentResult {
-                    arm,
-                    seed,
-                    fraction,
-                    n_images: kept.len(),
-                    accuracy: agreement(labels, &answers),
-                    calibration_error: calibration_error(&z, n_classes, labels),
-                    agreement: agreement(&teacher_answers, &answers),
-                    seconds_training,
-                    omitted: config.omit_class.map(|class| omitted(&z, n_classes, labels, class)),
-                });
-                results.terms.append(&mut trainer.terms);
-                if let Some(distiller) = distiller {
-                    results.layers = distiller.layers().to_vec();
-                }
+                let student = Student { arm, seed, fraction, samples: &kept };
+                let network = student.train(config, dataset, &teachers, &mut results, &mut trainer)?;
                 let n_planned = 2 * config.seeds * config.train_fraction.len();
                 results.complete = results.students.len() == n_planned;
                 if let Some(folder) = folder {
                     if arm == Arm::Distilled && seed == config.seed && fraction == config.train_fraction[0] {
-                        folder.write_bytes("model.safetensors", &learner.network.to_safetensors()?)?;
+                        folder.write_bytes("model.safetensors", &network.to_safetensors()?)?;
                     }
                     write(folder, &results)?;
                 }
-                trainer.watch.student_finished(&results);
+                trainer.listener.student_finished(&results);
             }
         }
     }
     Ok(results)
+}
+
+/// The teachers, trained and measured.
+struct Teachers {
+    networks: Vec<Network>,
+    reports: Vec<TeacherReport>,
+    /// Of all test images, (n, classes), all teachers together.
+    logits: Vec<f32>,
+    /// To the test images.
+    answers: Vec<u32>,
+}
+
+impl Teachers {
+    fn ready(config: &DistillConfig, dataset: &Dataset, trainer: &mut Trainer<dyn Sink + '_>) -> Result<Teachers> {
+        let (device, n_classes, labels) = (trainer.device, dataset.n_classes(), &dataset.test.labels);
+        let mut all = Vec::new();
+        for i in 0..config.teacher.len() {
+            all.push(trained(config, dataset, i, trainer)?);
+        }
+        let (mut networks, mut reports, mut all_logits) = (Vec::new(), Vec::new(), Vec::new());
+        for Trained { network, seconds_training, origin } in all {
+            let learner = Learner::new(network, device, dataset)?;
+            let z = logits(&learner, &dataset.test)?;
+            reports.push(TeacherReport {
+                network: describe(&learner.network, device)?,
+                accuracy: accuracy(labels, &predictions(&z, n_classes)),
+                calibration_error: calibration_error(&z, n_classes, labels),
+                seconds_training,
+                origin,
+            });
+            all_logits.push(Tensor::from_f32(&Device::cpu(), [labels.len(), n_classes], &z)?);
+            networks.push(learner.network);
+        }
+        let logits = combined(&all_logits, config.scheme.teacher_mean, 1.0)?.to_vec()?;
+        let answers = predictions(&logits, n_classes);
+        Ok(Teachers { networks, reports, logits, answers })
+    }
+
+    /// What is known before the first student.
+    fn results(&self, config: &DistillConfig, dataset: &Dataset, student: NetworkReport) -> DistillResults {
+        let labels = &dataset.test.labels;
+        let on_omitted = |class| omitted(&self.logits, dataset.n_classes(), labels, class);
+        DistillResults {
+            scheme: config.spec.name.into(),
+            dataset: dataset.name.clone(),
+            layers: Vec::new(),
+            teachers: self.reports.clone(),
+            teacher_accuracy: accuracy(labels, &self.answers),
+            teacher_omitted: config.omit_class.map(on_omitted),
+            student,
+            students: Vec::new(),
+            terms: Vec::new(),
+            complete: false,
+        }
+    }
+}
+
+/// Which student.
+struct Student<'a> {
+    arm: Arm,
+    seed: u64,
+    fraction: f64,
+    samples: &'a [u32],
+}
+
+impl Student<'_> {
+    /// Trains it, measures it and adds it to the results.
+    fn train(
+        &self,
+        config: &DistillConfig,
+        dataset: &Dataset,
+        teachers: &Teachers,
+        results: &mut DistillResults,
+        trainer: &mut Trainer<dyn Sink + '_>,
+    ) -> Result<Network> {
+        let Student { arm, seed, fraction, samples } = *self;
+        let device = trainer.device;
+        let student = network(&config.student, config.student_width, dataset, device, seed)?;
+        let learner = Learner::new(student, device, dataset)?;
+        let distiller = match arm {
+            Arm::Scratch => None,
+            Arm::Distilled => {
+                let copies = teachers.networks.iter().map(Network::snapshot).collect::<Result<Vec<_>>>()?;
+                Some(Distiller::new(config.spec, config.scheme.clone(), copies, &learner.network, device, seed)?)
+            }
+        };
+        let lesson = Lesson {
+            learner: &learner,
+            samples: samples.to_vec(),
+            recipe: &config.training,
+            augment: config.data.augment,
+            seed,
+            distiller: distiller.as_ref(),
+            fraction,
+        };
+        let what = format!("{} student, seed {seed}", if arm == Arm::Scratch { "scratch" } else { "distilled" });
+        let mut learned = lesson.learn(&what, "Use a smaller --lr, or smaller weights of the terms", trainer)?;
+        let (n_classes, labels) = (dataset.n_classes(), &dataset.test.labels);
+        let z = logits(&learner, &dataset.test)?;
+        let answers = predictions(&z, n_classes);
+        results.students.push(StudentResult {
+            arm,
+            seed,
+            fraction,
+            n_images: samples.len(),
+            accuracy: accuracy(labels, &answers),
+            calibration_error: calibration_error(&z, n_classes, labels),
+            agreement: accuracy(&teachers.answers, &answers),
+            seconds_training: learned.seconds,
+            omitted: config.omit_class.map(|class| omitted(&z, n_classes, labels, class)),
+        });
+        results.terms.append(&mut learned.terms);
+        if let Some(distiller) = distiller {
+            results.layers = distiller.layers().to_vec();
+        }
+        Ok(learner.network)
+    }
 }
 
 /// Finds out what does not fit, before anything is trained.
@@ -235,8 +290,10 @@ fn describe(network: &Network, device: &Device) -> Result<NetworkReport> {
 
 fn write(folder: &RunFolder, results: &DistillResults) -> Result<()> {
     let mut csv = String::from("seed,fraction,step,epoch,term,weight,value,gradient_norm\n");
-    for TermRecord { seed, fraction, step, epoch, term, weight, value, gradient_norm } in &results.terms {
-        csv += &format!("{seed},{fraction},{step},{epoch},{term},{weight},{value},{gradient_norm}\n");
+    for StudentTerm { seed, fraction, record } in &results.terms {
+        let TermRecord { step, epoch, term, weight, value, gradient_norm } = record;
+        let norm = gradient_norm.map(|norm| norm.to_string()).unwrap_or_default();
+        csv += &format!("{seed},{fraction},{step},{epoch},{term},{weight},{value},{norm}\n");
     }
     folder.write_bytes(TERMS_FILE, csv.as_bytes())?;
     folder.write_sealed("metrics.json", results)

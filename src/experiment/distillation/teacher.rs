@@ -1,21 +1,21 @@
 //! Teachers: from a file, from the cache, or trained now and put there.
 
 use super::config::DistillConfig;
+use super::lesson::Lesson;
 use super::measure;
-use super::trainer::{Job, Trainer};
 use crate::continual::Learner;
 use crate::data::{ClassOrder, Dataset, Images, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::experiment::metrics::accuracy;
 use crate::experiment::results::RunFolder;
 use crate::models::{Network, Options};
-use crate::optim::TrainingSettings;
 use crate::records::lock::is_in_use;
 use crate::records::{create_folder, sealed};
+use crate::training::{Listener, Recipe, Trainer};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 const WEIGHTS: &str = "teacher.safetensors";
 const CARD: &str = "teacher.json";
@@ -30,7 +30,7 @@ struct Key<'a> {
     model: &'a str,
     width: f32,
     limit: Option<usize>,
-    recipe: &'a TrainingSettings,
+    recipe: &'a Recipe,
     seed: u64,
 }
 
@@ -65,7 +65,12 @@ pub(super) fn samples(dataset: &Dataset, limit: Option<usize>) -> Result<Vec<u32
 }
 
 /// The teacher of this number, trained.
-pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, trainer: &mut Trainer) -> Result<Trained> {
+pub(super) fn trained<L: Listener + ?Sized>(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    i: usize,
+    trainer: &mut Trainer<L>,
+) -> Result<Trained> {
     let (name, device) = (&config.teacher[i], trainer.device);
     let seed = config.teacher_seed + i as u64;
     let network = network(name, config.teacher_width, dataset, device, seed)?;
@@ -98,20 +103,21 @@ pub(super) fn trained(config: &DistillConfig, dataset: &Dataset, i: usize, train
         return Ok(Trained { network, seconds_training: Some(card.seconds_training), origin });
     }
     let learner = Learner::new(network, device, dataset)?;
-    let job = Job {
+    let lesson = Lesson {
         learner: &learner,
-        samples: Arc::new(samples(dataset, config.teacher_limit)?),
+        samples: samples(dataset, config.teacher_limit)?,
         recipe: &config.teacher_training,
+        augment: config.data.augment,
         seed,
         distiller: None,
         fraction: 1.0,
     };
-    let seconds = trainer.train(&format!("teacher {name}"), &job)?;
+    let seconds = lesson.learn(&format!("teacher {name}"), "Use a smaller --teacher-lr", trainer)?.seconds;
     let labels = &dataset.test.labels;
     let answers = measure::predictions(&measure::logits(&learner, &dataset.test)?, dataset.n_classes());
     let weights = learner.network.to_safetensors()?;
     let card = Card {
-        accuracy: measure::agreement(labels, &answers),
+        accuracy: accuracy(labels, &answers),
         seconds_training: seconds,
         weights: Some(sealed::checksum(&weights)),
     };
@@ -158,7 +164,12 @@ pub struct Asked {
 ///
 /// # Errors
 /// If there is no such image, and whatever training refuses.
-pub fn ask_teacher(config: &DistillConfig, dataset: &Dataset, image: usize, trainer: &mut Trainer) -> Result<Asked> {
+pub fn ask_teacher<L: Listener + ?Sized>(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    image: usize,
+    trainer: &mut Trainer<L>,
+) -> Result<Asked> {
     if image >= dataset.test.len() {
         return Err(Error::usage(format!("--image {image}: there are {} test images", dataset.test.len())));
     }

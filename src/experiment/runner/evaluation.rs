@@ -5,7 +5,7 @@ use super::Run;
 use crate::continual::{Learner, Method};
 use crate::data::{Dataset, Scenario, Task, TaskStream};
 use crate::error::Result;
-use crate::experiment::metrics::{average_any_time_accuracy, confusion};
+use crate::experiment::metrics::{accuracy, average_any_time_accuracy, confusion};
 use crate::experiment::results::AnyTime;
 use crate::experiment::saved::Class;
 use std::ops::Range;
@@ -181,10 +181,4 @@ fn answers(
 fn largest(scores: &[f32], range: Range<usize>) -> u32 {
     let best = range.clone().fold(range.start, |best, i| if scores[i] > scores[best] { i } else { best });
     best as u32
-}
-
-/// The fraction of answers that are true.
-fn accuracy(truth: &[u32], answers: &[u32]) -> f64 {
-    let n_correct = truth.iter().zip(answers).filter(|(y, z)| y == z).count();
-    n_correct as f64 / truth.len() as f64
 }

@@ -9,6 +9,7 @@ use crate::experiment::config::Config;
 use crate::experiment::results::{Metrics, RunFolder};
 use crate::experiment::sink::Sink;
 use crate::records::sealed;
+use crate::training::Trainer;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -26,17 +27,17 @@ pub fn resume(
     sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<Metrics> {
-    let mut run = Run::new(config, dataset, device, Some(folder), sink, interrupted)?;
+    let mut run = Run::new(config, dataset, device, Some(folder))?;
+    let mut trainer = Trainer::new(device, sink, interrupted);
     if let Some(metrics) = complete(folder.path()) {
         // Metrics are the last results to be written.
         folder.remove(CHECKPOINT_FILE)?;
         run.timing = sealed::read_json(folder.path(), "timing.json")?;
-        run.sink.run_finished(&metrics, &run.timing, Some(folder.path()));
+        trainer.listener.run_finished(&metrics, &run.timing, Some(folder.path()));
         return Ok(metrics);
     }
     if folder.path().join(CHECKPOINT_FILE).symlink_metadata().is_err() {
-        run.tell_start(device);
-        run.tasks_from(Position::default())?;
+        run.tasks_from(Position::default(), &mut trainer)?;
         return Ok(run.metrics);
     }
     let checkpoint = Checkpoint::read(folder.path())?;
@@ -48,7 +49,7 @@ pub fn resume(
     }
     let before = &checkpoint.origin().device;
     if kind_of_device(before) != kind_of_device(&origin.device) {
-        run.sink.warning(&format!(
+        trainer.listener.warning(&format!(
             "this run began on {before} and goes on with {}: the results will not be those of either alone, to the bit",
             origin.device
         ));
@@ -58,8 +59,7 @@ pub fn resume(
     run.losses = losses;
     let state = checkpoint.restore(&run.learner, &mut run.optimizer)?;
     run.method.restore(&run.learner, state)?;
-    run.tell_start(device);
-    run.tasks_from(position)?;
+    run.tasks_from(position, &mut trainer)?;
     Ok(run.metrics)
 }
 

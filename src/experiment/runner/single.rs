@@ -9,6 +9,7 @@ use crate::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint, Position, RunSt
 use crate::experiment::config::Config;
 use crate::experiment::results::RunFolder;
 use crate::experiment::sink::Sink;
+use crate::training::Trainer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
@@ -63,7 +64,8 @@ pub fn learn_task(
     sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<(Standing, f64)> {
-    let mut run = Run::new(config, dataset, device, None, sink, interrupted)?;
+    let mut run = Run::new(config, dataset, device, None)?;
+    let mut trainer = Trainer::new(device, sink, interrupted);
     if let Some(before) = before {
         let state = before.checkpoint.clone().restore(&run.learner, &mut run.optimizer)?;
         if before.method == config.method.name {
@@ -72,8 +74,8 @@ pub fn learn_task(
     }
     run.know_heads(task);
     let own = run.phases[task].clone();
-    let data = run.task_data(&own);
-    run.train(&own, &data, Position { task, ..Position::default() })?;
+    let data = run.task_data(&own, interrupted);
+    run.train(&own, &data, Position { task, ..Position::default() }, &mut trainer)?;
     run.method.end_task(&run.learner, &data)?;
     let accuracy = run.accuracy_on_new(task, data.n_seen)?;
     let state = RunState {

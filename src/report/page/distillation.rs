@@ -266,17 +266,19 @@ fn cost(results: &DistillResults, first: &Comparison) -> String {
 }
 
 fn terms(results: &DistillResults) -> String {
-    let Some(seed) = results.terms.first().map(|record| record.seed) else {
+    let Some(seed) = results.terms.first().map(|term| term.seed) else {
         return "<p>Nothing was written down.</p>\n".into();
     };
     let fraction = results.terms[0].fraction;
     // Terms of one name, from several layers, are numbered.
     let mut by_step: BTreeMap<usize, Vec<(String, f64, f64)>> = BTreeMap::new();
-    for record in results.terms.iter().filter(|record| record.seed == seed && record.fraction == fraction) {
+    let own = results.terms.iter().filter(|term| term.seed == seed && term.fraction == fraction);
+    for record in own.map(|term| &term.record) {
         let row = by_step.entry(record.step).or_default();
         let same = row.iter().filter(|(name, _, _)| name.split(' ').next() == Some(&record.term)).count();
         let name = if same == 0 { record.term.clone() } else { format!("{} {}", record.term, same + 1) };
-        row.push((name, f64::from(record.weight) * f64::from(record.value), f64::from(record.gradient_norm)));
+        let Some(norm) = record.gradient_norm else { continue };
+        row.push((name, f64::from(record.weight) * f64::from(record.value), f64::from(norm)));
     }
     let mut names: Vec<String> = Vec::new();
     for (name, _, _) in by_step.values().flatten() {

@@ -14,7 +14,7 @@ mod seeds;
 use crate::error::{Error, Result};
 use crate::experiment::comparison::Entry;
 use crate::experiment::results::write_atomically;
-use crate::experiment::sink::{Sink, TaskFinished};
+use crate::experiment::sink::{Listener, Sink, TaskFinished};
 use files::RunFiles;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +111,8 @@ impl ReportPage {
         std::mem::replace(&mut self.outcome, Ok(()))
     }
 }
+
+impl Listener for ReportPage {}
 
 impl Sink for ReportPage {
     fn task_finished(&mut self, _task: &TaskFinished) {

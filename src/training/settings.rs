@@ -1,14 +1,13 @@
 //! What may be set about training.
 
-use super::{Course, Decay, Kind, Schedule};
+use super::{Fall, Recipe, Schedule, WarmUp};
 use crate::error::{Error, Result};
+use crate::optim::{Decay, Kind};
 use crate::settings::{Choose, Kind as ValueKind, Origin, Range, Setting, Values};
-use serde::Serialize;
 
 /// How the learning rate falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fall {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallKind {
     /// It does not.
     Constant,
     /// It is multiplied by a factor at the start of some epochs.
@@ -17,23 +16,24 @@ pub enum Fall {
     Cosine,
 }
 
-impl Choose for Fall {
+impl Choose for FallKind {
     const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Fall::Constant, "constant", "It does not"),
-        (Fall::Steps, "steps", "It is multiplied by --lr-decay at the start of the epochs of --lr-steps"),
-        (Fall::Cosine, "cosine", "Along a cosine, to 0 at the end of a task"),
+        (FallKind::Constant, "constant", "It does not"),
+        (FallKind::Steps, "steps", "It is multiplied by --lr-decay at the start of the epochs of --lr-steps"),
+        (FallKind::Cosine, "cosine", "Along a cosine, to 0 at the end of a task"),
     ];
 }
 
 const BELOW_ONE: ValueKind = ValueKind::Number(Range::BELOW_ONE);
 
-/// The rows of [`TrainingSettings`].
+/// The rows of [`Recipe`].
 pub const TRAINING: &[Setting] = &[
     Setting::whole("epochs", "N", "Passes over the data").follows("by data set: see below"),
     Setting::whole("batch_size", "N", "Images per step").follows("by data set: see below"),
     Setting::choice::<Kind>("optimizer", "NAME", "Optimiser").usually("adam"),
     Setting::number("lr", "RATE", "Learning rate at the start").positive().usually("0.001"),
-    Setting::choice::<Fall>("schedule", "HOW", "How the rate falls").follows("steps with --lr-steps, else constant"),
+    Setting::choice::<FallKind>("schedule", "HOW", "How the rate falls")
+        .follows("steps with --lr-steps, else constant"),
     Setting::new(
         "lr_steps",
         "EPOCHS",
@@ -62,83 +62,47 @@ pub const TRAINING: &[Setting] = &[
 pub const RESET_OPTIMIZER: Setting =
     Setting::switch("reset_optimizer", "Whether velocity and moments are forgotten between tasks").usually("true");
 
-/// How a network is trained.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TrainingSettings {
-    /// Passes over the data.
-    pub epochs: usize,
-    /// Images per step.
-    pub batch_size: usize,
-    /// Which optimiser.
-    pub optimizer: Kind,
-    /// The learning rate at the start.
-    pub lr: f32,
-    /// How it falls.
-    pub fall: Fall,
-    /// Epochs, from 0, at whose start the rate drops.
-    pub lr_steps: Vec<usize>,
-    /// What the rate is multiplied with then.
-    pub lr_decay: f32,
-    /// Epochs in which it rises.
-    pub warm_up: f32,
-    /// Of SGD, in 0..1.
-    pub momentum: f32,
-    /// λ of the L2 penalty, whose gradient is λ·w.
-    pub weight_decay: f32,
-    /// What the penalty acts on.
-    pub decay: Decay,
-    /// Whether a last batch that is not full is left out.
-    pub drop_last: bool,
-}
-
 /// How the rate falls where nothing is said of it.
 ///
 /// # Errors
 /// Never, as the rows are these.
-pub fn training_recipe(given: &Values, usually: Fall) -> Result<Values> {
+pub fn training_recipe(given: &Values, usually: FallKind) -> Result<Values> {
     let rows: Vec<&'static Setting> = TRAINING.iter().collect();
     let (fall, of) = match given.value("lr_steps") {
-        Some(_) => (Fall::Steps, "--lr-steps"),
+        Some(_) => (FallKind::Steps, "--lr-steps"),
         None => (usually, "the command"),
     };
     Values::of(&rows, &[("schedule", fall.name())], &Origin::Recipe(of.into()))
 }
 
-impl TrainingSettings {
+impl Recipe {
     /// Resolved values as what they mean; what a method ignores is not there, and is of no account.
     ///
     /// # Errors
     /// [`Error::Usage`] if the rate drops at an epoch that does not come.
-    pub fn of(values: &Values) -> Result<TrainingSettings> {
-        let training = TrainingSettings {
-            epochs: values.find("epochs").unwrap_or(1),
+    pub fn of(values: &Values) -> Result<Recipe> {
+        let epochs: usize = values.find("epochs").unwrap_or(1);
+        let at: Vec<usize> = values.find("lr_steps").unwrap_or_default();
+        let asked = values.origin("lr_steps").is_some_and(Origin::is_asked_for);
+        if let Some(step) = at.iter().find(|step| asked && **step >= epochs) {
+            let message = format!("--lr-steps {step} has no effect here: there are {epochs} epochs, from 0 on");
+            return Err(Error::usage(message));
+        }
+        let fall = match values.find("schedule").unwrap_or(FallKind::Constant) {
+            FallKind::Constant => Fall::Constant,
+            FallKind::Steps => Fall::Steps { at, factor: values.find("lr_decay").unwrap_or(1.0) },
+            FallKind::Cosine => Fall::Cosine,
+        };
+        let warm_up = WarmUp::Epochs(values.find("warm_up").unwrap_or(0.0));
+        Ok(Recipe {
+            epochs,
             batch_size: values.get("batch_size"),
+            drop_last: values.get("drop_last"),
+            schedule: Schedule { lr: values.find("lr").unwrap_or(1e-3), fall, warm_up },
             optimizer: values.find("optimizer").unwrap_or(Kind::Adam),
-            lr: values.find("lr").unwrap_or(1e-3),
-            fall: values.find("schedule").unwrap_or(Fall::Constant),
-            lr_steps: values.find("lr_steps").unwrap_or_default(),
-            lr_decay: values.find("lr_decay").unwrap_or(1.0),
-            warm_up: values.find("warm_up").unwrap_or(0.0),
             momentum: values.find("momentum").unwrap_or(0.0),
             weight_decay: values.find("weight_decay").unwrap_or(0.0),
             decay: values.find("decay").unwrap_or_default(),
-            drop_last: values.get("drop_last"),
-        };
-        let asked = values.origin("lr_steps").is_some_and(Origin::is_asked_for);
-        if let Some(step) = training.lr_steps.iter().find(|step| asked && **step >= training.epochs) {
-            let n = training.epochs;
-            return Err(Error::usage(format!("--lr-steps {step} has no effect here: there are {n} epochs, from 0 on")));
-        }
-        Ok(training)
-    }
-
-    /// The learning rate by epoch.
-    pub fn schedule(&self) -> Schedule {
-        Schedule { lr: self.lr, steps: self.lr_steps.clone(), decay: self.lr_decay }
-    }
-
-    /// The learning rate by progress.
-    pub fn course(&self) -> Course {
-        if self.fall == Fall::Cosine { Course::Cosine } else { Course::Constant }
+        })
     }
 }

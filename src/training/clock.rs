@@ -1,4 +1,4 @@
-//! When a checkpoint is due within a task: so seldom that all of them together take a hundredth of the run's time at most.
+//! When a checkpoint is due within a training: so seldom that all of them together take a hundredth of its time at most.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,21 @@ const LEAST: Duration = Duration::from_secs(10);
 /// So many times as long as the last one took.
 const TIMES: u32 = 100;
 
-/// Measures what checkpoints take.
-pub(super) struct CheckpointClock {
+/// Measures what checkpoints take. One clock serves all trainings of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointClock {
     last: Instant,
     interval: Duration,
 }
 
-impl CheckpointClock {
+impl Default for CheckpointClock {
     /// At the start of a run.
-    pub fn new() -> CheckpointClock {
+    fn default() -> CheckpointClock {
         CheckpointClock { last: Instant::now(), interval: LEAST }
     }
+}
 
+impl CheckpointClock {
     /// A checkpoint was written just now.
     pub fn written(&mut self, took: Duration) {
         (self.last, self.interval) = (Instant::now(), (took * TIMES).max(LEAST));
@@ -36,7 +39,7 @@ mod tests {
 
     #[test]
     fn checkpoints_take_a_hundredth_of_the_time() {
-        let mut clock = CheckpointClock::new();
+        let mut clock = CheckpointClock::default();
         assert!(!clock.is_due(), "a run begins with work");
         for (took, interval) in [(0.001, 10.0), (0.1, 10.0), (0.5, 50.0), (3.0, 300.0)] {
             clock.written(Duration::from_secs_f64(took));

@@ -1,0 +1,140 @@
+//! A task as what a training works towards.
+
+use super::{Run, RunTrainer};
+use crate::continual::{Batch, TaskData};
+use crate::data::{self, Task};
+use crate::error::Result;
+use crate::experiment::checkpoint::Position;
+use crate::experiment::results::LossRow;
+use crate::experiment::sink::{Phase, TaskStarted};
+use crate::nn::{Loss, Parameters};
+use crate::tensor::Tensor;
+use crate::training::{Log, LoopSeconds, Objective, Step, TermRecord, Trainee, batches_from};
+use std::time::Instant;
+
+impl Run<'_> {
+    /// Trains on a task, from a position on. Returns the loss of the last step.
+    pub(super) fn train(
+        &mut self,
+        task: &Task,
+        data: &TaskData,
+        position: Position,
+        trainer: &mut RunTrainer,
+    ) -> Result<Option<f32>> {
+        let started = Instant::now();
+        if position.is_start_of_task() {
+            self.method.begin_task(&self.learner, data)?;
+            if self.config.reset_optimizer || task.index == 0 {
+                self.optimizer.reset()?;
+            }
+        }
+        let frozen = match self.method.freezes_representation(data) {
+            true => Some(self.learner.network.parameters.snapshot()?),
+            false => None,
+        };
+        let recipe = self.config.training.clone();
+        let samples = self.method.training_set(data);
+        let (n_new, n_samples) = (data.samples.iter().map(Vec::len).sum::<usize>(), samples.len());
+        let batches = recipe.batches(
+            self.dataset.train.clone(),
+            samples,
+            self.stream.label_of_class.clone(),
+            self.learner.augment,
+            self.config.seed,
+            task.index * recipe.epochs,
+        );
+        let mut plan = recipe.plan(format!("task {}", task.index + 1), &batches);
+        plan.first_step = position.epoch * plan.per_epoch + position.batch;
+        plan.log = Some(Log::for_curve(plan.n_steps()));
+        plan.advice = "Use a smaller --lr; results of the tasks before are kept".into();
+        trainer.listener.task_started(&TaskStarted {
+            task: task.index,
+            n_tasks: self.phases.len(),
+            classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
+            n_images: n_new,
+            n_exemplars: n_samples - n_new,
+            n_epochs: recipe.epochs,
+            n_batches: plan.n_steps(),
+        });
+        trainer.listener.phase(Phase::Training);
+        self.timing.training_loop.steps += started.elapsed().as_secs_f64();
+        let batches = batches_from(batches, plan.first_step)?;
+        let mut objective = TaskObjective { run: self, data, frozen, batch: None, started };
+        let trained = trainer.run(&plan, batches, &mut objective)?;
+        self.timing.training_loop += trained.seconds;
+        Ok(trained.loss)
+    }
+}
+
+/// The loss that the run's method makes of a task's batches.
+struct TaskObjective<'r, 'a> {
+    run: &'r mut Run<'a>,
+    data: &'r TaskData<'r>,
+    /// Where all but the last layer's outputs stay.
+    frozen: Option<Parameters>,
+    /// What this step learns from.
+    batch: Option<Batch>,
+    started: Instant,
+}
+
+const NO_BATCH: &str = "bug: a step without a batch";
+
+impl Objective for TaskObjective<'_, '_> {
+    type Batch = data::Batch;
+
+    fn trainees(&mut self) -> Vec<Trainee<'_>> {
+        vec![Trainee { parameters: &self.run.learner.network.parameters, optimizer: &mut self.run.optimizer }]
+    }
+
+    fn loss(&mut self, images: data::Batch, step: Step) -> Result<Loss> {
+        let Run { learner, method, .. } = &mut *self.run;
+        let epoch_of_run = self.data.index * step.n_epochs + step.epoch();
+        let batch = self.batch.insert(Batch {
+            x: learner.input(&images)?,
+            labels: Tensor::from_u32(&learner.device, [images.len()], &images.labels)?,
+            n_old: self.data.n_old,
+            n_seen: self.data.n_seen,
+            key: ((epoch_of_run as u64) << 32) | step.batch() as u64,
+            first_pass: step.epoch() == 0,
+            images,
+        });
+        method.observe(learner, batch)
+    }
+
+    fn adjust_gradients(&mut self) -> Result<()> {
+        let batch = self.batch.as_ref().expect(NO_BATCH);
+        self.run.method.adjust_gradients(&self.run.learner, batch)
+    }
+
+    fn after_step(&mut self) -> Result<()> {
+        let (run, batch) = (&mut *self.run, self.batch.take().expect(NO_BATCH));
+        if let Some(frozen) = &self.frozen {
+            run.learner.network.parameters.restore_all_but_outputs(frozen, self.data.n_old)?;
+        }
+        run.n_images += batch.images.len();
+        run.method.after_step(&run.learner, &batch)
+    }
+
+    fn measure(&mut self, step: Step) -> Result<()> {
+        match self.run.config.eval_every {
+            Some(n) if (step.index + 1).is_multiple_of(n) => {
+                self.run.measure_any_time(self.data.index, self.data.n_seen)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&mut self, record: TermRecord) {
+        self.run.losses.push(LossRow { task: self.data.index, record });
+    }
+
+    fn keep(&mut self, step: Step, seconds: &LoopSeconds) -> Result<()> {
+        let position = Position { task: self.data.index, epoch: step.epoch(), batch: step.batch(), begun: true };
+        let before = self.run.timing.training_loop;
+        self.run.timing.training_loop += *seconds;
+        let seconds_of_task = self.run.seconds_of_task + self.started.elapsed().as_secs_f64();
+        let kept = self.run.checkpoint(position, seconds_of_task);
+        self.run.timing.training_loop = before;
+        kept
+    }
+}
