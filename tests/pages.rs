@@ -27,8 +27,11 @@ fn pages() -> Vec<(PathBuf, String)> {
     let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     paths.sort();
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    paths.into_iter().map(|path| (path.clone(), read(&path))).collect()
+    let with_text = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        (path, text)
+    };
+    paths.into_iter().map(with_text).collect()
 }
 
 /// The targets of `[text](target)` outside of blocks of code, with their line numbers.
@@ -59,7 +62,7 @@ fn commands(text: &str) -> Vec<(usize, String)> {
         }
         let starts = ["engram ", "cargo run --release -- "];
         if block == Some("")
-            && let Some(arguments) = starts.iter().find_map(|start| line.strip_prefix(start))
+            && let Some(arguments) = starts.iter().find_map(|start| line.strip_prefix(*start))
         {
             let end = arguments.find(" #").unwrap_or(arguments.len());
             found.push((i + 1, arguments[..end].trim().to_string()));
@@ -101,7 +104,7 @@ fn links_lead_somewhere() {
     for (path, text) in pages() {
         for (line, target) in links(&text).into_iter().filter(|(_, target)| !target.contains("://")) {
             n_links += 1;
-            let (file, heading) = target.split_once('#').unwrap_or((&target, ""));
+            let (file, heading) = target.split_once('#').unwrap_or((target.as_str(), ""));
             let there = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
             let heading_is_there = || std::fs::read_to_string(&there).is_ok_and(|text| has_anchor(&text, heading));
             if !there.exists() || !(heading.is_empty() || heading_is_there()) {
@@ -113,7 +116,7 @@ fn links_lead_somewhere() {
     assert!(n_links > 100, "only {n_links} links were found");
 }
 
-/// With `--help` behind it a command is read up to there, and not run: an unknown command, flag or value is refused.
+/// With `--help` at its end a command is parsed but not run: an unknown command, flag or value is refused.
 #[test]
 fn printed_commands_are_understood() {
     let dir = tempfile::tempdir().unwrap();
