@@ -1,4 +1,4 @@
-"""EWC, SI, LwF, ER, ER-ACE and A-GEM of avalanche-lib beside engram's with flags that set avalanche's semantics.
+"""Compares EWC, SI, LwF, ER, ER-ACE and A-GEM of avalanche-lib with engram's, under flags that follow avalanche's definitions.
 
     pip install avalanche-lib                      # 0.6.0, with the CPU build of PyTorch
     python benches/avalanche_compare.py --mnist DIR --engram target/release/engram --seeds 5

@@ -1,6 +1,6 @@
-//! `cargo bench`: the engine's parts and a whole step, on the CPU and on an adapter where there is one (a software adapter
-//! gets smaller sizes). `cargo bench -- --test` runs each once; `cargo bench -- conv2d` those of this name. Figures and how
-//! to read them: README.md here.
+//! `cargo bench`: the engine's parts and a whole step, on the CPU and on an adapter if there is one (a software adapter gets
+//! smaller sizes). `cargo bench -- --test` runs each once; `cargo bench -- conv2d` runs those with this name. README.md in this
+//! folder has figures and explains them.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use engram::continual::Learner;

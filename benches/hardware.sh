@@ -1,7 +1,7 @@
 #!/bin/sh
-# Everything that a machine with a GPU can tell about engram, in about four minutes: adapters, every op against the CPU, products,
-# steps of all models, what a step's kernels take and move, a short iCaRL run; PyTorch's steps beside them where python3 has
-# torch with CUDA. A command that fails or takes too long is named at the end; the others run all the same.
+# Measures engram on a machine with a GPU in about four minutes: adapters, every op against the CPU, matrix products, steps of all
+# models, time and bytes of a step's kernels, a short iCaRL run, and PyTorch's steps if python3 has torch with CUDA. A command that
+# fails or takes too long is named at the end; the others still run.
 #
 #     benches/hardware.sh [--quick] [--device WHICH] [PROGRAM [FOLDER]]
 #

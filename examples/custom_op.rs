@@ -1,5 +1,5 @@
-//! An op that engram does not have, with its derivative, its own WGSL kernels and their CPU twin, written entirely outside
-//! the crate: SiLU, y = x · σ(x). Then the two checks that every op of the crate goes through.
+//! A new op written outside the crate: SiLU, y = x · σ(x), with its derivative, its own WGSL kernels and their CPU version. Then the
+//! two checks that every op of the crate goes through.
 //!
 //! ```text
 //! cargo run --release --example custom_op

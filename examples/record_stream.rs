@@ -1,13 +1,13 @@
-//! What a replay method is shown by `--preset der-cifar10-short`, for another engine to repeat: the initial weights, and for
-//! every step the new and the replayed images with their crops and mirrors.
+//! Records what a replay method sees under `--preset der-cifar10-short`, so that another engine can repeat it: the initial weights,
+//! and for every step the new and the replayed images with their crops and mirrors.
 //!
 //! ```text
 //! cargo run --release --example record_stream -- er 1 DATA_DIR out
 //! python benches/pytorch/der_cifar10.py er --lr 0.1 --data DATA_DIR/cifar-10-batches-bin --stream out --out 1.json
 //! ```
 //!
-//! Nothing is learnt on the way, unless a learning rate is given. Then the weights before each step, and after the last, are
-//! written too (4.4 GB), and the other engine can make every step of the run from where this one was (`--lockstep`).
+//! Nothing is learnt unless a learning rate is given. In that case the weights before each step and after the last are written too
+//! (4.4 GB), and the other engine can make every step from the same weights (`--lockstep`).
 
 use engram::continual::{self, Batch, Learner, Loss, MEMORY, MEMORY_POLICY, Method, MethodSpec, REPLAY_BATCH};
 use engram::continual::{ReplayMemory, TaskData, UNSEEN};

@@ -1,4 +1,4 @@
-//! The house stands: no module looks upwards, files stay readable, and the tables agree with the files and the README.
+//! The structure of the source: no module uses one above it, files stay short, and the tables in `docs/` are those of the code.
 
 use engram::{continual, ops};
 use std::collections::BTreeSet;
@@ -175,13 +175,13 @@ fn the_op_table_names_its_shaders() {
     }
 }
 
-// ------------------------------------------------------------------------------------------- the tables of the README
+// ------------------------------------------------------------------------------------------------- the tables in docs/
 
 fn ops_table() -> String {
     let mut text = String::from("| op | formula | gradient | shaders |\n|---|---|---|---|\n");
     for op in ops::ALL {
         let gradient = if op.gradient { "yes" } else { "no" };
-        let shaders: Vec<String> = op.shaders.iter().map(|name| format!("[{name}](shaders/{name}.wgsl)")).collect();
+        let shaders: Vec<String> = op.shaders.iter().map(|name| format!("[{name}](../shaders/{name}.wgsl)")).collect();
         let _ = writeln!(text, "| `{}` | {} | {gradient} | {} |", op.name, cell(op.formula), shaders.join(", "));
     }
     text
@@ -211,27 +211,25 @@ fn cell(text: &str) -> String {
     escaped
 }
 
-/// The tables of the README are those of the code. `ENGRAM_WRITE_README=1 cargo test --test architecture` renews them.
+/// The tables in `docs/` are those of the code. `ENGRAM_WRITE_DOCS=1 cargo test --release --test architecture` rewrites them.
 #[test]
-fn the_readme_shows_the_tables_of_the_code() {
-    let path = root().join("README.md");
-    let Ok(mut readme) = std::fs::read_to_string(&path) else { return };
-    let write = std::env::var_os("ENGRAM_WRITE_README").is_some();
+fn the_pages_show_the_tables_of_the_code() {
+    let write = std::env::var_os("ENGRAM_WRITE_DOCS").is_some();
     for (name, table) in [("ops", ops_table()), ("methods", methods_table())] {
+        let path = root().join("docs").join(format!("{name}.md"));
+        let mut page = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
-        let places = readme.find(&begin).zip(readme.find(&end));
+        let places = page.find(&begin).zip(page.find(&end));
         let Some((from, to)) = places.map(|(from, to)| (from + begin.len(), to)).filter(|(from, to)| from <= to) else {
-            panic!("README.md has no place for the table: the lines {begin} and {end}");
+            panic!("docs/{name}.md has no place for the table: the lines {begin} and {end}");
         };
         let wanted = format!("\n\n{table}\n");
         if write {
-            readme.replace_range(from..to, &wanted);
+            page.replace_range(from..to, &wanted);
+            std::fs::write(&path, page).unwrap();
         } else {
-            let advice = "run ENGRAM_WRITE_README=1 cargo test --release --test architecture";
-            assert_eq!(readme[from..to], wanted, "the table '{name}' of README.md is out of date: {advice}");
+            let advice = "run ENGRAM_WRITE_DOCS=1 cargo test --release --test architecture";
+            assert_eq!(page[from..to], wanted, "the table of docs/{name}.md is out of date: {advice}");
         }
-    }
-    if write {
-        std::fs::write(&path, readme).unwrap();
     }
 }

@@ -1,5 +1,4 @@
-//! The tape: graphs of every shape, what is recorded and what is not, the flat parameter buffers, and buffers that are
-//! used again.
+//! The tape: graphs of every shape, what is recorded, the flat parameter buffers, and reused buffers.
 
 mod common;
 

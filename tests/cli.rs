@@ -1,4 +1,4 @@
-//! The program as a person uses it: what it prints, writes and answers with.
+//! The program as a user sees it: output, files and exit codes.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `engram compare` and `engram methods`, as a user of the command line sees them, and the conclusions they draw.
+//! `engram compare` and `engram methods` on the command line, and the conclusions that a comparison draws.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Kernels from outside the crate: they run beside the crate's own, whatever they are called, and stay inside their tensors.
+//! Kernels from outside the crate: they run beside the crate's own under any name, and stay inside their tensors.
 
 mod common;
 

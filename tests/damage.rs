@@ -1,7 +1,8 @@
-//! Files with any bytes in them: random ones, and good ones that were damaged. No reader panics, none allocates more than
-//! the file can justify, and good files come back as they were written.
+//! Random files and damaged files: no reader panics or allocates more than the size of the file justifies, and good files are
+//! read back as they were written.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release --test damage` tries more, and others each time; `fuzz/` searches on purpose.
+//! `PROPTEST_CASES=100000 cargo test --release --test damage` tries more cases, different ones each time; `fuzz/` searches for bad
+//! ones.
 
 #[path = "../fuzz/src/lib.rs"]
 mod harness;

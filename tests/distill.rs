@@ -1,5 +1,5 @@
-//! Distillation: losses against PyTorch, finite differences and their limits; teachers that do not change; values of named
-//! layers.
+//! Distillation: losses against PyTorch, against finite differences and in their limits; teachers stay unchanged; values of
+//! named layers.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `engram distill` as a user of the command line sees it.
+//! `engram distill` on the command line.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Methods that must be equal to fine-tuning, bit by bit, and those that must not: whole runs on the CPU.
+//! Whole runs on the CPU: which settings of a method must equal fine-tuning bit by bit, and which must not.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Downloads against a server of the test's own, which answers well, badly, or not at all.
+//! Downloads from a local test server that answers correctly, wrongly, or not at all.
 
 mod common;
 

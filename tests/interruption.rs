@@ -1,7 +1,7 @@
-//! A run is never lost and never lies: wherever it ends, killed, on a full disk or by an error of it, the same command or
-//! `--resume` ends in the files of a run that was not disturbed, byte by byte, apart from times.
+//! An interrupted run loses nothing: after a kill, a full disk or a write error at any point, the same command or `--resume` ends
+//! with the same files, byte by byte and apart from times, as a run that was not interrupted.
 //!
-//! Every step of writing is tried, one after the other: a file made, half written, written, renamed, removed.
+//! Every step of writing is tried in turn: a file created, half written, written, renamed, removed.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Commands of several runs, killed at any step of their writing: the same command, or `--resume`, ends in the files of a
-//! command that was not disturbed, apart from times. Processes are killed, one for each step.
+//! Commands that make several runs, killed at every step of writing: the same command, or `--resume`, ends with the same files,
+//! apart from times, as a command that was not interrupted. One process is killed for each step.
 #![cfg(unix)]
 
 mod common;

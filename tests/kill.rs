@@ -1,7 +1,7 @@
-//! A run that is killed at any moment leaves a folder that every later command can use, or says why it cannot: no file is
-//! half written under its final name, and the next run with `--force` clears what was left.
+//! A run that is killed at any moment leaves a folder that every later command can use, or refuses with a reason: no file under
+//! its final name is half written, and the next run with `--force` removes what was left.
 //!
-//! The suite kills a few runs; `ENGRAM_KILLS=20 cargo test --release --test kill` as many as you like.
+//! The suite kills a few runs; `ENGRAM_KILLS=20 cargo test --release --test kill` kills more.
 #![cfg(unix)]
 
 mod common;

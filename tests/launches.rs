@@ -1,4 +1,4 @@
-//! Launches wait for their submission: when kernels are compiled, when the adapter gets what waits, and what is counted.
+//! Launches are queued until they are submitted: when kernels are compiled, when the queue is submitted, and what is counted.
 
 mod common;
 

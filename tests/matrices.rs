@@ -1,5 +1,5 @@
-//! Products on units for small matrices, without such units: their shaders by naga, their index logic by the emulation in plain
-//! WGSL, their rounding by a model on the processor, and what a device that lacks them says.
+//! Products on cooperative matrix units, tested without such units: naga validates the shaders, an emulation in plain WGSL tests
+//! their index logic, a model on the CPU tests their rounding; and a device without such units refuses with a message.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Methods against their papers: iCaRL's boxes one by one, on streams small enough to follow.
+//! Methods against their papers: iCaRL's algorithm boxes one by one, on small streams.
 
 mod common;
 

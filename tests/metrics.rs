@@ -1,4 +1,4 @@
-//! The continual-learning metrics against numbers computed by hand, and the files that carry them.
+//! The continual-learning metrics against numbers computed by hand, and the files that hold them.
 
 use engram::continual::Held;
 use engram::experiment::metrics::*;

@@ -1,4 +1,4 @@
-//! What the program says to bad input: one clear message; nothing is made, and nothing is lost.
+//! Bad input: the program prints one clear message, creates nothing and loses nothing.
 
 mod common;
 

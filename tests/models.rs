@@ -1,4 +1,4 @@
-//! Networks: their sizes, and weights on disk.
+//! Networks: sizes, and weights on disk.
 
 mod common;
 

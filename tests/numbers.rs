@@ -1,5 +1,4 @@
-//! Numbers that rounding or what is not a number could make wrong without a word, on every device and with the kernels that
-//! hardware gets.
+//! Results that rounding or NaN could silently make wrong, on every device and with the kernels for hardware.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! The oracle triangle over the op table: CPU = PyTorch's numbers, CPU = finite differences, GPU = CPU; and what must hold
-//! for every op besides: fan-out, repeatability, refusal of wrong input.
+//! The oracle triangle over the op table: CPU = PyTorch's numbers, CPU = finite differences, GPU = CPU. Also for every
+//! op: fan-out, repeatability, refusal of wrong input.
 
 mod common;
 

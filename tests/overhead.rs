@@ -1,4 +1,4 @@
-//! The runner costs next to nothing beside the steps it runs.
+//! The training loop adds almost no time to its steps.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `engram predict`: a run folder alone says the same as the run did, and bad input gets one clear message.
+//! `engram predict`: from the run folder alone it gives the same answers as the run, and bad input gets one clear message.
 
 mod common;
 

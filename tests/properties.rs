@@ -1,8 +1,8 @@
-//! Every op of the table on random shapes: the GPU agrees with the CPU, derivatives with finite differences, products with
-//! plain loops; and whatever shapes and types are given to an op, it answers with a result or an error, never with a panic.
+//! Every op of the table on random shapes: the GPU agrees with the CPU, derivatives agree with finite differences, products with
+//! plain loops; and for any shapes and types an op returns a result or an error, and never panics.
 //!
-//! The suite draws the same few shapes every time; `PROPTEST_CASES=500 cargo test --release --test properties` draws others,
-//! and more of them.
+//! The suite draws the same few shapes every time; `PROPTEST_CASES=500 cargo test --release --test properties` draws more, and
+//! different ones.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Presets and reproductions on data sets of the right form with two images a class: that they start, resume, and say that
-//! they were shortened.
+//! Presets and reproductions on tiny data sets of the right format, two images per class: they start, resume, and say that they
+//! were shortened.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `report.html`: complete, self-contained, well-formed, and a function of the run folder.
+//! `report.html` is complete, self-contained and well-formed, and depends on the run folder alone.
 
 mod common;
 

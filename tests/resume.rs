@@ -1,4 +1,4 @@
-//! An interrupted run that goes on ends where an uninterrupted one does, bit by bit.
+//! A resumed run ends with the same bits as an uninterrupted one.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Every shader of the tables, parsed and validated by naga: no GPU needed. Software adapters hide what breaks portable
-//! limits, so they are checked here.
+//! Every shader of the tables, parsed and validated by naga; no GPU needed. Portable limits are checked here, because software
+//! adapters do not enforce them.
 
 use engram::device::{Kernel, Matrices, PRIMITIVE_KERNELS, Workgroup};
 use engram::ops;

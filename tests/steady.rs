@@ -1,4 +1,4 @@
-//! Training for long needs no more memory than training for a while: neither the host's nor the device's grows. The figures:
+//! Memory does not grow during a long training, neither on the host nor on the device. To print the figures:
 //! `cargo test --release --test steady -- --nocapture`
 
 mod common;

@@ -1,5 +1,5 @@
-//! Run folders from strangers: whatever their files say, readers answer with a value or a reason. They never panic, and read and
-//! write nothing outside the folder.
+//! Untrusted run folders: whatever their files contain, readers return a value or an error with a reason. They never panic, and
+//! read and write nothing outside the folder.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! What the program looks like: help that fits 100 columns, colour only for a terminal that wants it, completion scripts that
-//! their shells accept, and a version that says what a bug report needs.
+//! The program on a terminal: help fits 100 columns, colour only appears on a terminal that wants it, shells accept the completion
+//! scripts, and the version says what a bug report needs.
 
 mod common;
 

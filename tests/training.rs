@@ -1,5 +1,4 @@
-//! Whole steps and whole runs: both devices learn the same, a known curve stays known, and the same seed gives the same
-//! bits.
+//! Whole steps and whole runs: both devices learn the same, a loss curve stays as recorded, and the same seed gives the same bits.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `engram tune`: what it searches, that it never looks at a test image, and how it answers a user.
+//! `engram tune`: what it searches, that it never uses a test image, and what it prints.
 
 mod common;
 

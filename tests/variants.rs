@@ -1,4 +1,4 @@
-//! The parts of iCaRL as methods of their own: what must be equal, and what must differ.
+//! The variants of iCaRL (hybrid2, hybrid3, lwf-mc, fixed-representation): what must equal iCaRL, and what must differ.
 
 mod common;
 

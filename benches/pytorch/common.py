@@ -1,4 +1,4 @@
-"""What the scripts beside this one share: the networks (those of the golden tests), CIFAR's files, crops and mirrors."""
+"""Shared by the scripts in this folder: the networks (those of the golden tests), CIFAR's files, crops and mirrors."""
 
 import math
 import sys

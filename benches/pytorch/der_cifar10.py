@@ -2,8 +2,8 @@
 
     python der_cifar10.py der++ --data cifar-10-batches-bin --seed 1 --out 1.json
 
-With --stream DIR (of engram's example record_stream) it begins with engram's weights and is shown what engram is shown; with
---lockstep it makes every step from where engram was before that step, and says how far from engram each one leads.
+With --stream DIR (written by engram's example record_stream) it starts from engram's weights and sees the same images as engram. With
+--lockstep it makes every step from engram's weights before that step, and prints how far from engram's result each step ends.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Median time of a training step in PyTorch, as `engram bench step` times one: forward, cross-entropy, backward, SGD.
+"""Median time of a training step in PyTorch, measured as `engram bench step` does: forward, cross-entropy, backward, SGD.
 
     python step.py resnet32 --batch-size 128 --threads 2 --device cpu
     python step.py all --device cuda --modes eager graph --tf32 off on --sizes 512 1024 2048 4096 --json

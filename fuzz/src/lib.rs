@@ -1,5 +1,5 @@
-//! What must hold for any bytes under the name of a file that engram reads: a value that is whole in itself, or an error
-//! that names the file; never a panic. `tests/damage.rs` calls the same functions with damaged files.
+//! What must hold for any bytes in a file that engram reads: the result is a consistent value, or an error that names the file, and
+//! never a panic. `tests/damage.rs` calls the same functions with damaged files.
 
 use engram::Device;
 use engram::data::cifar::{self, Record};

@@ -2,7 +2,7 @@
 //! node and its test cases; the same mathematics in WGSL under the same name in `shaders/`.
 //!
 //! [`ALL`] drives everything that must hold for every op: values against PyTorch, gradients against finite differences,
-//! the GPU against the CPU, repeatability, refusal of wrong input, `engram check`, `engram bench op`, the README's table.
+//! the GPU against the CPU, repeatability, refusal of wrong input, `engram check`, `engram bench op`, the table in `docs/ops.md`.
 
 mod argmin;
 mod attention_map;

@@ -1,4 +1,4 @@
-//! Files of golden numbers, and a function against them. The format is described in `tests/golden/make_golden.py`.
+//! Reads files of golden numbers and compares a function with them. The format is described in `tests/golden/make_golden.py`.
 
 use engram::device::DType;
 use engram::{Device, Result, Tensor};

@@ -1,4 +1,4 @@
-//! The program as a person runs it: a process of its own, in a folder of the test's.
+//! Runs the program as a user does: in its own process, in a folder of the test.
 
 use serde_json::Value;
 use std::ffi::OsStr;

@@ -1,5 +1,5 @@
-"""DER++ (Buzzega et al., NeurIPS 2020) as a plain transcription of its equation in PyTorch, on a batch that both sides make by
-the same formula: writes der_pp.json with the three terms of the loss and the gradient of every parameter.
+"""DER++ (Buzzega et al., NeurIPS 2020) as a plain transcription of its equation in PyTorch, on a batch that both sides compute by the
+same formula. Writes der_pp.json: the three terms of the loss and the gradient of every parameter.
 
     python tests/golden/make_der.py
 """

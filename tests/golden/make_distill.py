@@ -3,7 +3,7 @@
     python make_distill.py
 
 The functions follow the authors' public code (DKD: masks and logarithms of probabilities; RKD, attention transfer,
-similarity: as in RepDistiller), not engram's own way to compute them. The format is that of make_golden.py.
+similarity: as in RepDistiller), not engram's implementation. The format is that of make_golden.py.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The networks of src/models in PyTorch, any number of channels wide, under torchvision's names."""
+"""The networks of src/models in PyTorch, with any number of channels, under torchvision's names."""
 
 from collections import OrderedDict
 
