@@ -50,7 +50,7 @@ fn in_the_second_task_each_goes_its_own_way() {
     let (two, weights_of_two) = short("hybrid2", tasks(2));
     let (three, weights_of_three) = short("hybrid3", tasks(2));
     assert!(weights_of_two == weights_of_three && two.classifiers == three.classifiers);
-    let first = |method: &str| (continual::spec(method).unwrap().build)(options()).classifiers()[0];
+    let first = |method: &str| (continual::spec(method).unwrap().build)(options()).classifiers()[0].name;
     assert_eq!(
         [first("icarl"), first("hybrid2"), first("hybrid3"), first("lwf-mc")],
         ["nme", "nme", "network", "network"]

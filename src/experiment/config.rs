@@ -203,6 +203,14 @@ impl Config {
         if self.blurry > 0 && method.needs_boundaries {
             return refuse(format!("{name} must be told where a task ends, and a blurry stream has no such places"));
         }
+        if self.candidates == Candidates::All && (self.scenario != Scenario::Class || self.blurry > 0) {
+            let stream = if self.blurry > 0 { "a blurry stream" } else { "one of --scenario " };
+            let name = if self.blurry > 0 { "" } else { scenario };
+            return refuse(format!(
+                "--candidates all: in {stream}{name} no class is still to come that could be answered; leave it out, or give \
+                 --candidates seen"
+            ));
+        }
         if self.scenario.is_view() && self.first_task.is_some() {
             return refuse(format!("--first-task: every task of --scenario {scenario} has all classes"));
         }

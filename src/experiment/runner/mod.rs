@@ -133,7 +133,12 @@ impl<'a> Run<'a> {
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
             memory_bytes: Vec::new(),
             complete: false,
-            classifiers: method.classifiers().iter().map(|&name| (name.into(), ClassifierResult::default())).collect(),
+            judged_by: method.classifiers().iter().map(Into::into).collect(),
+            classifiers: method
+                .classifiers()
+                .iter()
+                .map(|one| (one.name.into(), ClassifierResult::default()))
+                .collect(),
             any_time: Vec::new(),
             average_any_time_accuracy: None,
         };
@@ -274,8 +279,8 @@ impl<'a> Run<'a> {
         let n_labels = self.stream.n_classes;
         let end = task.first_label + task.classes.len();
         let (labels, n_old, n_seen) = match self.config.scenario {
-            // Any label may come at any time.
-            _ if self.config.blurry > 0 => (0..n_labels, task.first_label, n_labels),
+            // Any label may come at any time, and may have come before.
+            _ if self.config.blurry > 0 => (0..n_labels, n_labels, n_labels),
             scenario if scenario.shares_labels() => (0..n_labels, if task.index == 0 { 0 } else { n_labels }, n_labels),
             _ => (task.first_label..end, task.first_label, end),
         };
@@ -403,9 +408,7 @@ impl<'a> Run<'a> {
                 latest = Some((step, loss.detach()));
             }
             self.lap(&mut clock, |parts| &mut parts.logging);
-            if self.config.eval_every.is_some_and(|n| (step + 1) % n == 0) {
-                self.measure_any_time(task.index, data.n_seen)?;
-            }
+            self.measure_any_time(task.index, data.n_seen, batch.images.len())?;
             self.lap(&mut clock, |parts| &mut parts.evaluation);
             self.sink.progress(&progress);
             self.lap(&mut clock, |parts| &mut parts.progress);
