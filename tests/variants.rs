@@ -125,6 +125,7 @@ fn the_preset_is_the_papers_recipe() {
         ("optimizer", "\"sgd\""),
         ("lr", "2.0"),
         ("lr_steps", "[49,63]"),
+        ("velocity", "\"steps\""),
         ("reset_optimizer", "false"),
         ("decay", "\"weights\""),
     ];

@@ -5,7 +5,7 @@ use crate::data::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, No
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
-use crate::optim::{Decay, Kind, Schedule};
+use crate::optim::{Decay, Kind, Schedule, Velocity};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -98,6 +98,8 @@ pub struct Config {
     pub lr_decay: f32,
     /// Of SGD, in 0..1.
     pub momentum: f32,
+    /// What the velocity of SGD sums up.
+    pub velocity: Velocity,
     /// λ of the L2 penalty, whose gradient is λ·w.
     pub weight_decay: f32,
     /// What the penalty acts on.

@@ -8,7 +8,7 @@ use crate::data::{Augmentation, Labels, Normalize, Scenario, Source};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::models::{self, Shortcut};
-use crate::optim::{Decay, Kind};
+use crate::optim::{Decay, Kind, Velocity};
 use crate::records::sealed;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -125,6 +125,9 @@ pub struct Overrides {
     /// Momentum of sgd [default: 0.9]
     #[arg(long, value_name = "M")]
     pub momentum: Option<f32>,
+    /// What the velocity of sgd sums up: gradients (PyTorch), or steps, which hold the rate of their time [default: gradients]
+    #[arg(long, value_name = "WHAT")]
+    pub velocity: Option<Velocity>,
     /// L2 penalty [default: see below]
     #[arg(long, value_name = "L")]
     pub weight_decay: Option<f32>,
@@ -249,6 +252,7 @@ impl Overrides {
             lr_steps: self.lr_steps.or(other.lr_steps),
             lr_decay: self.lr_decay.or(other.lr_decay),
             momentum: self.momentum.or(other.momentum),
+            velocity: self.velocity.or(other.velocity),
             weight_decay: self.weight_decay.or(other.weight_decay),
             decay: self.decay.or(other.decay),
             reset_optimizer: self.reset_optimizer.or(other.reset_optimizer),
@@ -321,6 +325,7 @@ impl Overrides {
             lr_steps: self.lr_steps.unwrap_or_default(),
             lr_decay: self.lr_decay.unwrap_or(0.2),
             momentum: self.momentum.unwrap_or(0.9),
+            velocity: self.velocity.unwrap_or_default(),
             weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),
             decay: self.decay.unwrap_or_default(),
             reset_optimizer: self.reset_optimizer.unwrap_or(true),

@@ -6,7 +6,7 @@ use crate::continual::{Candidates, Herding, OptionFlags, Rounding, Unseen};
 use crate::data::{Augmentation, Normalize, Scenario};
 use crate::error::{Error, Result, did_you_mean};
 use crate::models::Shortcut;
-use crate::optim::{Decay, Kind};
+use crate::optim::{Decay, Kind, Velocity};
 
 /// A row of the table of presets.
 pub struct Preset {
@@ -89,8 +89,8 @@ const ICARL_CIFAR100: Preset = Preset {
     summary: "iCIFAR-100, ten classes a task: ResNet-32, 70 epochs, SGD at 2.0, 2,000 exemplars",
     paper: "Rebuffi et al., CVPR 2017, and the authors' code",
     deviations: &[
-        "the velocity holds gradients, not steps (as PyTorch's): they differ for some steps after the rate drops",
-        "running statistics of batch norms are those of the variance; Lasagne averages the inverse deviation",
+        "running statistics of batch norms are those of the unbiased variance (n/(n − 1), here at most 1.0001); Lasagne \
+         averages the inverse deviation",
         "initial values and the order of images come from engram's own generator",
         "herding runs on features of the device in use, in f32, and adds them up in f64",
     ],
@@ -120,6 +120,8 @@ fn icarl_cifar100() -> Overrides {
         lr_steps: Some(vec![49, 63]),
         lr_decay: Some(0.2),
         momentum: Some(0.9),
+        // With gradients, the jump of the rate from 0.08 to 2.0 at a new task would multiply what was kept by 25.
+        velocity: Some(Velocity::Steps),
         reset_optimizer: Some(false),
         // The code adds 1e-5 · Σ w², whose gradient is 2e-5 · w.
         weight_decay: Some(2e-5),

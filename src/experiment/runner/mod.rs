@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
             phases,
             folder,
             learner,
-            optimizer: optimizer.decaying(config.decay),
+            optimizer: optimizer.decaying(config.decay).with_velocity(config.velocity),
             method,
             metrics,
             timing: Timing::default(),
