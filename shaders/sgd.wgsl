@@ -1,4 +1,4 @@
-// g = gradient + weight_decay·w;  v = momentum·v + g;  w = w − lr·v
+// g = gradient + weight_decay·w;  v = momentum·v + a·g;  w = w − b·v: (a, b) is (1, lr), or (lr, 1) for a velocity of steps
 //
 // Shapes: all (n), the flat vectors of a model; weight decay acts on the first n_decayed. One invocation owns four
 // neighbouring parameters and changes them in place, unless step_always.wgsl or step_unless_overflow.wgsl skips the step.
@@ -7,7 +7,8 @@
 struct Params {
     n: u32,
     n_decayed: u32,
-    lr: f32,
+    into_velocity: f32,
+    into_weights: f32,
     momentum: f32,
     weight_decay: f32,
 }
@@ -22,8 +23,8 @@ fn step(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let i = flat_index(wid, nwg, lid.x);
     if 4u * i < params.n && !is_skipped() {
         let decay = keep_inside(vec4<f32>(params.weight_decay), i, params.n_decayed);
-        let v = params.momentum * velocity[i] + (gradient[i] + decay * w[i]);
+        let v = params.momentum * velocity[i] + params.into_velocity * (gradient[i] + decay * w[i]);
         velocity[i] = keep_inside(v, i, params.n);
-        w[i] = keep_inside(w[i] - params.lr * v, i, params.n);
+        w[i] = keep_inside(w[i] - params.into_weights * v, i, params.n);
     }
 }

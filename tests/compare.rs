@@ -3,6 +3,7 @@
 mod common;
 
 use common::program::{Outcome, check_width, fails, json, succeeds};
+use engram::continual::{Classifier, Held};
 use engram::experiment::comparison::{Cost, Entry, Outcome as Run, budgets, ranking};
 use engram::experiment::results::{ClassifierResult, Metrics, Timing};
 use std::collections::BTreeMap;
@@ -117,7 +118,7 @@ fn entry(method: &str, accuracies: &[f64], bytes: u64, seconds: f64) -> Entry {
     let outcome = |(i, &accuracy): (usize, &f64)| {
         let mut result = ClassifierResult::default();
         result.push(vec![Some(accuracy)], accuracy);
-        let held = engram::continual::Held { exemplars: bytes, ..Default::default() };
+        let held = Held { exemplars: bytes, ..Default::default() };
         let metrics = Metrics {
             method: method.into(),
             dataset: "glyphs".into(),
@@ -128,6 +129,7 @@ fn entry(method: &str, accuracies: &[f64], bytes: u64, seconds: f64) -> Entry {
             classes_per_task: vec![vec![0, 1]],
             memory_bytes: vec![held.into()],
             complete: true,
+            judged_by: vec![(&Classifier::NETWORK).into()],
             classifiers: BTreeMap::from([("network".to_string(), result)]),
             any_time: Vec::new(),
             average_any_time_accuracy: None,

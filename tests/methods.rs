@@ -4,8 +4,8 @@ mod common;
 
 use common::runs::glyphs;
 use common::runs::{Pairs, config};
-use engram::continual::exemplars_per_class;
 use engram::continual::{Batch, Icarl, Learner, Method, Rounding, TaskData};
+use engram::continual::{Classifier, exemplars_per_class};
 use engram::data::{self, Augment, ClassOrder, Dataset, Plan, TaskStream};
 use engram::models::Network;
 use engram::nn::Output;
@@ -212,7 +212,9 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
     };
     let everything: Vec<Vec<u32>> = stream.tasks[..2].iter().flat_map(|task| task.samples.clone()).collect();
     let samples: Vec<u32> = everything.concat();
-    for (classifier, sets) in [("nme", icarl.exemplars()), ("ncm", everything.clone())] {
+    let [nme, network, ncm] = icarl.classifiers() else { panic!("iCaRL has three classifiers") };
+    assert_eq!([nme.name, network.name, ncm.name], ["nme", "network", "ncm"]);
+    for (classifier, sets) in [(nme, icarl.exemplars()), (ncm, everything.clone())] {
         let means: Vec<Vec<f64>> = sets.iter().map(|set| mean(set)).collect();
         let mut n_checked = 0;
         let check = |first: usize, output: Output| {
@@ -221,7 +223,7 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
                 let distance = |mean: &Vec<f64>| row.iter().zip(mean).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
                 let distances: Vec<f64> = means.iter().map(distance).collect();
                 let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
-                assert!(distances[label as usize] <= nearest + 1e-5, "{classifier}: {distances:?}, not {label}");
+                assert!(distances[label as usize] <= nearest + 1e-5, "{}: {distances:?}, not {label}", classifier.name);
                 n_checked += 1;
             }
             assert!(first < samples.len());
@@ -234,12 +236,12 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
     stream
         .learner
         .evaluate(&stream.dataset.train, &samples, |_, output| {
-            let labels = icarl.predict(&output, n_seen, "network")?.to_u32()?;
+            let labels = icarl.predict(&output, n_seen, network)?.to_u32()?;
             let logits = output.logits.to_vec()?;
             for (row, label) in logits.chunks(6).zip(labels) {
                 assert!(row[..n_seen].iter().all(|x| *x <= row[label as usize]));
             }
-            assert!(icarl.predict(&output, n_seen, "oracle").is_err());
+            assert!(icarl.predict(&output, n_seen, &Classifier { name: "oracle", ..*network }).is_err());
             Ok(())
         })
         .unwrap();

@@ -120,7 +120,13 @@ const POOLS: [(usize, Run); 5] =
 
 fn sgd(x: &[Tensor]) -> Result<Tensor> {
     let [w, gradient, velocity] = [&x[0], &x[1], &x[2]].map(copy);
-    let step = SgdStep { lr: 0.1, momentum: 0.9, weight_decay: 0.01, n_decayed: x[0].n_elements() / 2 };
+    let step = SgdStep {
+        lr: 0.1,
+        velocity_of_steps: false,
+        momentum: 0.9,
+        weight_decay: 0.01,
+        n_decayed: x[0].n_elements() / 2,
+    };
     let (w, gradient, velocity) = (w?, gradient?, velocity?);
     ops::sgd_step(&gradient, &w, &velocity, step, None)?;
     Ok(Tensor::constant(w))
@@ -344,7 +350,8 @@ fn case(op: &Op, s: Sizes) -> Case {
                     let gradient = copy(gradient)?;
                     scale.unscale(&gradient)?;
                     scale.settle()?;
-                    let step = SgdStep { lr: 0.1, momentum: 0.9, weight_decay: 0.0, n_decayed: 0 };
+                    let step =
+                        SgdStep { lr: 0.1, velocity_of_steps: false, momentum: 0.9, weight_decay: 0.0, n_decayed: 0 };
                     ops::sgd_step(&gradient, &w, &velocity, step, Some(scale.state()))?;
                 }
                 Ok(Tensor::constant(w))

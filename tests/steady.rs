@@ -9,7 +9,7 @@ use engram::device::Counters;
 use engram::models::Network;
 use engram::nn::Loss;
 use engram::ops::Mode;
-use engram::optim::{Decay, Kind, Optimizer};
+use engram::optim::{Decay, Kind, Optimizer, Velocity};
 use engram::training::{Log, Objective, Recipe, Schedule, Silent, Step, TermRecord, Trainee, Trainer, batches_from};
 use engram::{Device, Tensor};
 use std::path::Path;
@@ -76,6 +76,7 @@ fn train(device: &Device, dataset: &Dataset, batch_size: usize, n_steps: usize) 
         schedule: Schedule::constant(1e-4),
         optimizer: Kind::Adam,
         momentum: 0.9,
+        velocity: Velocity::Gradients,
         weight_decay: 1e-4,
         decay: Decay::Weights,
     };

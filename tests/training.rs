@@ -9,7 +9,7 @@ use engram::experiment::results::{Metrics, RunFolder};
 use engram::experiment::{Config, run, sink::Silent};
 use engram::models::Network;
 use engram::ops::Mode;
-use engram::optim::{Kind, Optimizer};
+use engram::optim::{Kind, Optimizer, Velocity};
 use engram::tensor::no_grad;
 use engram::training::Trainee;
 use engram::{Device, Tensor};
@@ -156,4 +156,35 @@ fn an_interrupted_run_says_so() {
     let interrupted = AtomicBool::new(true);
     let error = run(&config("mlp"), &glyphs(90, 40), &Device::cpu(), None, &mut Silent, &interrupted).unwrap_err();
     assert_eq!(error.exit_code(), 130);
+}
+
+/// Weights after three steps with these rates, along the gradient of a fixed batch's loss.
+fn weights(velocity: Velocity, rates: [f32; 3]) -> Vec<f32> {
+    let device = Device::cpu();
+    let network = Network::new("mlp", [1, 2, 2], 2, &device, 1).unwrap();
+    let optimizer = Optimizer::new(Kind::Sgd, 0.5, 0.01, &network.parameters).unwrap();
+    let mut optimizer = optimizer.with_velocity(velocity);
+    let x = Tensor::from_f32(&device, [2, 1, 2, 2], &[0.5, -1.0, 2.0, 0.25, 1.0, 1.0, -0.5, 0.0]).unwrap();
+    let labels = Tensor::from_u32(&device, [2], &[0, 1]).unwrap();
+    for lr in rates {
+        let loss = network.forward(&x, Mode::Train).unwrap().logits.cross_entropy(&labels, 2).unwrap();
+        network.parameters.backward(&loss).unwrap();
+        optimizer.step(&network.parameters, lr).unwrap();
+    }
+    network.parameters.values().to_vec().unwrap()
+}
+
+/// A rate of 0 stops a velocity of gradients, and lets one of steps run out.
+#[test]
+fn a_velocity_of_steps_keeps_the_rate_of_its_time() {
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (gradients, steps) = (Velocity::Gradients, Velocity::Steps);
+    let [one, same] = [gradients, steps].map(|velocity| weights(velocity, [0.1; 3]));
+    assert!(distance(&one, &same) < 1e-6, "at one rate they are the same");
+    let start = weights(gradients, [0.0; 3]);
+    let first: Vec<f32> = weights(steps, [0.1, 0.0, 0.0]).iter().zip(&start).map(|(w, start)| w - start).collect();
+    let alone: Vec<f32> = weights(gradients, [0.1, 0.0, 0.0]).iter().zip(&start).map(|(w, s)| w - s).collect();
+    // 1 + ½ + ¼ of the first step.
+    let expected: Vec<f32> = alone.iter().map(|step| 1.75 * step).collect();
+    assert!(distance(&first, &expected) < 1e-6 && distance(&first, &alone) > 1e-3);
 }

@@ -48,7 +48,7 @@ fn in_the_second_task_each_goes_its_own_way() {
     assert!(weights_of_two == weights_of_three && two.classifiers == three.classifiers);
     let first = |method: &str| {
         let config = config(method, &[("memory", "40")], &[]);
-        (config.method.build)(&config.values).classifiers()[0]
+        (config.method.build)(&config.values).classifiers()[0].name
     };
     assert_eq!(
         [first("icarl"), first("hybrid2"), first("hybrid3"), first("lwf-mc")],
@@ -119,6 +119,7 @@ fn the_preset_is_the_papers_recipe() {
         ("lr", "2.0"),
         ("lr_steps", "[49,63]"),
         ("lr_decay", "0.2"),
+        ("velocity", "\"steps\""),
         ("reset_optimizer", "false"),
         ("decay", "\"weights\""),
     ];

@@ -152,6 +152,7 @@ impl Er {
     fn er_ace(&self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
         let labels = &batch.images.labels;
+        // Where a first task can be told from the others, its classes compete as usual.
         if batch.n_old == 0 {
             return Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, labels, batch.n_seen)?));
         }

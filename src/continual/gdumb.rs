@@ -178,6 +178,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "lr_decay",
         "warm_up",
         "momentum",
+        "velocity",
         "weight_decay",
         "decay",
         "reset_optimizer",

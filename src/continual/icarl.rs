@@ -16,7 +16,7 @@
 //! goes by means, `lwf-mc` distils but keeps no exemplars. The column "hybrid1" is iCaRL's classifier `network`.
 
 use super::memory::{HERDING, MEMORY, MEMORY_ROUNDING};
-use super::{Activation, Batch, Candidates, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
+use super::{Activation, Batch, Candidates, Classifier, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
 use super::{Rounding, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
 use crate::data::Scenario;
@@ -34,15 +34,23 @@ struct Parts {
     distillation: bool,
     exemplars: bool,
     /// The first is the method's own.
-    classifiers: &'static [&'static str],
+    classifiers: &'static [Classifier],
 }
 
-const ALL: Parts = Parts { distillation: true, exemplars: true, classifiers: &["nme", "network", "ncm"] };
-const HYBRID2: Parts = Parts { distillation: false, ..ALL };
-const HYBRID3: Parts = Parts { classifiers: &["network", "nme", "ncm"], ..HYBRID2 };
-const LWF_MC: Parts = Parts { exemplars: false, classifiers: &["network"], ..ALL };
+const NME: Classifier = Classifier { name: "nme", explanation: "nearest mean of exemplars", by_means: true };
+const NCM: Classifier =
+    Classifier { name: "ncm", explanation: "nearest mean of all data so far: an upper reference", by_means: true };
+const NETWORK: Classifier = Classifier::NETWORK;
 
-/// What a checkpoint keeps of [`Icarl`], besides the old network.
+const ALL: Parts = Parts { distillation: true, exemplars: true, classifiers: &[NME, NETWORK, NCM] };
+const HYBRID2: Parts = Parts { distillation: false, ..ALL };
+const HYBRID3: Parts = Parts { classifiers: &[NETWORK, NME, NCM], ..HYBRID2 };
+const LWF_MC: Parts = Parts { exemplars: false, classifiers: &[NETWORK], ..ALL };
+
+/// What a checkpoint calls the vector of the means of exemplars, which are asked for between the ends of tasks too.
+const EXEMPLAR_MEANS: &str = "exemplar_means";
+
+/// What a checkpoint keeps of [`Icarl`], besides the old network and the means of exemplars.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     exemplars: Vec<Vec<u32>>,
@@ -181,29 +189,22 @@ impl Method for Icarl {
         Ok(())
     }
 
-    fn classifiers(&self) -> &'static [&'static str] {
+    fn classifiers(&self) -> &'static [Classifier] {
         self.parts.classifiers
     }
 
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &str) -> Result<Tensor> {
-        match classifier {
-            "nme" | "ncm" => self.classify(&output.features, self.class_means(classifier)),
-            "network" => Ok(output.logits.clone()),
-            _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
+    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+        match *classifier {
+            NME | NCM => self.classify(&output.features, self.class_means(classifier)),
+            NETWORK => Ok(output.logits.clone()),
+            _ => Err(classifier.unknown()),
         }
     }
 
-    fn n_candidates(&self, n_seen: usize, n_outputs: usize) -> usize {
-        match self.candidates {
-            Candidates::Seen => n_seen,
-            Candidates::All => n_outputs,
-        }
-    }
-
-    fn class_means(&self, classifier: &str) -> Option<&Tensor> {
-        match classifier {
-            "nme" => self.exemplar_means.as_ref(),
-            "ncm" => self.data_means.as_ref(),
+    fn class_means(&self, classifier: &Classifier) -> Option<&Tensor> {
+        match *classifier {
+            NME => self.exemplar_means.as_ref(),
+            NCM => self.data_means.as_ref(),
             _ => None,
         }
     }
@@ -215,6 +216,9 @@ impl Method for Icarl {
         if let Some(old) = &self.old {
             state.keep_network("old", old)?;
         }
+        if let Some(means) = &self.exemplar_means {
+            state.tensors.push((EXEMPLAR_MEANS.into(), means.to_vec()?));
+        }
         Ok(state)
     }
 
@@ -222,6 +226,11 @@ impl Method for Icarl {
         let kept: Kept = state.json()?;
         (self.exemplars, self.seen) = (kept.exemplars, kept.seen);
         self.old = state.take_network("old", learner)?;
+        self.n_outputs = learner.network.n_outputs;
+        if let Some(means) = state.take(EXEMPLAR_MEANS) {
+            let d = learner.network.n_features;
+            self.exemplar_means = Some(Tensor::from_f32(&learner.device, [means.len() / d, d], &means)?);
+        }
         Ok(())
     }
 
@@ -244,6 +253,18 @@ impl Method for Icarl {
     }
 }
 
+/// What differs from the paper, each in the methods that it is true of.
+const OLD_NETWORK: &str = "the frozen old network is evaluated on each (augmented) batch, where the paper stores its outputs \
+                           beforehand: without augmentation these are the same numbers";
+const SHARES: &str = "m = ⌈K/t⌉ by default, so that the memory may exceed K by less than one exemplar per class \
+                      (--memory-rounding floor keeps it below)";
+const LOSS: &str = "the loss is the mean, not the sum, over batch and outputs, and runs over all outputs: those of classes not \
+                    seen yet have target 0";
+const MIRRORS: &str = "for natural images class means average over mirror images too";
+const HERDING_OF_THE_CODE: &str = "--herding original chooses exemplars as the authors' code does: by the largest product with a running \
+                       sum of deviations, where a sample may win again and is then passed over";
+const NO_MEAN: &str = "with --candidates all the means of classes not seen yet are 0, as in the authors' code";
+
 pub(super) const ICARL: MethodSpec = MethodSpec {
     name: "icarl",
     summary: "exemplars by herding, distillation by binary cross-entropy, nearest mean of exemplars",
@@ -253,19 +274,7 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     memory: "K images, the old network, class means",
     expect: "The strongest method here on long class-incremental streams that see their data for many epochs; the nearest \
              mean of exemplars beats the network's own outputs.",
-    deviations: &[
-        "the frozen old network is evaluated on each (augmented) batch, where the paper stores its outputs beforehand: \
-         without augmentation these are the same numbers",
-        "m = ⌈K/t⌉ by default, so that the memory may exceed K by less than one exemplar per class (--memory-rounding \
-         floor keeps it below)",
-        "the loss is the mean, not the sum, over batch and outputs, and runs over all outputs: those of classes not seen \
-         yet have target 0",
-        "for natural images class means average over mirror images too",
-        "--herding original chooses exemplars as the authors' code does: by the largest product with a running sum of \
-         deviations, where a sample may win again and is then passed over",
-        "--candidates all lets `network` choose among all outputs, and the means among all classes, those not seen having \
-         the mean 0; by default only classes seen are candidates",
-    ],
+    deviations: &[OLD_NETWORK, SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN],
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
     options: &[MEMORY, MEMORY_ROUNDING, HERDING],
@@ -278,6 +287,7 @@ pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
     summary: "iCaRL without distillation: exemplars, nearest mean of exemplars",
     equations: "L = BCE(f(x), onehot(y)); y* = argmin_y ‖φ(x)/‖φ(x)‖ − μ_y‖",
     memory: "K images, class means",
+    deviations: &[SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN],
     expect: "Shows what iCaRL's distillation is worth.",
     build: |settings| Box::new(Icarl::with_parts(settings, HYBRID2)),
     ..ICARL
@@ -288,6 +298,7 @@ pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
     summary: "iCaRL without distillation and means: exemplars, the network's outputs",
     equations: "L = BCE(f(x), onehot(y))",
     memory: "K images",
+    deviations: &[SHARES, LOSS, HERDING_OF_THE_CODE],
     expect: "Shows what iCaRL's classifier is worth: few exemplars beside many new images bias the outputs.",
     build: |settings| Box::new(Icarl::with_parts(settings, HYBRID3)),
     ..ICARL
@@ -298,6 +309,7 @@ pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
     summary: "iCaRL's distillation without exemplars, the network's outputs",
     equations: "L = BCE(f(x), t), t = σ(f_old(x)) for outputs of old classes, onehot(y) for the others",
     memory: "the old network",
+    deviations: &[OLD_NETWORK, LOSS],
     expect: "Learning without forgetting with iCaRL's loss: better than nothing in class-incremental learning, far from \
              methods with a memory.",
     options: &[],

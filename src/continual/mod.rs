@@ -4,6 +4,7 @@
 //! learned from a batch, what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
 
 mod agem;
+mod classifier;
 mod cumulative;
 mod der;
 mod er;
@@ -24,6 +25,7 @@ mod si;
 mod spec;
 
 pub use crate::nn::{Loss, Term};
+pub use classifier::Classifier;
 pub use er::{Joined, MemoryUpdate, ReplayForward};
 pub use fisher::{FisherKind, Measured, fisher, output_sensitivity};
 pub use gdumb::GdumbEval;
@@ -51,7 +53,8 @@ pub struct TaskData<'a> {
     pub index: usize,
     /// Samples of each new class, in order of label.
     pub samples: Vec<Vec<u32>>,
-    /// Classes seen before this task; new labels are n_old..n_seen.
+    /// Classes seen before this task; new labels are n_old..n_seen. In a blurry stream, where any class may have come before,
+    /// all of them from the start.
     pub n_old: usize,
     /// Classes seen with this task.
     pub n_seen: usize,
@@ -75,7 +78,7 @@ pub struct Batch {
     pub key: u64,
     /// True in the first pass over a task's data.
     pub first_pass: bool,
-    /// Classes seen before this task.
+    /// Classes seen before this task, as in [`TaskData`].
     pub n_old: usize,
     /// Classes seen with this task: labels are below it.
     pub n_seen: usize,
@@ -224,38 +227,33 @@ pub trait Method {
         None
     }
 
-    /// The ways to classify that are evaluated; the first is the method's own.
-    fn classifiers(&self) -> &'static [&'static str] {
-        &["network"]
+    /// The ways to classify that are evaluated. The first is the method's own: what it is judged by.
+    fn classifiers(&self) -> &'static [Classifier] {
+        &[Classifier::NETWORK]
     }
 
     /// How well each class suits each row of a batch, the larger the better: (N, classes), at least the first `n_seen`.
     ///
     /// # Errors
     /// If `classifier` is none of [`Method::classifiers`].
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &str) -> Result<Tensor> {
-        match classifier {
-            "network" => Ok(output.logits.clone()),
-            _ => Err(Error::usage(format!("there is no classifier '{classifier}'"))),
+    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+        match *classifier {
+            Classifier::NETWORK => Ok(output.logits.clone()),
+            _ => Err(classifier.unknown()),
         }
     }
 
-    /// Of how many classes, the first ones, a classifier chooses one: those seen.
-    fn n_candidates(&self, n_seen: usize, _n_outputs: usize) -> usize {
-        n_seen
-    }
-
-    /// The label of each row of a batch, among the candidates: (N), u32.
+    /// The label of each row of a batch, among the first `n_seen`: (N), u32.
     ///
     /// # Errors
     /// As [`Method::scores`].
-    fn predict(&self, output: &Output, n_seen: usize, classifier: &str) -> Result<Tensor> {
-        let n_outputs = output.logits.shape()[1];
-        self.scores(output, n_seen, classifier)?.argmax_rows(self.n_candidates(n_seen, n_outputs))
+    fn predict(&self, output: &Output, n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+        self.scores(output, n_seen, classifier)?.argmax_rows(n_seen)
     }
 
-    /// The class means that a nearest-mean classifier goes by, (classes seen, D) in order of label; `None` for others.
-    fn class_means(&self, _classifier: &str) -> Option<&Tensor> {
+    /// The class means that a nearest-mean classifier goes by, (classes learnt, D) in order of label; `None` for others, and
+    /// before the first class was learnt.
+    fn class_means(&self, _classifier: &Classifier) -> Option<&Tensor> {
         None
     }
 

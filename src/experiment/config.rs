@@ -1,7 +1,7 @@
 //! A run, resolved: every setting, checked, as what it means, and where its value is from.
 
 use crate::continual::{self, Candidates, MethodSpec};
-use crate::data::{DATA, DataSettings, STREAM, StreamSettings, data_recipe, stream_recipe};
+use crate::data::{DATA, DataSettings, STREAM, Scenario, StreamSettings, data_recipe, stream_recipe};
 use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
 use crate::models::{self, MODEL, ModelSettings};
@@ -161,6 +161,14 @@ impl Config {
         }
         if self.stream.blurry > 0 && self.method.needs_boundaries {
             return refuse(format!("{name} must be told where a task ends, and a blurry stream has no such places"));
+        }
+        if self.candidates == Candidates::All && (scenario != Scenario::Class || self.stream.blurry > 0) {
+            let stream = if self.stream.blurry > 0 { "a blurry stream" } else { "one of --scenario " };
+            let named = if self.stream.blurry > 0 { "" } else { scenario.name() };
+            return refuse(format!(
+                "--candidates all: in {stream}{named} no class is still to come that could be answered; leave it out, or give \
+                 --candidates seen"
+            ));
         }
         let n_stream = self.stream.class_order.classes(n_classes)?.len();
         match self.memory() {

@@ -359,6 +359,7 @@ mod tests {
             classes_per_task: Vec::new(),
             memory_bytes: Vec::new(),
             complete,
+            judged_by: Vec::new(),
             classifiers: BTreeMap::from([("nme".to_string(), nme)]),
         }
     }

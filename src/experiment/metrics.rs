@@ -44,14 +44,6 @@ pub fn forward_transfer(before: &[[f64; 2]]) -> Option<f64> {
     (!gained.is_empty()).then(|| mean_sd(&gained).0)
 }
 
-/// I, what a task loses by being learnt in turn: `1/T · Σ_k ( a*_k − R[k][k] )` with a*_k the accuracy on task k of a model
-/// trained at once on tasks 0..=k (Chaudhry et al., ECCV 2018). `None` if a number is missing.
-pub fn intransigence(r: &[Vec<Option<f64>>], at_once: &[f64]) -> Option<f64> {
-    let lost = |(k, row): (usize, &Vec<Option<f64>>)| Some(at_once.get(k)? - entry(row, k)?);
-    let lost = r.iter().enumerate().map(lost).collect::<Option<Vec<f64>>>()?;
-    (!lost.is_empty()).then(|| mean_sd(&lost).0)
-}
-
 /// The mean of accuracies measured at equal distances along the stream, its area under the curve of accuracy over images
 /// (Koh et al., "Online Continual Learning on Class Incremental Blurry Task Configuration", ICLR 2022). `None` for none.
 pub fn average_any_time_accuracy(accuracies: &[f64]) -> Option<f64> {

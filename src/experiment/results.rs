@@ -1,7 +1,9 @@
 //! What a run leaves behind: the folder with `metrics.json`, `timing.json`, `accuracy.csv` and the others. How they are written
 //! is a matter of [`records`](crate::records).
 
-pub use super::scores::{AnyTime, ClassifierResult, LossRow, METRICS_FILE, MemoryBytes, Metrics, Timing};
+pub use super::scores::{
+    AnyTime, ClassifierName, ClassifierResult, LossRow, METRICS_FILE, MemoryBytes, Metrics, Timing,
+};
 pub use super::scores::{main_classifier, ordered_classifiers};
 pub use crate::records::folder::{RESULT_FILES, RunFolder, TERMS_FILE};
 pub use crate::records::write_atomically;
@@ -24,7 +26,7 @@ pub fn losses_csv(rows: &[LossRow]) -> String {
 /// `seen` for a task, one for the accuracy over all classes seen. Tasks count from 0 as in `metrics.json`.
 pub fn accuracy_csv(metrics: &Metrics) -> String {
     let mut csv = String::from("classifier,after_task,task,accuracy\n");
-    for (name, result) in &metrics.classifiers {
+    for (name, result) in ordered_classifiers(metrics) {
         for (t, (row, seen)) in result.matrix.iter().zip(&result.seen_accuracy).enumerate() {
             for (i, accuracy) in row.iter().enumerate() {
                 if let Some(accuracy) = accuracy {

@@ -3,7 +3,7 @@
 //! rows of length 1 in order of label; no such file where a method has none).
 
 use super::results::{Metrics, RunFolder};
-use crate::continual::{Activation, Learner, Method, distances_to_means};
+use crate::continual::{Activation, Classifier, Learner, Method, distances_to_means};
 use crate::data::{Dataset, Images};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -23,6 +23,8 @@ const FORMAT: u32 = 1;
 const CARD: &str = "model.json";
 const WEIGHTS: &str = "model.safetensors";
 const MEANS: &str = "class_means.safetensors";
+/// The classifier that needs no class means.
+const NETWORK: &str = Classifier::NETWORK.name;
 
 /// Larger than any network here, and small enough that nothing is allocated for what a file merely claims.
 const MOST_SIDE: usize = 1 << 14;
@@ -101,7 +103,7 @@ impl ModelCard {
             std: dataset.std.clone(),
             n_outputs: network.n_outputs,
             classes,
-            classifiers: method.classifiers().iter().map(|name| name.to_string()).collect(),
+            classifiers: method.classifiers().iter().map(|classifier| classifier.name.into()).collect(),
             activation: method.activation(),
             checksums: BTreeMap::new(),
         }
@@ -145,7 +147,7 @@ impl ModelCard {
         }
         let (n_means, n_classes) = (self.mean.len(), self.classes.len());
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        let network = |name: &String| name == "network" || self.checksums.contains_key(MEANS);
+        let network = |name: &String| name == NETWORK || self.checksums.contains_key(MEANS);
         let checks = [
             (n_classes == 0 || n_classes > self.n_outputs, "classes"),
             (self.n_outputs > MOST_OUTPUTS, "n_outputs"),
@@ -182,9 +184,9 @@ pub fn write(folder: &RunFolder, mut card: ModelCard, network: &Network, method:
     card.checksums.insert(WEIGHTS.into(), checksum(&weights));
     folder.write_bytes(WEIGHTS, &weights)?;
     let mut means = Vec::new();
-    for &classifier in method.classifiers() {
+    for classifier in method.classifiers() {
         if let Some(tensor) = method.class_means(classifier) {
-            means.push((classifier, tensor.shape().to_vec(), tensor.to_vec()?));
+            means.push((classifier.name, tensor.shape().to_vec(), tensor.to_vec()?));
         }
     }
     if !means.is_empty() {
@@ -240,7 +242,7 @@ impl Predictor {
             true => read_means(folder, [card.classes.len(), network.n_features], device)?,
             false => BTreeMap::new(),
         };
-        if let Some(name) = card.classifiers.iter().find(|name| *name != "network" && !means.contains_key(*name)) {
+        if let Some(name) = card.classifiers.iter().find(|name| *name != NETWORK && !means.contains_key(*name)) {
             return Err(Error::file(folder.join(MEANS), format!("damaged: the class means of '{name}' are missing")));
         }
         let [channels, height, width] = card.input;

@@ -1,7 +1,7 @@
 //! The numbers of a run: the content of `metrics.json` and `timing.json`.
 
 use super::metrics;
-use crate::continual::Held;
+use crate::continual::{Classifier, Held};
 use crate::error::{Error, Result};
 use crate::records::sealed;
 use crate::training::{LoopSeconds, TermRecord};
@@ -31,15 +31,33 @@ pub struct Metrics {
     pub memory_bytes: Vec<MemoryBytes>,
     /// False until the last task is done.
     pub complete: bool,
-    /// By name: `nme`, `network`, `ncm` …
+    /// The method's classifiers in its own order: the first is the one that it is judged by.
+    pub judged_by: Vec<ClassifierName>,
+    /// How each did, by name.
     pub classifiers: BTreeMap<String, ClassifierResult>,
-    /// Accuracies while the stream went on, on the test images of all classes seen, by the network's outputs; where they
-    /// were asked for.
+    /// Accuracies while the stream went on, on the test images of all classes seen, by the first classifier; where they were
+    /// asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub any_time: Vec<AnyTime>,
     /// See [`metrics::average_any_time_accuracy`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average_any_time_accuracy: Option<f64>,
+}
+
+/// A classifier of a run, as its method describes it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ClassifierName {
+    /// As in results and on the command line.
+    pub name: String,
+    /// What it goes by, in a few words.
+    pub explanation: String,
+}
+
+impl From<&Classifier> for ClassifierName {
+    fn from(classifier: &Classifier) -> ClassifierName {
+        let Classifier { name, explanation, .. } = *classifier;
+        ClassifierName { name: name.into(), explanation: explanation.into() }
+    }
 }
 
 impl Metrics {
@@ -61,6 +79,11 @@ impl Metrics {
     /// What no run can have measured; a reader may count on the rest.
     fn contradiction(&self) -> Option<&'static str> {
         let Some(first) = self.classifiers.values().next() else { return Some("classifiers") };
+        let mut names: Vec<&str> = self.judged_by.iter().map(|classifier| classifier.name.as_str()).collect();
+        names.sort_unstable();
+        if !names.into_iter().eq(self.classifiers.keys()) {
+            return Some("judged_by");
+        }
         let (n_done, n_columns) = (first.matrix.len(), self.classes_per_task.len());
         let n_classes: usize = self.classes_per_task.iter().map(Vec::len).sum();
         if n_done == 0 || n_done > n_columns || n_done > self.n_tasks || self.n_tasks > n_columns {
@@ -239,17 +262,13 @@ impl Timing {
     }
 }
 
-/// The order in which classifiers are shown; a method's main one is the first that it has.
-const ORDER: [&str; 3] = ["nme", "network", "ncm"];
-
-/// The classifiers of a run, the main one first.
+/// The classifiers of a run, the one that the method is judged by first.
 pub fn ordered_classifiers(metrics: &Metrics) -> impl Iterator<Item = (&str, &ClassifierResult)> {
-    let known = ORDER.into_iter().filter_map(|name| metrics.classifiers.get_key_value(name));
-    let other = metrics.classifiers.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
-    known.chain(other).map(|(name, result)| (name.as_str(), result))
+    let names = metrics.judged_by.iter().map(|classifier| classifier.name.as_str());
+    names.filter_map(|name| Some((name, metrics.classifiers.get(name)?)))
 }
 
-/// The classifier that a method is judged by: `nme` where there is one, else `network`.
+/// The classifier that a method is judged by.
 pub fn main_classifier(metrics: &Metrics) -> Option<(&str, &ClassifierResult)> {
     ordered_classifiers(metrics).next()
 }

@@ -175,7 +175,7 @@ fn run(x: &[Tensor], wants_state: bool) -> Result<Tensor> {
         let gradient = own(gradient.array())?;
         scale.unscale(&gradient)?;
         scale.settle()?;
-        let step = SgdStep { lr: 1.0, momentum: 0.5, weight_decay: 0.0, n_decayed: 0 };
+        let step = SgdStep { lr: 1.0, velocity_of_steps: false, momentum: 0.5, weight_decay: 0.0, n_decayed: 0 };
         sgd_step(&gradient, &w, &velocity, step, Some(scale.state()))?;
     }
     Ok(Tensor::constant(if wants_state { own(scale.state())? } else { w }))

@@ -33,6 +33,8 @@ static ADAM_SKIPPING: Kernel =
 pub struct SgdStep {
     /// The learning rate.
     pub lr: f32,
+    /// Whether the velocity sums up steps, in which the rate of their time is contained, in place of gradients.
+    pub velocity_of_steps: bool,
     /// μ, what is kept of the velocity.
     pub momentum: f32,
     /// λ, added to the gradient (L2).
@@ -41,8 +43,15 @@ pub struct SgdStep {
     pub n_decayed: usize,
 }
 
-/// g ← gradient + weight_decay·w; v ← momentum·v + g; w ← w − lr·v (as in PyTorch). All of one length. Nothing changes
-/// if the state of a [`GradientScale`](super::GradientScale) says that the step is to be skipped.
+impl SgdStep {
+    /// What the gradient is multiplied with on its way into the velocity, and the velocity on its way into the weights.
+    fn rates(self) -> [f32; 2] {
+        if self.velocity_of_steps { [self.lr, 1.0] } else { [1.0, self.lr] }
+    }
+}
+
+/// g ← gradient + weight_decay·w; v ← momentum·v + g; w ← w − lr·v (as in PyTorch), or, with a velocity of steps,
+/// v ← momentum·v + lr·g; w ← w − v (as in Caffe and Lasagne). All of one length. Nothing changes if the state of a [`GradientScale`](super::GradientScale) says that the step is to be skipped.
 ///
 /// # Errors
 /// If the lengths differ.
@@ -52,21 +61,23 @@ pub fn sgd_step(gradient: &Array, w: &Array, velocity: &Array, step: SgdStep, un
         Device::Cpu(_) if unless.is_some_and(skips) => Ok(()),
         Device::Cpu(_) => {
             let gradient = gradient.cpu();
+            let [into_velocity, into_weights] = step.rates();
             let (mut w, mut velocity) = (w.cpu_mut(), velocity.cpu_mut());
             let pieces = w.par_chunks_mut(CHUNK).zip(velocity.par_chunks_mut(CHUNK)).zip(gradient.par_chunks(CHUNK));
             pieces.enumerate().for_each(|(piece, ((w, v), g))| {
                 for (i, ((w, v), g)) in (piece * CHUNK..).zip(w.iter_mut().zip(v).zip(g)) {
                     let decay = if i < step.n_decayed { step.weight_decay } else { 0.0 };
-                    *v = step.momentum * *v + (g + decay * *w);
-                    *w -= step.lr * *v;
+                    *v = step.momentum * *v + into_velocity * (g + decay * *w);
+                    *w -= into_weights * *v;
                 }
             });
             Ok(())
         }
         Device::Gpu(gpu) => {
             let n = w.n_elements();
-            let numbers = [step.lr, step.momentum, step.weight_decay].map(f32::to_bits);
-            let params = [n as u32, step.n_decayed as u32, numbers[0], numbers[1], numbers[2]];
+            let [into_velocity, into_weights] = step.rates();
+            let numbers = [into_velocity, into_weights, step.momentum, step.weight_decay].map(f32::to_bits);
+            let params = [n as u32, step.n_decayed as u32, numbers[0], numbers[1], numbers[2], numbers[3]];
             let grid = Grid::Invocations(n.div_ceil(4));
             match unless {
                 None => gpu.launch(&SGD_KERNEL, &[gradient, w, velocity], &params, grid),
@@ -169,10 +180,10 @@ fn zeros(x: &Tensor) -> Result<Array> {
 }
 
 /// Parameters after one step for each further input.
-fn run_sgd(x: &[Tensor], momentum: f32, weight_decay: f32) -> Result<Tensor> {
+fn run_sgd(x: &[Tensor], momentum: f32, weight_decay: f32, velocity_of_steps: bool) -> Result<Tensor> {
     let (w, velocity) = (own(&x[0])?, zeros(&x[0])?);
     for gradient in &x[1..] {
-        let step = SgdStep { lr: 0.1, momentum, weight_decay, n_decayed: w.n_elements() };
+        let step = SgdStep { lr: 0.1, velocity_of_steps, momentum, weight_decay, n_decayed: w.n_elements() };
         sgd_step(gradient.array(), &w, &velocity, step, None)?;
     }
     Ok(Tensor::constant(w))
@@ -200,14 +211,15 @@ pub static SGD: Op = Op {
     gradient: false,
     cases: || {
         vec![
-            Case::new("momentum_decay", inputs(), |x| run_sgd(x, 0.9, 0.01)),
-            Case::new("plain", inputs(), |x| run_sgd(x, 0.0, 0.0)),
+            Case::new("momentum_decay", inputs(), |x| run_sgd(x, 0.9, 0.01, false)),
+            Case::new("velocity_of_steps", inputs(), |x| run_sgd(x, 0.9, 0.01, true)),
+            Case::new("plain", inputs(), |x| run_sgd(x, 0.0, 0.0, false)),
         ]
     },
     refuses: |device| {
         let [a, b] = [2, 3].map(|n| Array::from_f32(device, [n], &vec![0.0; n]));
         let (a, b) = (a?, b?);
-        let step = SgdStep { lr: 0.1, momentum: 0.0, weight_decay: 0.0, n_decayed: 0 };
+        let step = SgdStep { lr: 0.1, velocity_of_steps: false, momentum: 0.0, weight_decay: 0.0, n_decayed: 0 };
         sgd_step(&a, &b, &b, step, None).map(|()| Tensor::constant(b))
     },
 };

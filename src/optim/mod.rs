@@ -42,6 +42,28 @@ impl Choose for Decay {
     ];
 }
 
+/// What the velocity of SGD sums up. It matters where the rate changes while the velocity stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Velocity {
+    /// Gradients, as in PyTorch: a new rate acts on what was summed up before too.
+    #[default]
+    Gradients,
+    /// Steps, gradients times the rate of their time, as in Caffe and Lasagne.
+    Steps,
+}
+
+impl Choose for Velocity {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (
+            Velocity::Gradients,
+            "gradients",
+            "Gradients, as in PyTorch: a new rate acts on what was summed up before too",
+        ),
+        (Velocity::Steps, "steps", "Steps, gradients times the rate of their time, as in Caffe and Lasagne"),
+    ];
+}
+
 /// An optimiser and its state, which lives beside the parameters it moves.
 ///
 /// ```
@@ -67,6 +89,7 @@ pub struct Optimizer {
     momentum: f32,
     weight_decay: f32,
     decay: Decay,
+    velocity: Velocity,
     /// Velocity; or first and second moment.
     state: Vec<Array>,
     n_steps: u32,
@@ -82,8 +105,8 @@ impl Optimizer {
         let n_vectors = if kind == Kind::Sgd { 1 } else { 2 };
         let state: Result<Vec<Array>> =
             (0..n_vectors).map(|_| Array::empty(&values.device(), values.shape(), DType::F32)).collect();
-        let mut optimizer =
-            Optimizer { kind, momentum, weight_decay, decay: Decay::Weights, state: state?, n_steps: 0 };
+        let (decay, velocity) = (Decay::Weights, Velocity::Gradients);
+        let mut optimizer = Optimizer { kind, momentum, weight_decay, decay, velocity, state: state?, n_steps: 0 };
         optimizer.reset()?;
         Ok(optimizer)
     }
@@ -91,6 +114,11 @@ impl Optimizer {
     /// The same with weight decay on these parameters; at first it acts on weights.
     pub fn decaying(self, decay: Decay) -> Optimizer {
         Optimizer { decay, ..self }
+    }
+
+    /// The same with a velocity of this kind; at first it sums up gradients. Adam has none.
+    pub fn with_velocity(self, velocity: Velocity) -> Optimizer {
+        Optimizer { velocity, ..self }
     }
 
     /// Forgets velocity and moments.
@@ -149,7 +177,8 @@ impl Optimizer {
         let unless = scale.map(GradientScale::state);
         match self.kind {
             Kind::Sgd => {
-                let step = SgdStep { lr, momentum: self.momentum, weight_decay, n_decayed };
+                let velocity_of_steps = self.velocity == Velocity::Steps;
+                let step = SgdStep { lr, velocity_of_steps, momentum: self.momentum, weight_decay, n_decayed };
                 sgd_step(gradients, w, &self.state[0], step, unless)
             }
             Kind::Adam => {

@@ -66,7 +66,7 @@ fn table(entries: &[Entry]) -> String {
             mean_text(entry, two[1].1),
             mean_text(entry, |run| run.main().forgetting),
             cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
-            seconds(|run| run.timing.seconds_training.iter().sum()),
+            seconds(Outcome::seconds_training),
             seconds(|run| run.timing.seconds_end_of_task.iter().sum()),
             seconds(|run| run.timing.images_per_second),
         ];

@@ -212,7 +212,7 @@ fn forgetting(result: &ClassifierResult) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::continual::Held;
-    use crate::experiment::results::MemoryBytes;
+    use crate::experiment::results::{ClassifierName, MemoryBytes};
     use crate::report::WIDTH;
 
     fn held(exemplars: u64, old_network: u64, class_means: u64) -> MemoryBytes {
@@ -247,6 +247,9 @@ pub(super) mod tests {
                 held(1_382_360, 1_686_568, 3_072),
             ],
             complete: true,
+            judged_by: [("nme", "nearest mean of exemplars"), ("network", "largest output"), ("ncm", "")]
+                .map(|(name, explanation)| ClassifierName { name: name.into(), explanation: explanation.into() })
+                .to_vec(),
             classifiers: classifiers.map(|(name, result)| (name.to_string(), result)).into(),
             any_time: Vec::new(),
             average_any_time_accuracy: None,

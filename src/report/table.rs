@@ -34,7 +34,7 @@ pub(super) fn run_header(header: &RunHeader) -> String {
 /// What the columns mean, and their names.
 pub(super) fn table_header(metrics: &Metrics) -> String {
     let names: Vec<&str> = ordered_classifiers(metrics).map(|(name, _)| name).take(MAX_CLASSIFIERS).collect();
-    let legend: Vec<String> = names.iter().map(|name| format!("{name}{}", explained(name))).collect();
+    let legend: Vec<String> = names.iter().map(|name| format!("{name}{}", explained(metrics, name))).collect();
     let main = names.first().unwrap_or(&"–");
     let text = format!(
         "Accuracy on the test images of all classes seen so far, by {}; \"1st task\": {main} on the first task alone.",
@@ -64,18 +64,16 @@ pub(super) fn table_row(metrics: &Metrics, task: usize, n_tasks: usize, names: &
     cells.join("  ") + "\n"
 }
 
-pub(super) fn explained(classifier: &str) -> &'static str {
-    match classifier {
-        "nme" => " (nearest mean of exemplars)",
-        "network" => " (largest output)",
-        "ncm" => " (nearest mean of all data so far: an upper reference)",
-        _ => "",
-    }
+/// What a classifier goes by, in brackets, to stand behind its name.
+pub(super) fn explained(metrics: &Metrics, classifier: &str) -> String {
+    let own = metrics.judged_by.iter().find(|one| one.name == classifier && !one.explanation.is_empty());
+    own.map(|one| format!(" ({})", one.explanation)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::results::ClassifierName;
     use crate::report::{WIDTH, summary::tests::icarl};
 
     #[test]
@@ -93,7 +91,9 @@ mod tests {
         let mut metrics = icarl();
         let result = metrics.classifiers["nme"].clone();
         for i in 0..9 {
-            metrics.classifiers.insert(format!("classifier_with_a_long_name_{i}"), result.clone());
+            let name = format!("classifier_with_a_long_name_{i}");
+            metrics.judged_by.push(ClassifierName { name: name.clone(), explanation: "a word".repeat(i) });
+            metrics.classifiers.insert(name, result.clone());
         }
         metrics.memory_bytes[2].total = 12_345_678_901;
         let names: Vec<String> = (0..10).map(|i| format!("aquatic_mammal_{i}")).collect();

@@ -4,7 +4,7 @@ use super::Schedule;
 use crate::data::{self, Augment, Batch, Images, Loader};
 use crate::error::Result;
 use crate::nn::Parameters;
-use crate::optim::{Decay, Kind, Optimizer};
+use crate::optim::{Decay, Kind, Optimizer, Velocity};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -108,6 +108,8 @@ pub struct Recipe {
     pub optimizer: Kind,
     /// Of SGD, in 0..1.
     pub momentum: f32,
+    /// What the velocity of SGD sums up.
+    pub velocity: Velocity,
     /// λ of the L2 penalty, whose gradient is λ·w.
     pub weight_decay: f32,
     /// What the penalty acts on.
@@ -121,7 +123,7 @@ impl Recipe {
     /// If the device is out of memory.
     pub fn optimizer(&self, parameters: &Parameters) -> Result<Optimizer> {
         let optimizer = Optimizer::new(self.optimizer, self.momentum, self.weight_decay, parameters)?;
-        Ok(optimizer.decaying(self.decay))
+        Ok(optimizer.decaying(self.decay).with_velocity(self.velocity))
     }
 
     /// The batches of all epochs. `first_epoch` is the number of those that the run has behind it.

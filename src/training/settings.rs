@@ -2,7 +2,7 @@
 
 use super::{Fall, Recipe, Schedule, WarmUp};
 use crate::error::{Error, Result};
-use crate::optim::{Decay, Kind};
+use crate::optim::{Decay, Kind, Velocity};
 use crate::settings::{Choose, Kind as ValueKind, Origin, Range, Setting, Values};
 
 /// How the learning rate falls.
@@ -53,6 +53,11 @@ pub const TRAINING: &[Setting] = &[
         &["sgd"],
         "adam has moments of its own; --optimizer sgd goes by it",
     ),
+    Setting::choice::<Velocity>("velocity", "WHAT", "What the velocity of sgd sums up").usually("gradients").needs(
+        "optimizer",
+        &["sgd"],
+        "adam has no velocity; --optimizer sgd does",
+    ),
     Setting::number("weight_decay", "L", "L2 penalty").usually("1e-4"),
     Setting::choice::<Decay>("decay", "WHICH", "What the L2 penalty acts on").usually("weights"),
     Setting::switch("drop_last", "Whether a last batch that is not full is left out").usually("false"),
@@ -101,6 +106,7 @@ impl Recipe {
             schedule: Schedule { lr: values.find("lr").unwrap_or(1e-3), fall, warm_up },
             optimizer: values.find("optimizer").unwrap_or(Kind::Adam),
             momentum: values.find("momentum").unwrap_or(0.0),
+            velocity: values.find("velocity").unwrap_or_default(),
             weight_decay: values.find("weight_decay").unwrap_or(0.0),
             decay: values.find("decay").unwrap_or_default(),
         })

@@ -2,12 +2,13 @@
 //! known, and the numbers made of that.
 
 use super::Run;
-use crate::continual::{Learner, Method};
+use crate::continual::{Candidates, Classifier, Learner, Method};
 use crate::data::{Dataset, Scenario, Task, TaskStream};
 use crate::error::Result;
 use crate::experiment::metrics::{accuracy, average_any_time_accuracy, confusion};
 use crate::experiment::results::AnyTime;
 use crate::experiment::saved::Class;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 impl Run<'_> {
@@ -17,8 +18,13 @@ impl Run<'_> {
         &self.stream.tasks[..n]
     }
 
-    fn answers(&self, classifiers: &[&str], task: &Task, n_seen: usize) -> Result<Vec<Answers>> {
-        answers(&self.learner, &*self.method, classifiers, &self.dataset, &self.stream, task, n_seen)
+    fn answers(&self, classifiers: &[Classifier], task: &Task, n_seen: usize) -> Result<Vec<Answers>> {
+        let n_candidates = match self.config.candidates {
+            Candidates::Seen => n_seen,
+            Candidates::All => self.stream.n_classes,
+        };
+        let asked = Asked { task, n_seen, n_candidates };
+        answers(&self.learner, &*self.method, classifiers, &self.dataset, &self.stream, asked)
     }
 
     /// What counts as the answer: in task-incremental learning the task is known.
@@ -34,8 +40,8 @@ impl Run<'_> {
             by_task.push(self.answers(classifiers, task, n_seen)?);
         }
         let next = self.stream.tasks.get(self.tasks_seen(index).len());
-        let next = next.map(|next| self.before(next)).transpose()?.flatten();
-        for (c, name) in classifiers.iter().enumerate() {
+        let next = next.map(|next| self.before(next)).transpose()?.unwrap_or_default();
+        for (c, Classifier { name, .. }) in classifiers.iter().enumerate() {
             let of_task: Vec<&Answers> = by_task.iter().map(|answers| &answers[c]).collect();
             let row = |f: &dyn Fn(&Answers) -> f64| {
                 let mut row: Vec<Option<f64>> = of_task.iter().map(|answers| Some(f(answers))).collect();
@@ -50,24 +56,27 @@ impl Run<'_> {
             let result = self.metrics.classifiers.get_mut(*name).expect("bug: a classifier without results");
             result.task_known.extend(task_known);
             result.push(open, accuracy(&truth, &answered));
-            if let (Some(accuracy), "network") = (next, *name)
-                && let Some(pair) = result.before.get_mut(index)
-            {
+            if let (Some(&accuracy), Some(pair)) = (next.get(name), result.before.get_mut(index)) {
                 pair[0] = accuracy;
             }
             result.confusion = confusion(&truth, &answered, n_seen);
         }
+        if index + 1 == self.phases.len() {
+            self.end_any_time();
+        }
         Ok(())
     }
 
-    /// The accuracy of the network's outputs on a task that has not been learnt; none in class-incremental learning, where it
-    /// is 0 by construction.
-    fn before(&self, task: &Task) -> Result<Option<f64>> {
-        if self.config.stream.scenario == Scenario::Class || !self.method.classifiers().contains(&"network") {
-            return Ok(None);
+    /// The accuracy on a task that has not been learnt, of each classifier that can answer then; none in class-incremental
+    /// learning, where it is 0 by construction.
+    fn before(&self, task: &Task) -> Result<BTreeMap<&'static str, f64>> {
+        if self.config.stream.scenario == Scenario::Class {
+            return Ok(BTreeMap::new());
         }
-        let answers = &self.answers(&["network"], task, self.stream.n_classes)?[0];
-        Ok(Some(accuracy(&answers.truth, self.counted(answers))))
+        let able: Vec<Classifier> = self.method.classifiers().iter().filter(|one| !one.by_means).copied().collect();
+        let answers = self.answers(&able, task, self.stream.n_classes)?;
+        let accuracy = |answers: &Answers| accuracy(&answers.truth, self.counted(answers));
+        Ok(able.iter().map(|one| one.name).zip(answers.iter().map(accuracy)).collect())
     }
 
     /// The accuracy of the method's first classifier on what phase `index` brought.
@@ -88,28 +97,58 @@ impl Run<'_> {
         if self.config.method.sees_everything {
             return Ok(());
         }
-        let initial = self.stream.tasks.iter().skip(1).map(|task| self.before(task)).collect::<Result<Vec<_>>>()?;
-        if let Some(result) = self.metrics.classifiers.get_mut("network") {
-            // The first of a pair is measured when the task before has been learnt.
-            result.before = initial.into_iter().flatten().map(|accuracy| [accuracy, accuracy]).collect();
+        for task in 1..self.stream.tasks.len() {
+            for (name, accuracy) in self.before(&self.stream.tasks[task])? {
+                let result = self.metrics.classifiers.get_mut(name).expect("bug: a classifier without results");
+                // The first of a pair is measured when the task before has been learnt.
+                result.before.push([accuracy, accuracy]);
+            }
         }
         Ok(())
     }
 
-    pub(super) fn measure_any_time(&mut self, index: usize, n_seen: usize) -> Result<()> {
-        if !self.method.classifiers().contains(&"network") {
+    /// Whenever so many more images were learnt from: what the method's own classifier answers now. Of classes that it has no
+    /// mean of yet it knows nothing. `n_new` images have come since the last call.
+    pub(super) fn measure_any_time(&mut self, index: usize, n_seen: usize, n_new: usize) -> Result<()> {
+        let Some(n_batches) = self.config.eval_every else { return Ok(()) };
+        let distance = n_batches.saturating_mul(self.config.training.batch_size);
+        if self.n_images / distance == (self.n_images - n_new) / distance {
             return Ok(());
         }
         let (mut truth, mut answered) = (Vec::new(), Vec::new());
         for task in self.tasks_seen(index) {
-            let answers = &self.answers(&["network"], task, n_seen)?[0];
+            let answers = &self.answers(&self.method.classifiers()[..1], task, n_seen)?[0];
             truth.extend_from_slice(&answers.truth);
             answered.extend_from_slice(self.counted(answers));
         }
-        self.metrics.any_time.push(AnyTime { n_images: self.n_images, accuracy: accuracy(&truth, &answered) });
+        self.push_any_time(accuracy(&truth, &answered));
+        Ok(())
+    }
+
+    /// The end of the stream is the last point of the curve, whatever the distance to the one before.
+    fn end_any_time(&mut self) {
+        if self.config.eval_every.is_none() {
+            return;
+        }
+        let n_images = self.n_images;
+        self.metrics.any_time.retain(|point| point.n_images < n_images);
+        let own = self.method.classifiers()[0].name;
+        let last = self.metrics.classifiers[own].seen_accuracy.last();
+        self.push_any_time(*last.expect("bug: nothing was evaluated"));
+    }
+
+    /// What is to be said where any-time accuracy was asked for and the stream had no place for it but its end.
+    pub(super) fn any_time_warning(&self) -> Option<String> {
+        let n = self.config.eval_every.filter(|_| self.metrics.any_time.len() == 1)?;
+        Some(format!(
+            "--eval-every {n}: the stream has fewer batches, so that any-time accuracy is that of its end alone"
+        ))
+    }
+
+    fn push_any_time(&mut self, accuracy: f64) {
+        self.metrics.any_time.push(AnyTime { n_images: self.n_images, accuracy });
         let accuracies: Vec<f64> = self.metrics.any_time.iter().map(|point| point.accuracy).collect();
         self.metrics.average_any_time_accuracy = average_any_time_accuracy(&accuracies);
-        Ok(())
     }
 
     /// The labels seen so far, with the class or classes that have them.
@@ -147,15 +186,25 @@ struct Answers {
     pub task_known: Vec<u32>,
 }
 
+/// What is asked: about the test images of `task`, when `n_seen` classes have come, of which (or of more) `n_candidates` may
+/// be answered.
+struct Asked<'a> {
+    task: &'a Task,
+    n_seen: usize,
+    n_candidates: usize,
+}
+
+/// Stands where a classifier knows no class that it could answer. It is no label.
+const NO_ANSWER: u32 = u32::MAX;
+
 /// Answers by each of `classifiers`. Labels a classifier has no score for yet are never answered.
 fn answers(
     learner: &Learner,
     method: &dyn Method,
-    classifiers: &[&str],
+    classifiers: &[Classifier],
     dataset: &Dataset,
     stream: &TaskStream,
-    task: &Task,
-    n_seen: usize,
+    Asked { task, n_seen, n_candidates }: Asked,
 ) -> Result<Vec<Answers>> {
     let images = &dataset.test;
     let label = |&sample: &u32| stream.label_of_class[images.labels[sample as usize] as usize];
@@ -163,8 +212,13 @@ fn answers(
     let mut answers = vec![Answers { truth, ..Answers::default() }; classifiers.len()];
     let own = task.first_label..task.first_label + task.classes.len();
     learner.evaluate(images, &task.test, |_, output| {
-        let n_candidates = method.n_candidates(n_seen, output.logits.shape()[1]);
         for (answers, classifier) in answers.iter_mut().zip(classifiers) {
+            if classifier.by_means && method.class_means(classifier).is_none() {
+                let n = answers.among_all.len() + output.logits.shape()[0];
+                answers.among_all.resize(n, NO_ANSWER);
+                answers.task_known.resize(n, NO_ANSWER);
+                continue;
+            }
             let scores = method.scores(&output, n_seen, classifier)?;
             let width = scores.shape()[1];
             for row in scores.to_vec()?.chunks_exact(width) {
@@ -179,6 +233,9 @@ fn answers(
 
 /// The first place in `range` of the largest score.
 fn largest(scores: &[f32], range: Range<usize>) -> u32 {
+    if range.is_empty() {
+        return NO_ANSWER;
+    }
     let best = range.clone().fold(range.start, |best, i| if scores[i] > scores[best] { i } else { best });
     best as u32
 }

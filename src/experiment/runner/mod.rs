@@ -118,7 +118,12 @@ impl<'a> Run<'a> {
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
             memory_bytes: Vec::new(),
             complete: false,
-            classifiers: method.classifiers().iter().map(|&name| (name.into(), ClassifierResult::default())).collect(),
+            judged_by: method.classifiers().iter().map(Into::into).collect(),
+            classifiers: method
+                .classifiers()
+                .iter()
+                .map(|one| (one.name.into(), ClassifierResult::default()))
+                .collect(),
             any_time: Vec::new(),
             average_any_time_accuracy: None,
         };
@@ -209,9 +214,10 @@ impl<'a> Run<'a> {
         if index == 0 && position.is_start_of_task() {
             self.measure_initial()?;
         }
-        let started = Instant::now();
+        let (started, measured) = (Instant::now(), self.timing.training_loop.evaluation);
         let loss = self.train(&task, &data, position, trainer)?;
-        let seconds = self.seconds_of_task + started.elapsed().as_secs_f64();
+        let measuring = self.timing.training_loop.evaluation - measured;
+        let seconds = self.seconds_of_task + started.elapsed().as_secs_f64() - measuring;
 
         trainer.listener.phase(Phase::Exemplars);
         let started = Instant::now();
@@ -233,6 +239,9 @@ impl<'a> Run<'a> {
         trainer.listener.phase(Phase::Evaluation);
         let started = Instant::now();
         self.evaluate(index, data.n_seen)?;
+        if let Some(warning) = self.any_time_warning().filter(|_| index + 1 == self.phases.len()) {
+            trainer.listener.warning(&warning);
+        }
         self.timing.seconds_evaluation.push(started.elapsed().as_secs_f64());
         Ok(loss)
     }
@@ -267,8 +276,8 @@ impl<'a> Run<'a> {
         let n_labels = self.stream.n_classes;
         let end = task.first_label + task.classes.len();
         let (labels, n_old, n_seen) = match self.config.stream.scenario {
-            // Any label may come at any time.
-            _ if self.config.stream.blurry > 0 => (0..n_labels, task.first_label, n_labels),
+            // Any label may come at any time, and may have come before.
+            _ if self.config.stream.blurry > 0 => (0..n_labels, n_labels, n_labels),
             scenario if scenario.shares_labels() => (0..n_labels, if task.index == 0 { 0 } else { n_labels }, n_labels),
             _ => (task.first_label..end, task.first_label, end),
         };

@@ -59,7 +59,7 @@ impl Run<'_> {
         trainer.listener.phase(Phase::Training);
         self.timing.training_loop.steps += started.elapsed().as_secs_f64();
         let batches = batches_from(batches, plan.first_step)?;
-        let mut objective = TaskObjective { run: self, data, frozen, batch: None, started };
+        let mut objective = TaskObjective { run: self, data, frozen, batch: None, n_new: 0, started };
         let trained = trainer.run(&plan, batches, &mut objective)?;
         self.timing.training_loop += trained.seconds;
         Ok(trained.loss)
@@ -74,6 +74,8 @@ struct TaskObjective<'r, 'a> {
     frozen: Option<Parameters>,
     /// What this step learns from.
     batch: Option<Batch>,
+    /// Images of the latest step.
+    n_new: usize,
     started: Instant,
 }
 
@@ -112,16 +114,13 @@ impl Objective for TaskObjective<'_, '_> {
             run.learner.network.parameters.restore_all_but_outputs(frozen, self.data.n_old)?;
         }
         run.n_images += batch.images.len();
+        self.n_new = batch.images.len();
         run.method.after_step(&run.learner, &batch)
     }
 
-    fn measure(&mut self, step: Step) -> Result<()> {
-        match self.run.config.eval_every {
-            Some(n) if (step.index + 1).is_multiple_of(n) => {
-                self.run.measure_any_time(self.data.index, self.data.n_seen)
-            }
-            _ => Ok(()),
-        }
+    fn measure(&mut self, _: Step) -> Result<()> {
+        let n_new = std::mem::take(&mut self.n_new);
+        self.run.measure_any_time(self.data.index, self.data.n_seen, n_new)
     }
 
     fn record(&mut self, record: TermRecord) {
@@ -132,7 +131,7 @@ impl Objective for TaskObjective<'_, '_> {
         let position = Position { task: self.data.index, epoch: step.epoch(), batch: step.batch(), begun: true };
         let before = self.run.timing.training_loop;
         self.run.timing.training_loop += *seconds;
-        let seconds_of_task = self.run.seconds_of_task + self.started.elapsed().as_secs_f64();
+        let seconds_of_task = self.run.seconds_of_task + self.started.elapsed().as_secs_f64() - seconds.evaluation;
         let kept = self.run.checkpoint(position, seconds_of_task);
         self.run.timing.training_loop = before;
         kept

@@ -114,7 +114,7 @@ fn how_it_classifies(run: &RunFiles, name: &str) -> String {
     format!(
         "{}{method}. The numbers at the top are those of the classifier {name}{}.",
         run.metrics.method,
-        explained(name)
+        explained(&run.metrics, name)
     )
 }
 
@@ -133,7 +133,7 @@ fn accuracy(run: &RunFiles) -> String {
     let m = &run.metrics;
     let series: Vec<Series> = ordered_classifiers(m)
         .map(|(name, result)| Series {
-            name: format!("{name}{}", explained(name)),
+            name: format!("{name}{}", explained(m, name)),
             values: &result.seen_accuracy,
             spread: &[],
         })
@@ -248,7 +248,7 @@ pub(super) fn confusions(run: &RunFiles) -> String {
         confusion(run, name, main)
     );
     for (name, result) in all {
-        out += &details(&format!("Classifier {name}{}", explained(name)), &confusion(run, name, result));
+        out += &details(&format!("Classifier {name}{}", explained(&run.metrics, name)), &confusion(run, name, result));
     }
     out
 }

@@ -81,7 +81,7 @@ fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
         mean_text(runs, name, NUMBERS[0].1),
         percent(1.0 / n_classes as f64),
         escape(name),
-        explained(name)
+        escape(&explained(&first.metrics, name))
     );
     let figures: Vec<(&str, String)> = NUMBERS
         .iter()
@@ -106,7 +106,11 @@ fn accuracy(runs: &[RunFiles]) -> String {
     let series: Vec<Series> = names
         .iter()
         .zip(&statistics)
-        .map(|(name, (mean, sd))| Series { name: format!("{name}{}", explained(name)), values: mean, spread: sd })
+        .map(|(name, (mean, sd))| Series {
+            name: format!("{name}{}", explained(&first.metrics, name)),
+            values: mean,
+            spread: sd,
+        })
         .collect();
     let mut head = vec!["after task".to_string(), "new classes".into()];
     head.extend(names.iter().map(|name| name.to_string()));
@@ -135,7 +139,7 @@ fn numbers(runs: &[RunFiles]) -> String {
     head.extend(NUMBERS.iter().map(|(title, _)| title.to_lowercase()));
     let rows: Vec<Vec<String>> = ordered_classifiers(&runs[0].metrics)
         .map(|(name, _)| {
-            let mut row = vec![format!("{name}{}", explained(name))];
+            let mut row = vec![format!("{name}{}", explained(&runs[0].metrics, name))];
             row.extend(NUMBERS.iter().map(|(_, number)| mean_text(runs, name, *number)));
             row
         })
