@@ -3,8 +3,8 @@
 //! A keyed stream is a pure function of its key, so a draw that is not used shifts nothing, batches can be prepared on
 //! any thread, and the same seed gives the same numbers on every machine.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng as _, SeedableRng};
 
 /// What a stream of random numbers is for. Streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
