@@ -5,7 +5,7 @@ use crate::continual::{self, MethodSpec};
 use crate::error::{Error, Result};
 use crate::experiment::comparison::{Entry, Outcome};
 use crate::experiment::{self, CONFIG_FILE, Config, every_row, recorded_in};
-use crate::records::sealed::read_json;
+use crate::records::sealed::{checksum, read_json};
 use crate::settings::{Origin, Setting, Values, flag};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,23 @@ impl Grid {
             methods.push(spec);
         }
         Ok(methods)
+    }
+
+    /// Where the runs are, if nobody says so: the same for the same settings of all methods, so that a comparison may be extended
+    /// by methods, memories and seeds, and another one does not get into its way.
+    ///
+    /// # Errors
+    /// If a setting makes no sense.
+    pub fn default_folder(&self) -> Result<PathBuf> {
+        let shared = self.given.clone().or(self.preset.clone()).without("seeds");
+        let rows = every_row();
+        let places: Vec<&'static Setting> = rows.iter().copied().filter(|row| row.is_place).collect();
+        let shared = places.iter().fold(shared, |shared, row| shared.without(row.name));
+        let own: Vec<_> = self.own.iter().map(|(method, values)| (method.name, values.to_json())).collect();
+        let code = checksum(format!("{:?} {own:?}", shared.to_json()).as_bytes());
+        let dataset = shared.find::<String>("dataset").unwrap_or_else(|| "glyphs".into());
+        let name = crate::data::Source::parse(&dataset)?.file_name();
+        Ok(PathBuf::from(format!("runs/compare-{name}-{code}")))
     }
 
     /// Every run, in an order that depends on the grid alone, in folders METHOD/seed-N of `out`.

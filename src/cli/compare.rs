@@ -4,7 +4,7 @@ use super::run::{parse_time, stop_after};
 use super::settings::RunFlags;
 use super::terminal::{Shown, Terminal};
 use super::warn;
-use crate::campaign::{Cell, Compared, Grid, compared, failure, run_folders, run_missing};
+use crate::campaign::{Cell, Compared, Grid, Shard, compared, failure, run_folders, run_missing, slurm_script};
 use crate::error::{Error, Result};
 use crate::experiment::comparison::{csv, json};
 use crate::experiment::{complete, every_row, presets};
@@ -29,15 +29,20 @@ pub struct CompareArgs {
     /// A setting of one method only, such as er:lr=0.1 or der++:mse-weight=0.2; may be repeated
     #[arg(long = "of", value_name = "METHOD:FLAG=VALUE")]
     own: Vec<String>,
-    /// Run only part I of N of the grid, as 1/4: all parts may share --out, and the last one reports
+    /// Run only part I of N of the grid, as 1/4: all parts may share --out, and the last one reports. auto takes it from a Slurm
+    /// array job, auto/N from a Kubernetes job with indexed completions
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
-    shard: Option<(usize, usize)>,
+    shard: Option<Shard>,
+    /// Print a job script for Slurm that runs the grid in N parts, and end
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    print_slurm: Option<usize>,
     /// A recipe of the literature, below all other settings
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Folder for the runs; complete runs in it are kept, interrupted ones go on
-    #[arg(long, value_name = "DIR", default_value = "runs/compare")]
-    out: PathBuf,
+    /// Folder for the runs; complete runs in it are kept, interrupted ones go on [default: runs/compare-DATASET-CODE, the code by
+    /// the settings that all methods share]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Stop after this time (such as 9m, 2h); the same command goes on
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     stop_after: Option<Duration>,
@@ -65,11 +70,15 @@ pub fn run(args: CompareArgs) -> Result<()> {
     }
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     let grid = Grid { methods, memories: args.memories, own, given: args.settings.0, preset };
-    let cells = grid.cells(&args.out)?;
+    let out = args.out.map_or_else(|| grid.default_folder(), Ok)?;
+    let cells = grid.cells(&out)?;
+    if let Some(n_tasks) = args.print_slurm {
+        return print_slurm(n_tasks, cells.len());
+    }
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
-    let mine = cells.iter().enumerate().filter(|(i, _)| args.shard.is_none_or(|(part, n)| i % n == part - 1));
+    let mine = cells.iter().enumerate().filter(|(i, _)| args.shard.is_none_or(|shard| shard.has(*i)));
     let mine: Vec<&Cell> = mine.map(|(_, cell)| cell).collect();
     let failed = run_missing(&mine, &mut Terminal::new(Shown::Bar)).inspect_err(|error| {
         if matches!(error, Error::Interrupted) {
@@ -77,7 +86,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         }
     })?;
     let paths: Vec<PathBuf> = cells.iter().map(|cell| cell.path.clone()).collect();
-    report(&args.out, &paths)?;
+    report(&out, &paths)?;
     failure(failed, mine.len())
 }
 
@@ -90,10 +99,31 @@ fn parse_own(text: &str) -> Result<(&str, Values)> {
     Ok((method, settings.map_err(|e| wrong(&format!("{e}; ")))?))
 }
 
-/// `2/4`.
-fn parse_shard(text: &str) -> std::result::Result<(usize, usize), String> {
-    let parsed = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    parsed.filter(|&(i, n)| 1 <= i && i <= n).ok_or_else(|| "a part such as 1/4, from 1/N to N/N".into())
+/// `2/4`, or what a scheduler says.
+fn parse_shard(text: &str) -> std::result::Result<Shard, String> {
+    Shard::parse(text, |name| std::env::var(name).ok())
+}
+
+/// This command as a job script, without the flag that asks for one.
+fn print_slurm(n_tasks: usize, n_runs: usize) -> Result<()> {
+    if !(1..=n_runs).contains(&n_tasks) {
+        return Err(Error::usage(format!(
+            "--print-slurm {n_tasks}: there are {n_runs} runs, and a part has one at least"
+        )));
+    }
+    let folder = std::env::current_dir().map_err(Error::io(".", "read"))?;
+    let program = std::env::current_exe().map_err(Error::io("engram", "find"))?;
+    let mut command = vec![program.display().to_string()];
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--print-slurm") {
+            Some("") => drop(words.next()),
+            Some(rest) if rest.starts_with('=') => {}
+            _ => command.push(word),
+        }
+    }
+    print!("{}", slurm_script(&command, &folder.display().to_string(), n_tasks));
+    Ok(())
 }
 
 /// Prints the table and the answer of the runs that are complete, and writes the files into `out`.
