@@ -89,7 +89,9 @@ impl Run {
         lr.iter().for_each(|lr| command += &format!(" --lr {lr}"));
         if let Some((mse, replay)) = weights {
             command += &format!(" --mse-weight {mse}");
-            command += &if method == "der++" { format!(" --replay-weight {replay}") } else { String::new() };
+            if crate::continual::spec(method).is_ok_and(|spec| spec.has("replay_weight")) {
+                command += &format!(" --replay-weight {replay}");
+            }
         }
         command
     }
