@@ -99,7 +99,7 @@ fn go_on(
     let labels = &dataset.test.labels;
     let (mut reports, mut networks, mut all_logits) = (Vec::new(), Vec::new(), Vec::new());
     for Trained { network, seconds_training, origin } in teachers {
-        let learner = Learner::new(network, device, dataset)?;
+        let learner = Learner::new(network, device, dataset)?.trained_by(config.recipe.batch_size);
         let z = logits(&learner, &dataset.test)?;
         reports.push(TeacherReport {
             network: describe(&learner.network, device)?,
@@ -143,7 +143,7 @@ fn go_on(
                 if results.student(arm, seed, fraction).is_some() {
                     continue;
                 }
-                let learner = Learner::new(student(seed)?, device, dataset)?;
+                let learner = Learner::new(student(seed)?, device, dataset)?.trained_by(config.recipe.batch_size);
                 let distiller = match arm {
                     Arm::Scratch => None,
                     Arm::Distilled => {
