@@ -8,5 +8,5 @@ fn put(at: u32, value: f32) {
     if params.has_residual != 0u {
         sum += residual[at];
     }
-    y[at] = max(sum, params.lowest);
+    y[at] = at_least_lowest(vec4<f32>(sum)).x;
 }

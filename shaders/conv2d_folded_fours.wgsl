@@ -8,5 +8,5 @@ fn put_four(at: u32, n: u32, value: vec4<f32>) {
     if params.has_residual != 0u {
         sum += residual[at / 4u];
     }
-    y[at / 4u] = max(sum, vec4<f32>(params.lowest));
+    y[at / 4u] = at_least_lowest(sum);
 }

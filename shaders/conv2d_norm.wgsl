@@ -19,3 +19,9 @@ fn affine(o: u32) -> vec2<f32> {
     }
     return vec2<f32>(scale, beta[o] - mean * scale);
 }
+
+// The larger of x and params.lowest; what is not a number stays, found by its bits as in the prelude's is_nan.
+fn at_least_lowest(x: vec4<f32>) -> vec4<f32> {
+    let nans = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+    return select(max(x, vec4<f32>(params.lowest)), x, nans);
+}

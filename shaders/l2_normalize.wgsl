@@ -1,6 +1,6 @@
 // y[n] = x[n] / max(‖x[n]‖, ε)          dx[n] = (dy[n] − y[n]·⟨y[n], dy[n]⟩) / ‖x[n]‖
 //
-// Shapes: x, y (n_rows, n_columns). One invocation owns one row. CPU twin: src/ops/l2_normalize.rs
+// dx of a row of zeros is 0. Shapes: x, y (n_rows, n_columns). One invocation owns one row. CPU twin: src/ops/l2_normalize.rs
 
 struct Params {
     n_rows: u32,
@@ -52,7 +52,8 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         let length = sqrt(squares);
         if !(length > EPSILON) { along = 0.0; }
         for (var i = first; i < end; i++) {
-            dx[i] = (dy[i] - y[i] * along) / max(length, EPSILON);
+            // A row of zeros points nowhere.
+            dx[i] = select((dy[i] - y[i] * along) / max(length, EPSILON), 0.0, length == 0.0);
         }
     }
 }

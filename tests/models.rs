@@ -10,8 +10,9 @@ use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
 use engram::tensor::no_grad;
 use engram::{Device, Tensor};
-use safetensors::SafeTensors;
-use std::path::PathBuf;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 fn devices() -> impl Iterator<Item = Device> {
     [Some(Device::cpu()), common::gpu(false)].into_iter().flatten()
@@ -145,7 +146,7 @@ fn weights_survive_a_file() {
 fn the_file_uses_the_names_of_pytorch() {
     let network = Network::new("cnn", [1, 8, 8], 3, &Device::cpu(), 1).unwrap();
     let bytes = network.to_safetensors().unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
     let shape = |name: &str| file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}")).shape().to_vec();
     assert_eq!(shape("conv1.weight"), [32, 1, 3, 3]);
     assert_eq!(shape("conv1.bias"), [32]);
@@ -195,6 +196,11 @@ fn golden_network(file: &str, device: &Device) -> (Network, SafeTensors<'static>
     let options = Options { width, shortcut, last_relu: file != "resnet20-a", ..Options::default() };
     let input = golden.tensor("golden.input").unwrap().shape()[1..].try_into().unwrap();
     let network = Network::with_options(name, &options, input, 7, device, 1).unwrap();
+    // The weights alone: a file with more than that is refused.
+    let weights = golden.tensors().into_iter().filter(|(name, _)| !name.starts_with("golden."));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weights.safetensors");
+    std::fs::write(&path, safetensors::serialize(weights, None).unwrap()).unwrap();
     network.load_safetensors(&path).unwrap();
     (network, golden)
 }
@@ -327,4 +333,107 @@ fn a_training_step_of_resnet32_takes_few_dispatches_on_hardware() {
         created(&after),
         "a step in the steady state creates buffers, pipelines or bind groups"
     );
+}
+
+/// Tensors by name: their kind, shape and bytes.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn tensors_of(network: &Network) -> Tensors {
+    let bytes = network.to_safetensors().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let all = file.tensors().into_iter();
+    all.map(|(name, view)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()))).collect()
+}
+
+fn write(path: &Path, tensors: &Tensors) {
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("a tensor whose size is not its shape's"))
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A deeper network of the same kind has all tensors of a shallower one.
+#[test]
+fn a_file_of_a_deeper_network_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep.safetensors");
+    let narrow = Options { width: 0.125, ..Options::default() };
+    let network = |name| Network::with_options(name, &narrow, [3, 16, 16], 5, &Device::cpu(), 1).unwrap();
+    for (deep, shallow) in [("resnet32", "resnet20"), ("resnet34", "resnet18")] {
+        write(&path, &tensors_of(&network(deep)));
+        let message = network(shallow).load_safetensors(&path).unwrap_err().to_string();
+        for words in ["'layer1.", "more", shallow, "another network"] {
+            assert!(message.contains(words), "{words} is not in: {message}");
+        }
+    }
+    // PyTorch's counters are no weights.
+    let mut tensors = tensors_of(&network("resnet20"));
+    tensors.insert("bn1.num_batches_tracked".into(), (Dtype::I64, vec![], vec![0; 8]));
+    write(&path, &tensors);
+    assert!(network("resnet20").load_safetensors(&path).unwrap().is_empty());
+}
+
+#[test]
+fn files_of_other_numbers_and_names_are_converted_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other.safetensors");
+    let network = |seed| Network::new("cnn", [1, 8, 8], 4, &Device::cpu(), seed).unwrap();
+    let (own, floats) = (tensors_of(&network(7)), |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(bytes));
+    // Numbers that the short kinds hold exactly: of seven bits after the point.
+    let coarse: Tensors = own
+        .iter()
+        .map(|(name, (dtype, shape, data))| {
+            let rounded: Vec<f32> = floats(data).iter().map(|x| (x * 128.0).round() / 128.0).collect();
+            (name.clone(), (*dtype, shape.clone(), bytemuck::cast_slice(&rounded).to_vec()))
+        })
+        .collect();
+    type Shorten = fn(f32) -> Vec<u8>;
+    let f16: Shorten = |x| {
+        let exponent = x.abs().log2().floor() as i32;
+        let fraction = (x.abs() / 2f32.powi(exponent) - 1.0) * 1024.0;
+        let bits = if x == 0.0 { 0 } else { ((exponent + 15) as u16) << 10 | fraction as u16 };
+        (bits | u16::from(x.is_sign_negative()) << 15).to_le_bytes().to_vec()
+    };
+    let kinds: [(Dtype, &str, Shorten); 3] = [
+        (Dtype::F16, "F16", f16),
+        (Dtype::BF16, "BF16", |x| ((x.to_bits() >> 16) as u16).to_le_bytes().to_vec()),
+        (Dtype::F64, "F64", |x| f64::from(x).to_le_bytes().to_vec()),
+    ];
+    for (dtype, name, shorten) in kinds {
+        let converted = coarse.iter().map(|(name, (_, shape, data))| {
+            let data = floats(data).into_iter().flat_map(shorten).collect();
+            (format!("module.{name}"), (dtype, shape.clone(), data))
+        });
+        write(&path, &converted.collect());
+        let loaded = network(1);
+        let notes = loaded.load_safetensors(&path).unwrap().join("; ");
+        assert!(notes.contains("'module.'") && notes.contains(name), "{notes}");
+        assert!(tensors_of(&loaded) == coarse, "{name}: other numbers");
+    }
+    let mut odd = own.clone();
+    let (_, shape, data) = odd["conv1.bias"].clone();
+    odd.insert("conv1.bias".into(), (Dtype::I32, shape, data));
+    write(&path, &odd);
+    assert!(network(1).load_safetensors(&path).unwrap_err().to_string().contains("I32"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_where_they_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broken.safetensors");
+    let narrow = Options { width: 0.125, ..Options::default() };
+    let network = Network::with_options("resnet20", &narrow, [3, 16, 16], 5, &Device::cpu(), 1).unwrap();
+    let cases = [
+        ("fc.weight", f32::NAN, "not finite"),
+        ("bn1.weight", f32::NEG_INFINITY, "not finite"),
+        ("bn1.running_mean", f32::INFINITY, "not finite"),
+        ("bn1.running_var", -1e-3, "negative variances"),
+    ];
+    for (name, value, why) in cases {
+        let mut tensors = tensors_of(&network);
+        tensors.get_mut(name).unwrap().2[..4].copy_from_slice(&value.to_le_bytes());
+        write(&path, &tensors);
+        let message = network.load_safetensors(&path).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains(why), "{message}");
+    }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use engram::ops::{BatchNorm, Mode};
+use engram::ops::{BatchNorm, Conv2d, Mode};
 use engram::{Device, Error, Tensor};
 
 fn devices() -> impl Iterator<Item = (&'static str, Device)> {
@@ -99,6 +99,32 @@ fn what_is_not_a_number_passes_relu_and_max_pool() {
             for residual in [None, Some(&zeros)] {
                 let (y, _) = batch_norm(&x, residual, Mode::Eval, true).unwrap();
                 assert!(y[1].is_nan() && y[0] == 0.0 && y[n - 1] > 1.9, "{name}: {y:?}");
+            }
+        }
+    }
+}
+
+/// The convolution into which a batch norm is folded ends in the same ReLU. Images of 8 columns lie in whole vec4s.
+#[test]
+fn what_is_not_a_number_passes_a_folded_convolution() {
+    for (name, device) in devices() {
+        for width in [5, 8] {
+            let n = 2 * 4 * width;
+            let mut numbers = vec![-1.0; n];
+            (numbers[1], numbers[n - 1]) = (f32::NAN, 2.0);
+            let x = tensor(&device, &[1, 2, 4, width], &numbers);
+            // Channel 0 of the result is channel 0 of the image, the other one likewise.
+            let weight = tensor(&device, &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 1.0]);
+            let (one, zero) = (tensor(&device, &[2], &[1.0; 2]), tensor(&device, &[2], &[0.0; 2]));
+            let running = tensor(&device, &[2, 2], &[0.0, 0.0, 1.0, 1.0]);
+            let zeros = tensor(&device, &[1, 2, 4, width], &vec![0.0; n]);
+            for residual in [None, Some(&zeros)] {
+                let (mode, momentum, epsilon) = (Mode::Eval, 0.1, 1e-5);
+                let running = running.array();
+                let norm =
+                    BatchNorm { weight: &one, bias: &zero, running, mode, momentum, epsilon, residual, relu: true };
+                let y = x.conv2d_batch_norm(&weight, None, Conv2d::new(1, 0), &norm).unwrap().to_vec().unwrap();
+                assert!(y[1].is_nan() && y[0] == 0.0 && y[n - 1] > 1.9, "{name}, {width}: {y:?}");
             }
         }
     }

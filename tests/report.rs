@@ -232,6 +232,7 @@ fn hundred_classes() -> Dataset {
         std: vec![0.25; 3],
         flips: false,
         notes: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 

@@ -8,7 +8,6 @@ mod devices;
 mod distill;
 mod methods;
 mod models;
-mod picture;
 mod predict;
 mod report;
 mod reproduce;
@@ -183,9 +182,20 @@ fn method_run(matches: &ArgMatches) -> Option<Result<()>> {
     Some(run::run(method, args))
 }
 
+/// A driver of Mesa calls it an error on stderr if this folder is missing, which matters for windows only; and drivers are asked
+/// what there is even where the processor is taken in the end.
+fn keep_drivers_quiet() {
+    const FOLDER: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(FOLDER).is_none_or(|dir| !std::path::Path::new(&dir).is_dir()) {
+        // SAFETY: the program has started no thread yet that could read the environment.
+        unsafe { std::env::set_var(FOLDER, std::env::temp_dir()) };
+    }
+}
+
 /// Parses the command line, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
     end_where_nothing_can_be_printed();
+    keep_drivers_quiet();
     let matches = command().try_get_matches().unwrap_or_else(|e| refuse(&e));
     // The first Ctrl-C (or SIGTERM) ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {

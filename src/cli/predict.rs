@@ -1,9 +1,9 @@
 //! `engram predict`: what the model of a run says about picture files.
 
-use super::picture::Picture;
 use super::{DeviceArgs, warn};
 use crate::continual::Activation;
-use crate::data::pictures::is_picture;
+use crate::data::folder::left_out;
+use crate::data::pictures::{Picture, is_picture};
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
 use crate::report::{fit, message, printable};
@@ -57,8 +57,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     }
     let (mut pictures, mut errors): (Vec<Found>, Vec<Error>) = (Vec::new(), Vec::new());
     for path in files(&args.images)? {
-        match Picture::read(&path, input, args.invert) {
-            Ok(picture) => pictures.push((path, picture)),
+        match Picture::read(&path, input) {
+            Ok(picture) => pictures.push((path, if args.invert { picture.inverted() } else { picture })),
             Err(error) => errors.push(error),
         }
     }
@@ -80,8 +80,13 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
             }
         } else if path.is_dir() {
             let entries = std::fs::read_dir(path).map_err(Error::io(path, "read the folder"))?;
-            let mut inside: Vec<PathBuf> =
-                entries.flatten().map(|entry| entry.path()).filter(|path| is_picture(path)).collect();
+            let (mut inside, others): (Vec<PathBuf>, Vec<PathBuf>) =
+                entries.flatten().map(|entry| entry.path()).partition(|path| is_picture(path));
+            let counted: Vec<String> =
+                left_out(&others).into_iter().map(|one| format!("{} {}", one.n, one.reason)).collect();
+            if !counted.is_empty() {
+                eprint!("{}", message(&format!("note: left out of {}: {}", path.display(), counted.join(", "))));
+            }
             if inside.is_empty() {
                 return Err(Error::file(path, "no picture is in this folder"));
             }

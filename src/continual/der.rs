@@ -27,6 +27,9 @@ const REPLAY_WEIGHT: Setting = Setting::number(
 )
 .usually("1");
 
+/// Of a new table, where the memory may have so many.
+const FIRST_ROWS: usize = 256;
+
 struct Der {
     mse_weight: f32,
     /// Of DER++.
@@ -35,7 +38,7 @@ struct Der {
     /// K.
     capacity: usize,
     memory: ReplayMemory,
-    /// (K, outputs): row i belongs to place i of the memory.
+    /// (n, outputs) with n up to K, and a row at least for each place that is taken: row i belongs to place i of the memory.
     logits: Option<Array>,
     /// Of the running step.
     said: Option<Tensor>,
@@ -55,11 +58,16 @@ impl Der {
         }
     }
 
+    /// A table with a row for each place of the memory that is taken. It grows by doubling, up to K rows.
     fn table(&mut self, learner: &Learner) -> Result<&Array> {
-        if self.logits.is_none() {
-            let shape = [self.capacity.max(1), learner.network.n_outputs];
-            let table = Array::empty(&learner.device, shape, DType::F32)?;
+        let (n, before) = (self.memory.items().len().max(1), self.logits.as_ref().map_or(0, |table| table.shape()[0]));
+        if before < n {
+            let n_rows = n.max(2 * before).max(FIRST_ROWS).min(self.capacity.max(n));
+            let table = Array::empty(&learner.device, [n_rows, learner.network.n_outputs], DType::F32)?;
             device::fill(&table, 0.0)?;
+            if let Some(old) = &self.logits {
+                device::copy(old, &table.slice(0, old.shape())?)?;
+            }
             self.logits = Some(table);
         }
         Ok(self.logits.as_ref().expect("bug: it has just been made"))
@@ -98,15 +106,24 @@ impl Method for Der {
     }
 
     fn state(&self) -> Result<MethodState> {
-        let logits = self.logits.iter().map(|table| Ok(("logits".to_string(), table.to_vec()?)));
+        let n = self.memory.items().len();
+        let logits = self.logits.iter().map(|table| {
+            let mut values = table.to_vec()?;
+            values.truncate(n * table.shape()[1]);
+            Ok(("logits".to_string(), values))
+        });
         Ok(MethodState { json: self.memory.to_json(), tensors: logits.collect::<Result<_>>()? })
     }
 
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        if let Some(values) = state.take("logits") {
-            self.table(learner)?.write(&values)?;
+        let values = state.take("logits");
+        self.memory.restore(state.json)?;
+        if let Some(mut values) = values {
+            let table = self.table(learner)?;
+            values.resize(table.n_elements(), 0.0);
+            table.write(&values)?;
         }
-        self.memory.restore(state.json)
+        Ok(())
     }
 
     fn held(&self) -> Held {

@@ -2,18 +2,18 @@
 
 use super::Unseen;
 use crate::data::{Augment, Batch, Dataset, Draw, Images, gather};
-use crate::device::{self, Array, DType, Device};
+use crate::device::{Array, DType, Device};
 use crate::error::Result;
 use crate::models::Network;
 use crate::nn::Output;
-use crate::ops::{Mode, Normalization, image_batch};
+use crate::ops::{Mode, Normalization, image_batch, scatter_rows};
 use crate::rng::Rng;
 use crate::tensor::{Tensor, no_grad};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Images per forward pass outside training. A multiple of 64, so that chunks of features lie aligned in one buffer.
-pub const CHUNK: usize = 256;
+/// The most images of a forward pass outside training.
+const MOST_AT_ONCE: usize = 256;
 
 /// A network and the training images of a data set.
 pub struct Learner {
@@ -33,6 +33,8 @@ pub struct Learner {
     pub heads: Vec<Range<usize>>,
     /// Whether outputs of classes that have not come yet take part in the cross-entropy.
     pub unseen: Unseen,
+    /// Images of a forward pass outside training: see [`Learner::trained_by`].
+    pub at_once: usize,
 }
 
 impl Learner {
@@ -57,7 +59,14 @@ impl Learner {
             seed: 1,
             heads: Vec::new(),
             unseen: Unseen::default(),
+            at_once: MOST_AT_ONCE,
         })
+    }
+
+    /// The same, for training in batches of so many images: outside of training no more are shown at once, so that whatever is
+    /// trained can be evaluated, in the buffers that a step leaves.
+    pub fn trained_by(self, batch_size: usize) -> Learner {
+        Learner { at_once: batch_size.clamp(1, MOST_AT_ONCE), ..self }
     }
 
     /// The training images.
@@ -85,7 +94,21 @@ impl Learner {
     /// # Errors
     /// If the device is out of memory.
     pub fn plain_input(&self, samples: &[u32]) -> Result<Tensor> {
-        self.upload(&self.images, &gather(&self.images, samples), &[0, 0, 0].repeat(samples.len()))
+        self.plain_input_of(&self.images, samples)
+    }
+
+    /// The same of images of any set.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn plain_input_of(&self, images: &Images, samples: &[u32]) -> Result<Tensor> {
+        self.changed_input(images, samples, Draw::default())
+    }
+
+    /// Images as the network's input, all with the same crop and mirror.
+    fn changed_input(&self, images: &Images, samples: &[u32], draw: Draw) -> Result<Tensor> {
+        let draws = [draw.dy as u32, draw.dx as u32, draw.flip].repeat(samples.len());
+        self.upload(images, &gather(images, samples), &draws)
     }
 
     /// The class of a training sample, as the data set numbers it.
@@ -117,10 +140,9 @@ impl Learner {
         mut f: impl FnMut(usize, Output) -> Result<()>,
     ) -> Result<()> {
         let draw = Draw { flip: u32::from(flip), ..Draw::default() };
-        for (i, chunk) in samples.chunks(CHUNK).enumerate() {
-            let draws = [draw.dy as u32, draw.dx as u32, draw.flip].repeat(chunk.len());
-            let x = self.upload(images, &gather(images, chunk), &draws)?;
-            f(i * CHUNK, no_grad(|| self.network.forward(&x, Mode::Eval))?)?;
+        for (i, chunk) in samples.chunks(self.at_once).enumerate() {
+            let x = self.changed_input(images, chunk, draw)?;
+            f(i * self.at_once, no_grad(|| self.network.forward(&x, Mode::Eval))?)?;
         }
         Ok(())
     }
@@ -147,7 +169,8 @@ impl Learner {
         let all = Array::empty(&self.device, [samples.len(), d], DType::F32)?;
         self.for_chunks(&self.images, samples, flip, |first, output| {
             let features = output.features.l2_normalize()?;
-            device::copy(features.array(), &all.slice(first * d, features.shape())?)
+            let rows: Vec<u32> = (first as u32..).take(features.shape()[0]).collect();
+            scatter_rows(&features, &Tensor::from_u32(&self.device, [rows.len()], &rows)?, &all)
         })?;
         Ok(Tensor::constant(all))
     }

@@ -126,7 +126,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What the file [`SUMS`] of a folder says about a file.
-fn recorded_sum(dir: &Path, name: &str) -> Result<Option<String>> {
+pub(super) fn recorded_sum(dir: &Path, name: &str) -> Result<Option<String>> {
     let path = dir.join(SUMS);
     if !path.is_file() {
         return Ok(None);

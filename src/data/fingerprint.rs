@@ -75,6 +75,7 @@ mod tests {
             std: vec![1.0],
             flips: false,
             notes: Vec::new(),
+            left_out: Vec::new(),
         };
         let before = Fingerprint::of(&dataset);
         assert_eq!(before.difference(&Fingerprint::of(&dataset)), None);

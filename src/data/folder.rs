@@ -7,9 +7,10 @@
 use super::files::md5_of_bytes;
 use super::pictures::{self, ImageFormat, is_picture};
 use super::source::channel_statistics;
-use super::{Dataset, Images};
+use super::{Dataset, Images, LeftOut};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,8 +43,11 @@ pub fn class_folders(dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
     let folders = class_folders(dir)?;
     let mut files: Vec<(usize, PathBuf)> = Vec::new();
+    let mut others: Vec<PathBuf> = entries(dir)?.into_iter().filter(|path| !path.is_dir()).collect();
     for (class, folder) in folders.iter().enumerate() {
-        files.extend(entries(folder)?.into_iter().filter(|path| is_picture(path)).map(|path| (class, path)));
+        let (pictures, rest): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(|path| is_picture(path));
+        files.extend(pictures.into_iter().map(|path| (class, path)));
+        others.extend(rest);
     }
     let decoded: Vec<Result<Vec<u8>>> = files.par_iter().map(|(_, path)| pictures::read(path, format)).collect();
 
@@ -79,6 +83,15 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
         }
     }
     let (mean, std) = channel_statistics(&train);
+    let mut left_out = left_out(&others);
+    let mut notes: Vec<String> = note(files.len(), &unreadable).into_iter().collect();
+    if !left_out.is_empty() {
+        let counted: Vec<String> = left_out.iter().map(|one| format!("{} {}", one.n, one.reason)).collect();
+        notes.push(format!("left out of {}: {}", name_of(dir), counted.join(", ")));
+    }
+    if !unreadable.is_empty() {
+        left_out.insert(0, LeftOut { reason: "that cannot be read as pictures".into(), n: unreadable.len() });
+    }
     Ok(Dataset {
         name: name_of(dir),
         class_names: folders.iter().map(|folder| name_of(folder)).collect(),
@@ -87,7 +100,8 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
         mean,
         std,
         flips: flips(format),
-        notes: note(files.len(), &unreadable).into_iter().collect(),
+        notes,
+        left_out,
     })
 }
 
@@ -115,6 +129,21 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     paths.retain(|path| !name_of(path).starts_with('.'));
     paths.sort_by_key(|path| name_of(path));
     Ok(paths)
+}
+
+/// Folders, and files that are no pictures by their names, counted by ending: `3 .txt files`.
+pub fn left_out(paths: &[PathBuf]) -> Vec<LeftOut> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for path in paths {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let reason = match ending {
+            _ if path.is_dir() => "sub-folders".to_string(),
+            Some(ending) => format!(".{ending} files"),
+            None => "files without an ending".to_string(),
+        };
+        *counts.entry(reason).or_default() += 1;
+    }
+    counts.into_iter().map(|(reason, n)| LeftOut { reason, n }).collect()
 }
 
 fn too_few(folder: &Path, class: usize, n: usize, unreadable: &[(usize, Error)]) -> Error {

@@ -74,6 +74,7 @@ mod tests {
             std: vec![1.0],
             flips: false,
             notes: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 

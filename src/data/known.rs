@@ -1,7 +1,7 @@
 //! The table of known data sets, and how one of them is found on disk and read.
 
 use super::files::{FileSpec, Published};
-use super::{Dataset, Images, Labels, cifar, glyphs, idx, shapes};
+use super::{Dataset, Images, Labels, cifar, glyphs, idx, recognise, shapes};
 use crate::error::{Error, Result, did_you_mean};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -371,6 +371,8 @@ impl DatasetSpec {
             Presence::Present(dir) => dir,
             Presence::Missing { files, searched } => return Err(self.missing(&files, &searched)),
         };
+        let others = ALL.iter().filter(|other| other.name != self.name).map(|other| (other.name, other.files));
+        recognise::check(self.name, self.files, others, &dir)?;
         let Content { train, test, class_names } = (self.read)(self, &dir, labels)?;
         debug_assert_eq!(class_names.len(), n_classes);
         Ok(Dataset {
@@ -382,6 +384,7 @@ impl DatasetSpec {
             std: self.std.to_vec(),
             flips: self.flips,
             notes: Vec::new(),
+            left_out: Vec::new(),
         })
     }
 

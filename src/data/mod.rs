@@ -18,6 +18,7 @@ pub mod known;
 pub mod lettering;
 pub mod loader;
 pub mod pictures;
+mod recognise;
 mod scenario;
 mod settings;
 pub mod shapes;
@@ -121,6 +122,17 @@ pub struct Dataset {
     pub flips: bool,
     /// What whoever starts a run should know about the data, such as files that were left out.
     pub notes: Vec<String>,
+    /// Files of a folder that are not among the images, by reason.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Why so many files or folders of a folder of pictures are not among the images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// In words.
+    pub reason: String,
+    /// How many.
+    pub n: usize,
 }
 
 /// Which of two kinds of labels to use.

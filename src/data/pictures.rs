@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use image::imageops::FilterType;
-use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits, Rgb, RgbImage};
+use image::{ColorType, DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{Rgb, RgbImage, RgbaImage};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -76,7 +77,7 @@ impl fmt::Display for ImageFormat {
 /// # Errors
 /// If the file cannot be read or decoded.
 pub fn read(path: &Path, format: ImageFormat) -> Result<Vec<u8>> {
-    with_picture(path, |picture| fit(picture, format))
+    Ok(Picture::read(path, [format.channels, format.side, format.side])?.pixels)
 }
 
 /// Calls `f` with a picture, turned upright; of a moving one with its first frame. Large pictures come one at a time.
@@ -143,25 +144,130 @@ fn whole_jpeg(path: &Path, color: ColorType) -> Result<DynamicImage> {
     picture.ok_or_else(|| broken("its size is another one".into()))
 }
 
-/// The middle square of a picture in the given format, C×H×W.
-fn fit(picture: DynamicImage, ImageFormat { channels, side }: ImageFormat) -> Vec<u8> {
-    let (width, height) = (picture.width(), picture.height());
-    let short = width.min(height);
-    let square = picture.crop_imm((width - short) / 2, (height - short) / 2, short, short);
-    let square = if square.color().has_alpha() { DynamicImage::ImageRgb8(on_white(&square)) } else { square };
-    // A triangle as wide as a target pixel: no aliasing, and only arithmetic that is the same everywhere.
-    let small = square.resize_exact(side as u32, side as u32, FilterType::Triangle);
-    if channels == 1 {
-        return small.into_luma8().into_raw();
-    }
-    let interleaved = small.into_rgb8().into_raw();
-    (0..3).flat_map(|channel| interleaved.iter().skip(channel).step_by(3).copied()).collect()
+/// A picture in the form that a network takes, with what was changed to get there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// C×H×W, 0 is dark.
+    pub pixels: Vec<u8>,
+    /// In words; empty if nothing was changed.
+    pub changes: Vec<String>,
 }
 
-fn on_white(picture: &DynamicImage) -> RgbImage {
-    let rgba = picture.to_rgba8();
+impl Picture {
+    /// Reads a file and fits it to (channels, height, width), as [`read`] does for a folder of pictures.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no whole picture.
+    pub fn read(path: &Path, input: [usize; 3]) -> Result<Picture> {
+        with_picture(path, |picture| fit(picture, input))
+    }
+
+    /// The same with dark and bright swapped.
+    pub fn inverted(mut self) -> Picture {
+        self.pixels.iter_mut().for_each(|pixel| *pixel = 255 - *pixel);
+        self.changes.push("dark and bright swapped".into());
+        self
+    }
+
+    /// The mean brightness in 0..=1.
+    pub fn brightness(&self) -> f64 {
+        self.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / (255.0 * self.pixels.len() as f64)
+    }
+}
+
+/// The way of every picture to a network, in training and afterwards: the middle of it in the shape of the target, on white
+/// where it is transparent, scaled with all its bits and colours, then grey by luma (or colours from grey) in 8 bits.
+fn fit(picture: DynamicImage, [channels, height, width]: [usize; 3]) -> Picture {
+    let mut changes = Vec::new();
+    let (color, from, to) = (picture.color(), picture.dimensions(), (width as u32, height as u32));
+    if color.bytes_per_pixel() > color.channel_count() {
+        changes.push(format!("{} to 8 bits a channel", color.bits_per_pixel() / u16::from(color.channel_count())));
+    }
+    let across = |a: u32, b: u32, c: u32| u64::from(a) * u64::from(b) / u64::from(c);
+    let cut_width = across(from.1, to.0, to.1).clamp(1, u64::from(from.0)) as u32;
+    let cut_height = across(from.0, to.1, to.0).clamp(1, u64::from(from.1)) as u32;
+    let mut middle = picture.crop_imm((from.0 - cut_width) / 2, (from.1 - cut_height) / 2, cut_width, cut_height);
+    if color.has_alpha() {
+        let rgba = middle.to_rgba8();
+        if rgba.pixels().any(|pixel| pixel[3] < 255) {
+            changes.push("transparent parts to white".into());
+        }
+        middle = on_white(&rgba).into();
+    }
+    match (channels, color.has_color()) {
+        (1, true) => changes.push("colour to grey".into()),
+        (3, false) => changes.push("grey to colour".into()),
+        _ => {}
+    }
+    if from != to {
+        let cut = if (cut_width, cut_height) == from { "" } else { ", the middle of it" };
+        changes.push(format!("{}x{} to {}x{}{cut}", from.0, from.1, to.0, to.1));
+    }
+    // A triangle as wide as a target pixel: no aliasing, and only arithmetic that is the same everywhere.
+    let small = middle.resize_exact(to.0, to.1, FilterType::Triangle);
+    let pixels = match channels {
+        1 => small.into_luma8().into_raw(),
+        _ => {
+            let interleaved = small.into_rgb8().into_raw();
+            (0..3).flat_map(|channel| interleaved.iter().skip(channel).step_by(3).copied()).collect()
+        }
+    };
+    Picture { pixels, changes }
+}
+
+fn on_white(rgba: &RgbaImage) -> RgbImage {
     RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
         let [r, g, b, alpha] = rgba.get_pixel(x, y).0.map(u32::from);
         Rgb([r, g, b].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, ImageBuffer, Luma, LumaA, Rgb};
+
+    fn changes(picture: impl Into<DynamicImage>, input: [usize; 3]) -> (Vec<u8>, String) {
+        let picture = fit(picture.into(), input);
+        assert_eq!(picture.pixels.len(), input.iter().product::<usize>());
+        (picture.pixels, picture.changes.join("; "))
+    }
+
+    #[test]
+    fn a_picture_of_the_right_kind_is_not_touched() {
+        let grey = GrayImage::from_fn(4, 3, |x, y| Luma([(16 * x + y) as u8]));
+        let bytes = grey.to_vec();
+        assert_eq!(changes(grey, [1, 3, 4]), (bytes, String::new()));
+        let rgb = image::RgbImage::from_fn(2, 2, |x, y| Rgb([x as u8, y as u8, 9]));
+        // Red, green and blue one after the other.
+        assert_eq!(changes(rgb, [3, 2, 2]), (vec![0, 1, 0, 1, 0, 0, 1, 1, 9, 9, 9, 9], String::new()));
+    }
+
+    #[test]
+    fn every_change_is_said() {
+        let deep = ImageBuffer::from_pixel(2, 2, Luma([0x8000_u16]));
+        assert_eq!(changes(deep, [1, 2, 2]), (vec![128; 4], "16 to 8 bits a channel".into()));
+        let glass = ImageBuffer::from_pixel(2, 2, LumaA([0_u8, 0]));
+        assert_eq!(changes(glass, [1, 2, 2]), (vec![255; 4], "transparent parts to white".into()));
+        let opaque = ImageBuffer::from_pixel(2, 2, LumaA([7_u8, 255]));
+        assert_eq!(changes(opaque, [1, 2, 2]), (vec![7; 4], String::new()));
+        // Luma of Rec. 709: 0.7152 of green.
+        let green = ImageBuffer::from_pixel(2, 2, Rgb([0_u8, 255, 0]));
+        assert_eq!(changes(green, [1, 2, 2]), (vec![182; 4], "colour to grey".into()));
+        let grey = ImageBuffer::from_pixel(2, 2, Luma([5_u8]));
+        assert_eq!(changes(grey, [3, 2, 2]), (vec![5; 12], "grey to colour".into()));
+        // Bright in the middle square: the dark ends are cut off.
+        let wide = GrayImage::from_fn(60, 20, |x, _| Luma([if (20..40).contains(&x) { 200 } else { 0 }]));
+        let (pixels, said) = changes(wide, [1, 10, 10]);
+        assert_eq!(said, "60x20 to 10x10, the middle of it");
+        assert!(pixels[4 * 10 + 2..4 * 10 + 8].iter().all(|&p| p == 200), "{pixels:?}");
+        assert_eq!(changes(GrayImage::new(20, 20), [1, 10, 10]).1, "20x20 to 10x10");
+    }
+
+    #[test]
+    fn dark_and_bright_can_be_swapped() {
+        let picture = fit(GrayImage::from_pixel(2, 2, Luma([10])).into(), [1, 2, 2]).inverted();
+        assert_eq!((picture.pixels.as_slice(), picture.changes.len()), (&[245; 4][..], 1));
+        assert!((picture.brightness() - 245.0 / 255.0).abs() < 1e-12);
+    }
 }

@@ -359,6 +359,7 @@ mod tests {
             seed: 1,
             n_tasks: 10,
             classes_per_task: Vec::new(),
+            left_out: Vec::new(),
             memory_bytes: Vec::new(),
             complete,
             judged_by: Vec::new(),

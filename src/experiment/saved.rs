@@ -23,6 +23,8 @@ const FORMAT: u32 = 1;
 const CARD: &str = "model.json";
 const WEIGHTS: &str = "model.safetensors";
 const MEANS: &str = "class_means.safetensors";
+/// Pictures of a forward pass: no more than most trainings take in a step.
+const AT_ONCE: usize = 16;
 /// The classifier that needs no class means.
 const NETWORK: &str = Classifier::NETWORK.name;
 
@@ -257,8 +259,10 @@ impl Predictor {
             std: card.std.clone(),
             flips: false,
             notes: Vec::new(),
+            left_out: Vec::new(),
         };
-        Ok(Predictor { learner: Learner::new(network, device, &dataset)?, card, means })
+        let learner = Learner::new(network, device, &dataset)?.trained_by(AT_ONCE);
+        Ok(Predictor { learner, card, means })
     }
 
     /// The class means that a classifier goes by, (classes, D); `None` for the network.
@@ -275,9 +279,8 @@ impl Predictor {
             let known = self.card.classifiers.join(", ");
             return Err(Error::usage(format!("this run has no classifier '{classifier}'; it has {known}")));
         }
-        let [channels, height, width] = self.card.input;
-        let n = pixels.len() / (channels * height * width);
-        let images = Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() };
+        let images = self.images(pixels);
+        let n = images.len();
         let samples: Vec<u32> = (0..n as u32).collect();
         let mut all = Vec::with_capacity(n);
         self.learner.evaluate(&images, &samples, |_, output| {
@@ -294,6 +297,21 @@ impl Predictor {
             Ok(())
         })?;
         Ok(all)
+    }
+
+    /// What the network gets of N images, (N, C, H, W); `pixels` as for [`Predictor::predict`].
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn input(&self, pixels: Vec<u8>) -> Result<Tensor> {
+        let images = self.images(pixels);
+        self.learner.plain_input_of(&images, &(0..images.len() as u32).collect::<Vec<_>>())
+    }
+
+    fn images(&self, pixels: Vec<u8>) -> Images {
+        let [channels, height, width] = self.card.input;
+        let n = pixels.len() / (channels * height * width);
+        Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() }
     }
 
     fn likeliest_first(&self, logits: &[f32]) -> Vec<Prediction> {

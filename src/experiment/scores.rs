@@ -2,6 +2,7 @@
 
 use super::metrics;
 use crate::continual::{Classifier, Held};
+use crate::data::LeftOut;
 use crate::error::{Error, Result};
 use crate::records::sealed;
 use crate::training::{LoopSeconds, TermRecord};
@@ -27,6 +28,9 @@ pub struct Metrics {
     pub n_tasks: usize,
     /// The class labels of the data set, by task in order of arrival.
     pub classes_per_task: Vec<Vec<u32>>,
+    /// Files of a folder of pictures that are not among the images, by reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// What the method held after each task.
     pub memory_bytes: Vec<MemoryBytes>,
     /// False until the last task is done.

@@ -3,18 +3,19 @@
 mod resnet;
 mod settings;
 mod vgg;
+mod weights;
 
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Place, Statistics, Tap};
 use crate::ops::{Conv2d, Mode};
 use crate::settings::{Choose, Setting};
-use crate::shape::Shape;
 use crate::tensor::Tensor;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 pub use settings::{MODEL, ModelSettings, NORMALIZED, RESIDUAL};
 use std::path::Path;
+use weights::WeightFile;
 
 /// What may be changed about a model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,7 +191,7 @@ pub fn all() -> Vec<&'static ModelSpec> {
 pub fn spec(name: &str) -> Result<&'static ModelSpec> {
     ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
-        Error::usage(format!("unknown model '{name}': there are {}", known.join(", ")))
+        Error::usage(format!("unknown model '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
     })
 }
 
@@ -375,35 +376,27 @@ impl Network {
             .map_err(|e| Error::Training(format!("the weights cannot be serialised: {e}")))
     }
 
-    /// Overwrites weights and running statistics by those of a file.
+    /// Overwrites weights and running statistics by those of a file: f32, or f16, bf16 and f64, which are converted, under
+    /// PyTorch's names, with or without a common prefix such as `module.`. Returns what was done to the file's numbers and
+    /// names, in words; nothing, as a rule.
     ///
     /// # Errors
-    /// If the file is not of this architecture; the message names the tensor that differs.
-    pub fn load_safetensors(&self, path: &Path) -> Result<()> {
+    /// If the file is not of this architecture, or holds a number that is not finite; the message names the tensor.
+    pub fn load_safetensors(&self, path: &Path) -> Result<Vec<String>> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let file =
-            SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("no safetensors file: {e}")))?;
-        let read = |name: &str, shape: &[usize]| {
-            let view = file.tensor(name).map_err(|_| Error::file(path, format!("the tensor '{name}' is missing")))?;
-            if view.dtype() != Dtype::F32 {
-                return Err(Error::file(path, format!("'{name}' holds {:?}, not F32", view.dtype())));
-            }
-            if view.shape() != shape {
-                let own = Shape::new(shape)?;
-                let message = format!("'{name}' has shape {:?} in the file and {own} in the model", view.shape());
-                return Err(Error::file(path, message));
-            }
-            Ok(bytemuck::pod_collect_to_vec::<u8, f32>(view.data()))
-        };
-        let parameters = self.parameters.to_host()?;
-        let values: Result<Vec<_>> = parameters.iter().map(|(name, shape, _)| read(name, shape)).collect();
-        let statistics: Result<Vec<_>> =
-            self.statistics.to_host()?.iter().map(|(name, values)| read(name, &[values.len()])).collect();
-        let (values, statistics) = (values?, statistics?);
+        let (parameters, statistics) = (self.parameters.to_host()?, self.statistics.to_host()?);
+        let names = parameters.iter().map(|(name, shape, _)| (*name, shape.to_vec()));
+        let names = names.chain(statistics.iter().map(|(name, values)| (name.as_str(), vec![values.len()])));
+        let mut file = WeightFile::open(path, &bytes, names.clone().map(|(name, _)| name))?;
+        let all: Result<Vec<_>> = names.map(|(name, shape)| file.read(name, &shape)).collect();
+        let mut values = all?;
+        file.nothing_is_left(self.name)?;
+        let statistics = values.split_off(parameters.len());
         // Only a file that fits in every part changes the network.
         for ((name, shape, _), values) in parameters.iter().zip(values) {
             self.parameters.set(name, shape, &values)?;
         }
-        self.statistics.set(&statistics)
+        self.statistics.set(&statistics)?;
+        Ok(file.notes())
     }
 }

@@ -29,7 +29,7 @@ const EPSILON: f32 = 1e-12;
 
 impl Tensor {
     /// y\[n\] = x\[n\] / max(‖x\[n\]‖₂, 1e-12). Shapes: (N, C) → (N, C). dx = (dy − y·⟨y, dy⟩) / ‖x‖; dy / 1e-12 for a row
-    /// shorter than that.
+    /// shorter than that, and 0 for one of zeros.
     ///
     /// # Errors
     /// If the input holds labels.
@@ -81,6 +81,10 @@ impl Backward for L2NormalizeBackward {
                         let (dy, x, y) = (&dy[row.clone()], &x[row.clone()], &y[row]);
                         let length = norm(x);
                         let along: f64 = dy.iter().zip(y).map(|(&dy, &y)| f64::from(dy) * f64::from(y)).sum();
+                        if length == 0.0 {
+                            dx.fill(0.0);
+                            continue;
+                        }
                         let along = if length > EPSILON { along as f32 } else { 0.0 };
                         for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
                             *dx = (dy - y * along) / length.max(EPSILON);

@@ -241,6 +241,7 @@ pub(super) mod tests {
             seed: 3,
             n_tasks: 3,
             classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+            left_out: Vec::new(),
             memory_bytes: vec![
                 held(156_800, 0, 1_024),
                 held(156_800, 1_686_568, 2_048),

@@ -21,22 +21,21 @@ use std::sync::atomic::AtomicBool;
 /// Trains or loads the teachers, then trains and measures pairs of students. Results are written after each student.
 ///
 /// ```
-/// use engram::experiment::distillation::{Arm, DistillOverrides, distill};
+/// use engram::experiment::distillation::{Arm, DistillConfig, distill};
 /// use engram::experiment::sink::Silent;
 /// use engram::{Device, data};
 /// use std::sync::atomic::AtomicBool;
 /// # let cache = std::env::temp_dir().join(format!("engram-doc-{}", std::process::id()));
-/// let settings = DistillOverrides {
-///     teacher: Some(vec!["mlp".into()]),
-///     limit: Some(100),
-///     teacher_limit: Some(500),
-///     teacher_epochs: Some(2),
-///     epochs: Some(2),
-///     seeds: Some(1),
-/// #   teacher_cache: Some(cache.clone()),
-///     ..DistillOverrides::default()
-/// };
-/// let config = settings.resolve()?;
+/// let settings = [
+///     ("teacher", "mlp"),
+///     ("limit", "100"),
+///     ("teacher_limit", "500"),
+///     ("teacher_epochs", "2"),
+///     ("epochs", "2"),
+///     ("seeds", "1"),
+/// #   ("teacher_cache", cache.to_str().unwrap()),
+/// ];
+/// let config = DistillConfig::of(&settings)?;
 /// let dataset = data::spec("glyphs")?.load("unused: it is built in".as_ref())?;
 /// let results = distill(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
 /// let (gain, _error) = results.comparisons()[0].gain(|student| student.accuracy);
@@ -145,7 +144,7 @@ impl Teachers {
         }
         let (mut networks, mut reports, mut all_logits) = (Vec::new(), Vec::new(), Vec::new());
         for Trained { network, seconds_training, origin } in all {
-            let learner = Learner::new(network, device, dataset)?;
+            let learner = Learner::new(network, device, dataset)?.trained_by(config.training.batch_size);
             let z = logits(&learner, &dataset.test)?;
             reports.push(TeacherReport {
                 network: describe(&learner.network, device)?,
@@ -202,7 +201,7 @@ impl Student<'_> {
         let Student { arm, seed, fraction, samples } = *self;
         let device = trainer.device;
         let student = network(&config.student, config.student_width, dataset, device, seed)?;
-        let learner = Learner::new(student, device, dataset)?;
+        let learner = Learner::new(student, device, dataset)?.trained_by(config.training.batch_size);
         let distiller = match arm {
             Arm::Scratch => None,
             Arm::Distilled => {

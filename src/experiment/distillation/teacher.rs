@@ -75,8 +75,9 @@ pub(super) fn trained<L: Listener + ?Sized>(
     let seed = config.teacher_seed + i as u64;
     let network = network(name, config.teacher_width, dataset, device, seed)?;
     if let Some(file) = config.teacher_weights.get(i) {
-        network.load_safetensors(file)?;
-        return Ok(Trained { network, seconds_training: None, origin: file.display().to_string() });
+        let notes = network.load_safetensors(file)?;
+        let origin = std::iter::once(file.display().to_string()).chain(notes).collect::<Vec<_>>().join(", ");
+        return Ok(Trained { network, seconds_training: None, origin });
     }
     let key = Key {
         version: env!("CARGO_PKG_VERSION"),
@@ -102,7 +103,7 @@ pub(super) fn trained<L: Listener + ?Sized>(
         let origin = format!("{} (trained before)", folder.display());
         return Ok(Trained { network, seconds_training: Some(card.seconds_training), origin });
     }
-    let learner = Learner::new(network, device, dataset)?;
+    let learner = Learner::new(network, device, dataset)?.trained_by(config.teacher_training.batch_size);
     let lesson = Lesson {
         learner: &learner,
         samples: samples(dataset, config.teacher_limit)?,

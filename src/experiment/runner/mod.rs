@@ -116,6 +116,7 @@ impl<'a> Run<'a> {
             seed: config.seed,
             n_tasks: phases.len(),
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
+            left_out: dataset.left_out.clone(),
             memory_bytes: Vec::new(),
             complete: false,
             judged_by: method.classifiers().iter().map(Into::into).collect(),
@@ -127,7 +128,7 @@ impl<'a> Run<'a> {
             any_time: Vec::new(),
             average_any_time_accuracy: None,
         };
-        let mut learner = Learner::new(network, device, &dataset)?;
+        let mut learner = Learner::new(network, device, &dataset)?.trained_by(config.training.batch_size);
         (learner.augment, learner.seed) = (config.data.augment.into(), config.seed);
         learner.unseen = config.find("unseen").unwrap_or_default();
         Ok(Run {

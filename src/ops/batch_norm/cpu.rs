@@ -94,7 +94,7 @@ fn lane_sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// The larger of two numbers; NaN if `value` is.
 #[inline(always)]
-fn at_least(lowest: f32, value: f32) -> f32 {
+pub fn at_least(lowest: f32, value: f32) -> f32 {
     if value < lowest { lowest } else { value }
 }
 

@@ -5,6 +5,8 @@
 mod cpu;
 mod gpu;
 
+pub(super) use cpu::at_least;
+
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use crate::device::{Array, DType, Device};
 use crate::error::{Error, Result};

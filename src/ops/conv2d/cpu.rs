@@ -17,6 +17,7 @@ use super::product::{Panel, Product, UNIT, panels, run_along, split};
 use super::transpose::transpose;
 use crate::device::{Array, DType};
 use crate::error::Result;
+use crate::ops::batch_norm::at_least;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -131,9 +132,9 @@ pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Arr
         // What follows finds the group in the cache.
         if let Some(residual) = &residual {
             let residual = &residual[i * group * o * pq..];
-            y.iter_mut().zip(residual).for_each(|(y, residual)| *y = (*y + residual).max(lowest));
+            y.iter_mut().zip(residual).for_each(|(y, residual)| *y = at_least(lowest, *y + residual));
         } else if lowest > f32::NEG_INFINITY {
-            y.iter_mut().for_each(|y| *y = y.max(lowest));
+            y.iter_mut().for_each(|y| *y = at_least(lowest, *y));
         }
     });
     Ok(())
