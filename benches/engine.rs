@@ -12,6 +12,7 @@ use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
 use engram::tensor::{no_grad, random_cotangent};
+use engram::training::Trainee;
 use engram::{Device, Result, Tensor};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -124,8 +125,7 @@ impl Place {
         let flop = (network.training_flop() * batch as f64) as u64;
         self.time(c, "step", &format!("cnn5 batch {batch}"), flop, || {
             let loss = network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
-            network.parameters.backward(&loss)?;
-            optimizer.step(&network.parameters, 0.01)
+            Trainee { parameters: &network.parameters, optimizer: &mut optimizer }.learn(&loss, 0.01)
         });
         let name = format!("cnn5 forward alone, batch {batch}");
         self.time(c, "step", &name, network.macs * 2 * batch as u64, || no_grad(|| network.forward(&x, Mode::Eval)));

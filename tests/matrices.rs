@@ -7,9 +7,9 @@ use common::program;
 
 use engram::device::{Kernel, Matrices, Options, Precision, Selection, list_adapters};
 use engram::models::{self, Network};
-use engram::nn::{Init, Parameter, Parameters};
+use engram::nn::{Init, Parameter, Parameters, backward};
 use engram::ops::{self, Case, Conv2d, Input, Mode, Tolerance, compare};
-use engram::optim::{Kind, Optimizer};
+use engram::optim::{Kind, Optimizer, step_all};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
 use engram::{Device, Tensor};
@@ -253,6 +253,45 @@ fn an_overflow_skips_the_step_and_halves_the_scale_and_else_gradients_are_exact(
         optimizer.step(&parameters, 0.01).unwrap();
         assert!(w.to_vec().unwrap() != after_one && scale() == (32_768.0, 1));
     }
+}
+
+/// Where one pass gives the gradients of several sets of parameters there is one scale. It halves whoever overflows: else a set
+/// whose gradients do not suit the scale of another would never move again. And they step together or not at all.
+#[test]
+fn parameters_that_are_trained_together_share_a_scale() {
+    let Some(device) = emulated(Precision::Mixed, false) else { return };
+    let all = [parameters(&device, &[0.5, -1.0, 2.0, 3.0]), parameters(&device, &[1.5, 0.25])];
+    let mut optimizers = all.each_ref().map(|own| Optimizer::new(Kind::Sgd, 0.0, 0.0, own).unwrap());
+    let w = |i: usize| &all[i].tensors()[0];
+    let values = || [0, 1].map(|i: usize| w(i).to_vec().unwrap());
+    let gradients = || [0, 1].map(|i: usize| all[i].gradients_to_host().unwrap().concat());
+    let squares = |i: usize| w(i).mul(w(i)).unwrap().sum().unwrap();
+    let scale = || all[0].gradient_scale().unwrap().read().unwrap();
+    let mut step = |loss: &Tensor, expected: [Vec<f32>; 2]| {
+        backward(loss, &[&all[0], &all[1]]).unwrap();
+        assert_eq!(gradients(), expected);
+        step_all(all.iter().zip(&mut optimizers), 0.01).unwrap();
+    };
+    let twice = |values: [Vec<f32>; 2]| values.map(|values| values.iter().map(|w| 2.0 * w).collect::<Vec<_>>());
+
+    // Exact in both.
+    let start = values();
+    step(&squares(0).add(&squares(1)).unwrap(), twice(start.clone()));
+    let moved = values();
+    assert!(moved[0] != start[0] && moved[1] != start[1] && scale() == (65_536.0, 0));
+
+    // 65,536 times 10^34 overflows in the second set alone. Half the scale suits it.
+    let steep = || squares(0).add(&w(1).scale(1e34).unwrap().sum().unwrap()).unwrap();
+    let [of_first, _] = twice(moved.clone());
+    step(&steep(), [of_first.clone(), vec![0.0; 2]]);
+    assert_eq!((values(), scale()), (moved.clone(), (32_768.0, 1)), "one has moved without the other");
+    step(&steep(), [of_first, vec![1e34; 2]]);
+    let again = values();
+    assert!(again[0] != moved[0] && again[1] != moved[1] && scale() == (32_768.0, 1));
+
+    // What a pass does not reach has no gradient, whatever the last one left.
+    let [of_first, _] = twice(again);
+    step(&squares(0), [of_first, vec![0.0; 2]]);
 }
 
 /// A training step of a network with every kind of product, twice: bits agree with each other, losses with f32.

@@ -56,7 +56,7 @@ impl Objective for Watched {
     }
 
     fn measure(&mut self, step: Step) -> engram::Result<()> {
-        if (step.index + 1) % (step.n_steps() / 10) == 0 {
+        if (step.index + 1).is_multiple_of(step.n_steps() / 10) {
             self.learner.device.synchronize()?;
             let counters = self.learner.device.counters();
             self.snapshots.push(Snapshot { step: step.index + 1, resident: resident_bytes(), counters });

@@ -68,7 +68,7 @@ impl Objective for Mutual {
     fn loss(&mut self, batch: (Tensor, Tensor), step: Step) -> Result<Loss> {
         let [(a, _), (b, _)] = &self.0;
         let [mut of_a, of_b] = losses([a, b], &batch)?;
-        if step.index % 2 == 0 {
+        if step.index.is_multiple_of(2) {
             of_a.0.extend(of_b.0);
         }
         Ok(of_a)
@@ -114,8 +114,10 @@ struct Kept<'a> {
     inner: CrossEntropy<'a>,
     values: Vec<f32>,
     records: Vec<TermRecord>,
-    /// Where it was kept, and its state there.
-    kept: Option<(Step, u32, Vec<Vec<f32>>, Vec<f32>)>,
+    /// Where it was kept, and the weights there.
+    kept: Option<(Step, Vec<f32>)>,
+    /// The state of the optimiser there.
+    state: (u32, Vec<Vec<f32>>),
 }
 
 impl Objective for Kept<'_> {
@@ -140,15 +142,21 @@ impl Objective for Kept<'_> {
     }
 
     fn keep(&mut self, step: Step, _: &LoopSeconds) -> Result<()> {
-        let (n_steps, state) = self.inner.optimizer.state()?;
-        self.kept = Some((step, n_steps, state, self.inner.network.parameters.values().to_vec()?));
+        self.state = self.inner.optimizer.state()?;
+        self.kept = Some((step, self.inner.network.parameters.values().to_vec()?));
         Ok(())
     }
 }
 
 fn kept((network, optimizer): &mut (Network, Option<Optimizer>)) -> Kept<'_> {
     let optimizer = optimizer.take().unwrap();
-    Kept { inner: CrossEntropy { network, optimizer }, values: Vec::new(), records: Vec::new(), kept: None }
+    Kept {
+        inner: CrossEntropy { network, optimizer },
+        values: Vec::new(),
+        records: Vec::new(),
+        kept: None,
+        state: (0, Vec::new()),
+    }
 }
 
 fn subject(device: &Device) -> (Network, Option<Optimizer>) {
@@ -228,7 +236,7 @@ fn an_interrupted_training_goes_on_from_where_it_was_kept() {
     listener.after = 11;
     let result = Trainer::new(&device, &mut listener, &flag).run(&plan, batches(&device, 0).take(24), &mut first);
     assert!(matches!(result, Err(Error::Interrupted)));
-    let (step, n_steps, state, weights) = first.kept.unwrap();
+    let ((step, weights), (n_steps, state)) = (first.kept.unwrap(), first.state);
     assert_eq!((step.index, step.epoch(), step.batch(), step.progress()), (11, 1, 3, 11.0 / 24.0));
     let mut all = first.records;
     assert_eq!(all.len(), 2 * 11, "what was written down is kept too");

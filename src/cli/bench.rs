@@ -5,14 +5,16 @@ mod tiles;
 
 use super::{DeviceArgs, use_threads, warn};
 use crate::device::{Array, Counters, Device, HostTime, KernelUse, Trace, kernel_table};
-use crate::distill::{self, Distiller, SchemeSpec};
+use crate::distill::{self, Distiller, SchemeSpec, Student};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
+use crate::nn::Parameters;
 use crate::ops::{Conv2d, Mode};
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
 use crate::shape::Shape;
 use crate::tensor::{Tensor, no_grad, random_cotangent};
+use crate::training::{CrossEntropy, Objective, Step, learn};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -351,6 +353,22 @@ fn elementwise(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>>
     ])
 }
 
+/// Images for a network and labels of ten classes.
+fn images(device: &Device, batch: usize, [c, h, w]: [usize; 3]) -> Result<(Tensor, Tensor)> {
+    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+    Ok((random(device, [batch, c, h, w], 0)?, Tensor::from_u32(device, [batch], &labels)?))
+}
+
+fn sgd(parameters: &Parameters) -> Result<Optimizer> {
+    Optimizer::new(Kind::Sgd, 0.9, 0.0, parameters)
+}
+
+/// A step in the middle of a training.
+fn train(objective: &mut impl Objective<Batch = (Tensor, Tensor)>, images: &(Tensor, Tensor), lr: f32) -> Result<()> {
+    let loss = objective.loss(images.clone(), Step { index: 1, per_epoch: 2, n_epochs: 1 })?;
+    learn(objective, &loss.total()?, lr)
+}
+
 /// One training step; `profiled`, with what its kernels do.
 fn step(
     device: &Device,
@@ -369,17 +387,11 @@ fn step(
         Device::Cpu(_) => None,
     };
     let network = Network::with_options(model, options, input, 10, device, 1)?;
-    let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 0.0, &network.parameters)?;
-    let x = random(device, [batch, input[0], input[1], input[2]], 0)?;
-    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
-    let labels = Tensor::from_u32(device, [batch], &labels)?;
+    let images = images(device, batch, input)?;
     let name = format!("step {model} batch {batch}");
     let flop = network.training_flop() * batch as f64;
-    let mut one = || {
-        let loss = network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
-        network.parameters.backward(&loss)?;
-        optimizer.step(&network.parameters, 0.01)
-    };
+    let mut objective = CrossEntropy { network: &network, optimizer: sgd(&network.parameters)? };
+    let mut one = || train(&mut objective, &images, 0.01);
     let mut row = time(device, name, flop, repeat, &mut one)?;
     if let Some(gpu) = gpu {
         let kernels = gpu.profile(|| (0..repeat).try_for_each(|_| one()))?;
@@ -400,27 +412,19 @@ fn distill(
     let input = models::spec(student)?.input;
     let network = |name, seed| Network::with_options(name, options, input, 10, device, seed);
     let (teacher_network, student_network) = (network(teacher, 1)?, network(student, 2)?);
-    let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 0.0, &student_network.parameters)?;
-    let x = random(device, [batch, input[0], input[1], input[2]], 0)?;
-    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
-    let labels = Tensor::from_u32(device, [batch], &labels)?;
+    let images = images(device, batch, input)?;
     let teacher_flop = (2 * teacher_network.macs) as f64 * batch as f64;
     let student_flop = student_network.training_flop() * batch as f64;
     let mut rows = vec![time(device, format!("forward of the teacher {teacher}"), teacher_flop, repeat, || {
-        no_grad(|| teacher_network.forward(&x, Mode::Eval)).map(drop)
+        no_grad(|| teacher_network.forward(&images.0, Mode::Eval)).map(drop)
     })?];
-    rows.push(time(device, format!("step of the student {student}"), student_flop, repeat, || {
-        let loss = student_network.forward(&x, Mode::Train)?.logits.cross_entropy(&labels, 10)?;
-        student_network.parameters.backward(&loss)?;
-        optimizer.step(&student_network.parameters, 1e-4)
-    })?);
+    let name = format!("step of the student {student}");
+    let mut alone = Student::new(&student_network, None, sgd)?;
+    rows.push(time(device, name, student_flop, repeat, || train(&mut alone, &images, 1e-4))?);
     let distiller = Distiller::new(spec, spec.settings(), vec![teacher_network], &student_network, device, 1)?;
     let name = format!("step of {} batch {batch}", spec.name);
-    rows.push(time(device, name, teacher_flop + student_flop, repeat, || {
-        let loss = distiller.loss(&student_network, &x, &labels, 0.5)?.total()?;
-        student_network.parameters.backward(&loss)?;
-        optimizer.step(&student_network.parameters, 1e-4)
-    })?);
+    let mut taught = Student::new(&student_network, Some(&distiller), sgd)?;
+    rows.push(time(device, name, teacher_flop + student_flop, repeat, || train(&mut taught, &images, 1e-4))?);
     let extra = 100.0 * (rows[2].ms / (rows[0].ms + rows[1].ms) - 1.0);
     rows[2].name += &format!(": {extra:+.1} % on both");
     Ok(rows)

@@ -44,7 +44,7 @@ impl Trainee<'_> {
 /// impl Objective for Mutual {
 ///     type Batch = (Tensor, Tensor);
 ///     fn trainees(&mut self) -> Vec<Trainee<'_>> {
-/// ///         self.0.iter_mut().map(|(network, optimizer)| Trainee { parameters: &network.parameters, optimizer }).collect()
+///         self.0.iter_mut().map(|(network, optimizer)| Trainee { parameters: &network.parameters, optimizer }).collect()
 ///     }
 ///     fn loss(&mut self, (x, labels): (Tensor, Tensor), _: Step) -> Result<Loss> {
 ///         let [(a, _), (b, _)] = &self.0;
