@@ -83,7 +83,7 @@ pub struct Overrides {
     /// New classes per task [default: 2]; 10 where there are 100 classes or more
     #[arg(long, value_name = "N")]
     pub classes_per_task: Option<usize>,
-    /// natural, seed:N, icarl or icarl-1993 (CIFAR-100), or a list such as 3,1,4 [default: natural]
+    /// natural, seed:N, icarl or icarl-1993 (CIFAR-100), or a list of numbers or names such as 3,1,4 [default: natural]
     #[arg(long, value_name = "ORDER")]
     pub class_order: Option<String>,
     /// Use at most this many training images per task, balanced over its classes [default: all]
