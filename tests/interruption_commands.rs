@@ -60,10 +60,17 @@ fn timeless(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             "timing.json" | "report.html" => Vec::new(),
             "comparison.csv" => {
                 let csv = std::fs::read_to_string(&path).unwrap();
-                let lines = csv.lines().map(|line| line.split(',').take(11).collect::<Vec<_>>().join(","));
+                let lines = csv.lines().map(|line| line.split(',').take(13).collect::<Vec<_>>().join(","));
                 lines.collect::<Vec<_>>().join("\n").into_bytes()
             }
             "comparison.json" => Vec::new(),
+            // Each attempt has a working folder of its own.
+            "config.json" | "plan.json" => {
+                let mut value = json(&path);
+                let fields = value.as_object_mut().unwrap();
+                ["started_in", "checksum"].iter().for_each(|name| drop(fields.remove(*name)));
+                value.to_string().into_bytes()
+            }
             "metrics.json" | "teacher.json" => {
                 let mut value = json(&path);
                 without_times(&mut value);

@@ -84,11 +84,13 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
                 entries.flatten().map(|entry| entry.path()).partition(|path| is_picture(path));
             let counted: Vec<String> =
                 left_out(&others).into_iter().map(|one| format!("{} {}", one.n, one.reason)).collect();
-            if !counted.is_empty() {
-                eprint!("{}", message(&format!("note: left out of {}: {}", path.display(), counted.join(", "))));
-            }
+            let counted = counted.join(", ");
             if inside.is_empty() {
-                return Err(Error::file(path, "no picture is in this folder"));
+                let found = if counted.is_empty() { counted } else { format!(", but {counted}") };
+                return Err(Error::file(path, format!("no picture is in this folder{found}")));
+            }
+            if !counted.is_empty() {
+                eprint!("{}", message(&format!("note: left out of {}: {counted}", path.display())));
             }
             inside.sort();
             all.extend(inside);

@@ -132,7 +132,7 @@ impl Split {
         if self.scenario.is_view() {
             return self.views(dataset);
         }
-        let n = self.order.classes(dataset.n_classes())?.len();
+        let n = self.order.numbered(&dataset.class_names)?.classes(dataset.n_classes())?.len();
         let first = self.first_task.unwrap_or(self.classes_per_task);
         if self.first_task.is_some() && !(1..=n).contains(&first) {
             return Err(Error::usage(format!("a first task of {first} classes is not possible: choose 1 to {n}")));
@@ -193,7 +193,7 @@ impl Split {
                 self.n_tasks
             )));
         }
-        let n = self.order.classes(dataset.n_classes())?.len();
+        let n = self.order.numbered(&dataset.class_names)?.classes(dataset.n_classes())?.len();
         let plain = TaskStream::split(dataset, n, &self.order, self.limit_per_task)?;
         let base = &plain.tasks[0];
         let views: Vec<View> = (0..self.n_tasks)

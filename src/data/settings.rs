@@ -121,7 +121,7 @@ pub const STREAM: &[Setting] = &[
         "class_order",
         "ORDER",
         Kind::Text,
-        "natural, seed:N, icarl or icarl-1993 (CIFAR-100), or a list such as 3,1,4",
+        "natural, seed:N, icarl or icarl-1993 (CIFAR-100), or a list of numbers or names such as 3,1,4",
     )
     .usually("natural"),
     Setting::whole("limit_per_task", "N", "Use at most this many training images per task, balanced over its classes")

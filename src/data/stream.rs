@@ -1,7 +1,7 @@
 //! Task streams: the classes of a data set, split into tasks that arrive one after the other.
 
 use super::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::rng::{Purpose, Rng};
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ const ICARL_1993: [u8; 100] = [
     12, 47, 25, 30, 46, 62, 69, 36, 61, 7, 63, 75, 5, 32, 4, 51, 48, 73, 93, 39, 67, 29, 49, 57, 33,
 ];
 
-/// The order in which classes arrive. Its text forms are `natural`, `seed:N`, a list like `3,1,4`, and the names of
+/// The order in which classes arrive. Its text forms are `natural`, `seed:N`, a list of numbers like `3,1,4` or of names, and those of
 /// [`NAMED_ORDERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassOrder {
@@ -40,9 +40,14 @@ pub enum ClassOrder {
     Seeded(u64),
     /// These classes; a class that is left out is not in the stream.
     Explicit(Vec<u32>),
+    /// The classes of these names.
+    Names(Vec<String>),
     /// An order of the literature, by its place in [`NAMED_ORDERS`].
     Named(usize),
 }
+
+const FORMS: &str =
+    "natural, seed:N, icarl, icarl-1993, a list of class numbers like 3,1,4 or one of class names (not mixed)";
 
 impl FromStr for ClassOrder {
     type Err = Error;
@@ -55,13 +60,20 @@ impl FromStr for ClassOrder {
                 NAMED_ORDERS.iter().position(|(name, _)| *name == text).map(ClassOrder::Named)
             }
             _ => {
-                text.split(',').map(|class| class.trim().parse().ok()).collect::<Option<_>>().map(ClassOrder::Explicit)
+                let classes: Vec<&str> = text.split(',').map(str::trim).collect();
+                let numbers: Vec<Option<u32>> = classes.iter().map(|class| class.parse().ok()).collect();
+                // What begins with a sign or a digit is meant for a number.
+                let is_name = |class: &&str| class.starts_with(|c: char| !c.is_ascii_digit() && !"+-".contains(c));
+                match numbers.iter().copied().collect::<Option<_>>() {
+                    Some(numbers) => Some(ClassOrder::Explicit(numbers)),
+                    None if numbers.iter().all(Option::is_none) && classes.iter().all(is_name) => {
+                        Some(ClassOrder::Names(classes.into_iter().map(String::from).collect()))
+                    }
+                    None => None,
+                }
             }
         };
-        parsed.ok_or_else(|| {
-            let forms = "\"natural\", \"seed:N\", \"icarl\", \"icarl-1993\" or a list of class numbers like \"3,1,4\"";
-            Error::usage(format!("class order \"{text}\" is none of {forms}"))
-        })
+        parsed.ok_or_else(|| Error::usage(format!("class order \"{text}\" is none of {FORMS}")))
     }
 }
 
@@ -71,6 +83,7 @@ impl fmt::Display for ClassOrder {
             ClassOrder::Natural => f.write_str("natural"),
             ClassOrder::Seeded(seed) => write!(f, "seed:{seed}"),
             ClassOrder::Named(order) => f.write_str(NAMED_ORDERS[*order].0),
+            ClassOrder::Names(names) => f.write_str(&names.join(",")),
             ClassOrder::Explicit(classes) => {
                 let texts: Vec<String> = classes.iter().map(u32::to_string).collect();
                 f.write_str(&texts.join(","))
@@ -80,7 +93,27 @@ impl fmt::Display for ClassOrder {
 }
 
 impl ClassOrder {
-    /// The classes of the stream in order of arrival.
+    /// The same with numbers in place of names.
+    ///
+    /// Errors: a name that is no class's.
+    pub fn numbered(&self, class_names: &[String]) -> Result<ClassOrder> {
+        let ClassOrder::Names(names) = self else { return Ok(self.clone()) };
+        let number = |name: &String| {
+            let place = class_names.iter().position(|known| known == name).map(|place| place as u32);
+            place.ok_or_else(|| {
+                let known: Vec<&str> = class_names.iter().map(String::as_str).collect();
+                let some = if known.len() > 20 { "" } else { &format!(", which are {}", known.join(", ")) };
+                Error::usage(format!(
+                    "class order {self}: '{name}' is none of the {} classes{some}{}. A class order is {FORMS}",
+                    known.len(),
+                    did_you_mean(name, &known)
+                ))
+            })
+        };
+        Ok(ClassOrder::Explicit(names.iter().map(number).collect::<Result<_>>()?))
+    }
+
+    /// The classes of the stream in order of arrival; places in the list, for names ([`ClassOrder::numbered`]).
     ///
     /// Errors: an explicit list that is empty, names a class twice, or names one that is not below `n_classes`; an order
     /// of the literature for another number of classes.
@@ -102,6 +135,7 @@ impl ClassOrder {
                 }
                 Ok(classes.map(u32::from).to_vec())
             }
+            ClassOrder::Names(names) => Ok((0..names.len() as u32).collect()),
             ClassOrder::Explicit(classes) => {
                 if classes.is_empty() {
                     return Err(Error::usage("the class order is empty; name at least one class"));
@@ -177,7 +211,7 @@ impl TaskStream {
         order: &ClassOrder,
         limit_per_task: Option<usize>,
     ) -> Result<TaskStream> {
-        let classes = order.classes(dataset.n_classes())?;
+        let classes = order.numbered(&dataset.class_names)?.classes(dataset.n_classes())?;
         let n_classes = classes.len();
         if classes_per_task == 0 || classes_per_task > n_classes {
             return Err(Error::usage(format!(
