@@ -1,4 +1,4 @@
-"""`engram icarl --preset icarl-cifar100` in plain PyTorch, for comparison with shortened runs; one JSON file per run.
+"""`engram icarl --preset icarl-cifar100 --velocity gradients` in plain PyTorch, for comparison with shortened runs; one JSON file per run.
 
     python icarl_cifar100.py --data cifar-100-binary --epochs 4 --lr-steps 3 --limit-per-task 2500 --tasks 2 --seed 1 --out 1.json
 """
