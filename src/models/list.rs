@@ -68,7 +68,8 @@ impl LayerList {
     pub fn from_json(value: &Value, name: &str) -> Result<LayerList> {
         let refuse = |why: String| Error::usage(format!("{name}: {why}"));
         let outline = Outline::deserialize(value).map_err(|e| {
-            refuse(format!("no list of layers: {e}; `engram models show cnn --json` prints one to start from"))
+            let why = shown(&e.to_string());
+            refuse(format!("no list of layers: {why}; `engram models show cnn --json` prints one to start from"))
         })?;
         if outline.format != FORMAT {
             return Err(refuse(format!("format {}: this engram reads format {FORMAT}", outline.format)));
@@ -76,9 +77,10 @@ impl LayerList {
         let mut layers = Vec::new();
         for (i, layer) in outline.layers.iter().enumerate() {
             let label = layer.get("name").or(layer.get("kind")).and_then(Value::as_str);
-            let label = label.map_or(String::new(), |label| format!(" ({label:.100?})"));
-            let layer = LayerSpec::deserialize(layer).map_err(|e| refuse(format!("layer {}{label}: {e}", i + 1)))?;
-            layers.push(layer);
+            let label = label.map_or(String::new(), |label| format!(" ({})", shown(label)));
+            let layer = LayerSpec::deserialize(layer);
+            let why = |e: serde_json::Error| refuse(format!("layer {}{label}: {}", i + 1, shown(&e.to_string())));
+            layers.push(layer.map_err(why)?);
         }
         let list = LayerList { format: FORMAT, input: outline.input, layers };
         list.built(name, list.input, 1)?;
@@ -110,8 +112,9 @@ impl LayerList {
         if let Some(LayerSpec::Linear { name: layer, outputs: Some(outputs), .. }) = self.layers.last() {
             let n = self.layers.len();
             return refuse(format!(
-                "layer {n} ({layer:.100?}): \"out\" is {outputs}, but the last layer has an output for each class of the data: \
-                 leave \"out\" out"
+                "layer {n} ({}): \"out\" is {outputs}, but the last layer has an output for each class of the data: leave \
+                 \"out\" out",
+                shown(layer)
             ));
         }
         let mut builder = Builder::new(input);
@@ -138,6 +141,11 @@ impl LayerList {
     pub fn table(&self, name: &str, input: [usize; 3], n_outputs: usize) -> Result<Vec<LayerInfo>> {
         Ok(self.built(name, input, n_outputs)?.table)
     }
+}
+
+/// A text from a file as a message shows it: not all of a long one, and nothing that would move the cursor.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 /// Compact JSON with spaces between its parts. Names of layers have no commas and colons.
