@@ -137,6 +137,21 @@ fn what_a_file_says_is_final() {
     fails(&dir, "finetune --model resnet", 2, &["unknown model", "Did you mean 'resnet20'?"]);
 }
 
+/// The list that `docs/adding.md` shows is one, with what it leaves out as the table beside it says.
+#[test]
+fn the_list_of_the_page_is_built() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/adding.md")).unwrap();
+    let text = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let network = Network::from_list("net.json", &read(text).unwrap(), [1, 28, 28], 10, &Device::cpu(), 1).unwrap();
+    assert_eq!(network.parameters.n_parameters(), (9 * 16 + 16) + 32 + 9 * 16 * 16 + 32 + (16 * 10 + 10));
+    let full = read(&network.list().to_text()).unwrap();
+    let same = Network::from_list("net.json", &full, [1, 28, 28], 10, &Device::cpu(), 1).unwrap();
+    assert_eq!(same.to_safetensors().unwrap(), network.to_safetensors().unwrap());
+    let usual = r#""in": 1, "out": 16, "kernel": 3, "stride": 1, "padding": 1, "dilation": 1, "bias": true, "init": "he""#;
+    assert!(network.list().to_text().contains(usual), "{}", network.list().to_text());
+    assert!(network.tap("stage1").is_ok());
+}
+
 /// A small valid list, and what is done to it.
 fn spoiled(change: impl Fn(&mut Vec<Value>)) -> String {
     let mut layers = vec![
