@@ -133,7 +133,10 @@ fn quiet_is_one_line() {
 fn several_seeds_have_folders_and_a_mean() {
     let dir = temp();
     let run = succeeds(&dir, &format!("icarl {TINY} --classes-per-task 5 --seed 4 --seeds 2 --quiet --out out"));
-    assert_eq!(names(dir.path().join("out")), ["plan.json", "report.html", "seed-4", "seed-5", "seeds.csv", "seeds.json"]);
+    assert_eq!(
+        names(dir.path().join("out")),
+        ["plan.json", "report.html", "seed-4", "seed-5", "seeds.csv", "seeds.json"]
+    );
     for seed in [4, 5] {
         let folder = dir.path().join(format!("out/seed-{seed}"));
         assert_eq!(json(folder.join("metrics.json"))["seed"], seed);

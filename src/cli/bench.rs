@@ -243,7 +243,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
             let profiled = *traffic || *trace;
             if model == "all" {
                 drop(device);
-                for spec in models::ALL {
+                for spec in models::all() {
                     // A device of its own: what it holds is then what this model needs.
                     let (device, _) = open()?;
                     tell(vec![step(&device, spec.name, &options, *batch_size, common.repeat, profiled)?]);

@@ -1,9 +1,11 @@
 //! `engram models`: sizes of all models, and the layers of one.
 
+use super::settings::ModelFlags;
 use crate::error::{Error, Result};
-use crate::models::{self, Options, Shortcut};
+use crate::models::{self, MODEL, ModelSettings, Options};
 use crate::nn::LayerInfo;
 use crate::report::{hang, thousands};
+use crate::settings::{Origin, Values, resolve};
 use clap::{Args, Subcommand};
 
 /// Without a subcommand the models are listed.
@@ -21,32 +23,31 @@ enum ModelsCommand {
 
 #[derive(Args)]
 struct ShowArgs {
-    /// Which, for example resnet32
+    /// Which, for example resnet32, or a file of layers such as net.json
     name: String,
     /// Images: channels×height×width [default: the model's]
     #[arg(long, value_name = "CxHxW")]
     input: Option<String>,
     #[arg(long, value_name = "N", default_value_t = 10)]
     outputs: usize,
-    /// Factor on the channels of every layer
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
-    width: f32,
-    /// Shortcuts of a residual network: a (no parameters) or b (1×1 convolutions) [default: the model's]
-    #[arg(long, value_name = "KIND", value_parser = super::settings::choice::<Shortcut>())]
-    shortcut: Option<Shortcut>,
+    /// Print the layers as a file that --model takes
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: ModelFlags,
 }
 
 /// Lists or shows.
 pub fn run(args: ModelsArgs) -> Result<()> {
     match args.command {
-        Some(ModelsCommand::Show(args)) => show(&args),
+        Some(ModelsCommand::Show(args)) => show(args),
         None => list(),
     }
 }
 
 fn list() -> Result<()> {
     println!("{:<11} {:>10} {:>12} {:>8}  layers", "model", "images", "parameters", "MMAC");
-    for spec in models::ALL {
+    for spec in models::all() {
         let [c, h, w] = spec.input;
         let (n_parameters, macs) = totals(&spec.layers(spec.input, 10, &Options::default())?);
         let (n_parameters, mmac) = (thousands(n_parameters as u64), macs as f64 / 1e6);
@@ -55,6 +56,7 @@ fn list() -> Result<()> {
     }
     println!("\nWith ten outputs; MMAC: million multiply–accumulates of one image's forward pass.");
     println!("Layer by layer: engram models show NAME. In a run: --model NAME --width FACTOR.");
+    println!("A network of your own: engram models show NAME --json > net.json, then --model net.json.");
     Ok(())
 }
 
@@ -62,13 +64,17 @@ fn totals(layers: &[LayerInfo]) -> (usize, u64) {
     (layers.iter().map(|layer| layer.n_parameters).sum(), layers.iter().map(|layer| layer.macs).sum())
 }
 
-fn show(args: &ShowArgs) -> Result<()> {
-    let spec = models::spec(&args.name)?;
-    let input = args.input.as_deref().map_or(Ok(spec.input), parse_input)?;
-    let options = Options { width: args.width, shortcut: args.shortcut, ..Options::default() };
-    let layers = spec.layers(input, args.outputs, &options)?;
+fn show(args: ShowArgs) -> Result<()> {
+    let model = settings(&args.name, args.settings.0)?;
+    let input = args.input.as_deref().map_or_else(|| model.input(), parse_input)?;
+    if args.json {
+        print!("{}", model.list(input)?.to_text());
+        return Ok(());
+    }
+    let layers = model.table(input, args.outputs)?;
     let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
-    println!("{}: {}\n", spec.name, spec.summary);
+    let summary = if model.layers.is_some() { "a list of layers" } else { models::spec(&model.model)?.summary };
+    println!("{}: {summary}\n", model.model);
     println!("{:<24} {:<30} {:>12} {:>12} {:>10}", "layer", "", "result", "parameters", "MMAC");
     println!("{:<24} {:<30} {:>12}", "images", "", shape(input));
     for layer in &layers {
@@ -79,6 +85,17 @@ fn show(args: &ShowArgs) -> Result<()> {
     let (n_parameters, macs) = totals(&layers);
     println!("{:<24} {:<30} {:>12} {:>12} {:>10.3}", "all", "", "", thousands(n_parameters as u64), macs as f64 / 1e6);
     Ok(())
+}
+
+/// A model with what is changed about it.
+fn settings(name: &str, changed: Values) -> Result<ModelSettings> {
+    let given = ModelSettings::read_file(changed.set(&MODEL[0], name, Origin::Flag)?)?;
+    let rows = ModelSettings::rows(&given)?;
+    let foreign = given.names().filter(|name| !rows.iter().any(|row| row.name == *name));
+    if let Some(error) = foreign.filter_map(|name| ModelSettings::refuse(&given, name)).next() {
+        return Err(error);
+    }
+    ModelSettings::of(&resolve(name, &rows, given)?)
 }
 
 /// `3x32x32`.

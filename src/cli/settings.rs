@@ -3,6 +3,7 @@
 use crate::data;
 use crate::error::Result;
 use crate::experiment::{self, distillation};
+use crate::models;
 use crate::report::hang;
 use crate::settings::{Choose, Kind, Origin, Setting, Values, text};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
@@ -11,6 +12,9 @@ use serde_json::Value;
 
 /// The flags of a run of any method.
 pub struct RunFlags(pub Values);
+
+/// The flags of a model.
+pub struct ModelFlags(pub Values);
 
 /// The flags of a distillation.
 pub struct DistillFlags(pub Values);
@@ -79,6 +83,7 @@ macro_rules! flags {
 }
 
 flags!(RunFlags, experiment::every_row());
+flags!(ModelFlags, models::option_rows());
 flags!(DistillFlags, distillation::rows());
 
 /// The defaults per data set as text, for `--help`.

@@ -87,7 +87,7 @@ impl Gdumb {
 /// Gives the learner's network the weights, the running statistics and the scale of gradients that a new one has.
 fn begin_anew(learner: &Learner) -> Result<()> {
     let own = &learner.network;
-    let fresh = Network::with_options(own.name, &own.options, own.input, own.n_outputs, &learner.device, learner.seed)?;
+    let fresh = own.fresh(&learner.device, learner.seed)?;
     device::copy(fresh.parameters.values(), own.parameters.values())?;
     let scale = |network: &Network| network.parameters.gradient_scale().map(GradientScale::state).cloned();
     let rest = [(fresh.statistics.values().cloned(), own.statistics.values().cloned()), (scale(&fresh), scale(own))];

@@ -4,7 +4,7 @@ use crate::continual::{self, Candidates, MethodSpec};
 use crate::data::{DATA, DataSettings, STREAM, Scenario, StreamSettings, data_recipe, stream_recipe};
 use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
-use crate::models::{self, MODEL, ModelSettings};
+use crate::models::{MODEL, ModelSettings, option_rows};
 use crate::settings::{FromValue, Origin, Setting, Values, between, flag, resolve};
 use crate::training::{FallKind, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe};
 use serde_json::{Map, Value};
@@ -58,7 +58,7 @@ pub struct Config {
 /// The rows of everything that a run of this method may be told, for any model.
 pub fn rows(method: &'static MethodSpec) -> Vec<&'static Setting> {
     let mut rows = rows_with(method, MODEL.iter().collect());
-    for row in models::all().into_iter().flat_map(|model| model.settings) {
+    for row in option_rows() {
         if !rows.iter().any(|known| known.name == row.name) {
             rows.push(row);
         }
@@ -90,6 +90,7 @@ impl Config {
     /// # Errors
     /// [`Error::Usage`] if a name is unknown, a number makes no sense, or a setting that was asked for has no effect.
     pub fn resolve(method: &'static MethodSpec, given: Values) -> Result<Config> {
+        let given = ModelSettings::read_file(given)?;
         let rows = rows_with(method, ModelSettings::rows(&given)?);
         refuse_foreign(method, &rows, &given)?;
         let given = given.clone().or(data_recipe(&given)?);
@@ -128,7 +129,7 @@ impl Config {
             method,
             data: DataSettings::of(&values)?,
             stream: StreamSettings::of(&values, n_classes)?,
-            model: ModelSettings::of(&values),
+            model: ModelSettings::of(&values)?,
             training: Recipe::of(&values)?,
             place: PlaceSettings::of(&values),
             adapter: String::new(),

@@ -7,7 +7,7 @@ use crate::continual::{Activation, Classifier, Learner, Method, distances_to_mea
 use crate::data::{Dataset, Images};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::{self, Network};
+use crate::models::{self, LayerList, ModelSettings, Network};
 use crate::records::lock::is_in_use;
 use crate::records::sealed::{self, checksum};
 use crate::tensor::Tensor;
@@ -60,6 +60,9 @@ pub struct ModelCard {
     /// What was changed about it.
     #[serde(default)]
     pub options: models::Options,
+    /// The layers, where the model is none of this crate: from a file, or registered by a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<LayerList>,
     /// Tasks of the stream.
     pub n_tasks: usize,
     /// Less than `n_tasks` if the run was ended early.
@@ -98,6 +101,7 @@ impl ModelCard {
             dataset: metrics.dataset.clone(),
             model: metrics.model.clone(),
             options: network.options,
+            layers: (!models::is_built_in(&network.name)).then(|| network.list().clone()),
             n_tasks: metrics.n_tasks,
             n_tasks_learnt: metrics.memory_bytes.len(),
             input: network.input,
@@ -138,6 +142,12 @@ impl ModelCard {
             Some(what) => Err(damaged(&format!("its numbers contradict each other: {what}"))),
             None => Ok(card),
         }
+    }
+
+    /// The network that it describes.
+    pub fn model_settings(&self) -> ModelSettings {
+        let layers = self.layers.clone().map(Arc::new);
+        ModelSettings { model: self.model.clone(), options: self.options, layers }
     }
 
     /// What no run can have written.
@@ -230,15 +240,14 @@ impl Predictor {
         let card = read_whole(folder)?;
         let of_card = |e: Error| Error::file(folder.join(CARD), e.to_string());
         // What the card claims is not allocated before the weights are known to be there.
-        let layers = models::spec(&card.model).and_then(|spec| spec.layers(card.input, card.n_outputs, &card.options));
-        let layers = layers.map_err(of_card)?;
+        let model = card.model_settings();
+        let layers = model.table(card.input, card.n_outputs).map_err(of_card)?;
         let n_bytes = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(4 * layer.n_parameters as u64));
         let path = folder.join(WEIGHTS);
         if n_bytes > path.metadata().map_err(Error::io(&path, "read"))?.len() {
             return Err(Error::file(path, "damaged: it is too small for the model that model.json describes"));
         }
-        let network = Network::with_options(&card.model, &card.options, card.input, card.n_outputs, device, 0);
-        let network = network.map_err(of_card)?;
+        let network = model.network(card.input, card.n_outputs, device, 0).map_err(of_card)?;
         network.load_safetensors(&folder.join(WEIGHTS))?;
         let means = match card.checksums.contains_key(MEANS) {
             true => read_means(folder, [card.classes.len(), network.n_features], device)?,

@@ -44,8 +44,7 @@ fn network(b: &mut Builder, options: &Options, stages: &[(usize, usize)], shortc
 fn basic_block(b: &mut Builder, name: &str, channels: usize, stride: usize, shortcut: Shortcut, relu: bool) {
     const INPUT: usize = 0;
     const PROJECTED: usize = 1;
-    let input = b.shape;
-    let same = stride == 1 && input[0] == channels;
+    let same = stride == 1 && b.shape[0] == channels;
     b.keep(INPUT);
     let mut residual = INPUT;
     // Option A is the batch norm's own business: it takes every other pixel and leaves the new channels alone.
@@ -54,7 +53,7 @@ fn basic_block(b: &mut Builder, name: &str, channels: usize, stride: usize, shor
         b.batch_norm(&format!("{name}.downsample.1"), None, false);
         residual = PROJECTED;
         b.keep(residual);
-        b.resume(INPUT, input);
+        b.resume(INPUT);
     }
     b.conv(&format!("{name}.conv1"), channels, 3, Conv2d::new(stride, 1), false);
     b.batch_norm(&format!("{name}.bn1"), None, true);

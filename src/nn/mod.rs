@@ -1,11 +1,15 @@
 //! Floor 3: parameters in one flat buffer, running statistics in another, and layers over them.
 
+mod builder;
 mod layer;
+mod layer_spec;
 mod loss;
 mod parameters;
 mod statistics;
 
-pub use layer::{Builder, Layer, LayerInfo, Output, Place, Tap, forward, forward_with};
+pub use builder::{Builder, LayerInfo};
+pub use layer::{Layer, Output, Place, Tap, forward, forward_with};
+pub use layer_spec::{LayerSpec, Start};
 pub use loss::{Loss, Term};
 pub use parameters::{Init, Parameter, Parameters, backward};
 pub use statistics::Statistics;

@@ -54,7 +54,7 @@ mod unary;
 mod wide;
 mod zip;
 
-pub use batch_norm::{BatchNorm, Mode};
+pub use batch_norm::{BatchNorm, Mode, residual_fits};
 pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;

@@ -1,6 +1,6 @@
 //! What values a setting takes.
 
-use super::Setting;
+use super::{Document, FromValue, Setting};
 use crate::error::{Error, Result};
 use serde_json::{Number, Value};
 
@@ -9,6 +9,8 @@ use serde_json::{Number, Value};
 pub enum Kind {
     /// Any text.
     Text,
+    /// A name, or a path that ends in `.json`: [`Document`].
+    NameOrFile,
     /// A file or a folder.
     Path,
     /// True or false.
@@ -96,7 +98,7 @@ impl Kind {
     /// What is needed instead.
     pub fn parse(&self, text: &str) -> std::result::Result<Value, String> {
         match self {
-            Kind::Text | Kind::Path => Ok(text.into()),
+            Kind::Text | Kind::NameOrFile | Kind::Path => Ok(text.into()),
             Kind::Switch => match text {
                 "true" => Ok(true.into()),
                 "false" => Ok(false.into()),
@@ -129,6 +131,7 @@ impl Kind {
     /// A value of a JSON file as this kind has it: a number that may have a fraction may be written without.
     pub(super) fn take(&self, value: &Value) -> std::result::Result<Value, String> {
         match (self, value) {
+            (Kind::NameOrFile, value) if Document::from_value(value).is_some() => Ok(value.clone()),
             (Kind::Text | Kind::Path | Kind::Choice(_), Value::String(text)) => self.parse(text),
             (Kind::Switch, Value::Bool(_)) => Ok(value.clone()),
             (Kind::Whole { .. }, Value::Number(number)) if number.is_u64() => Ok(value.clone()),
@@ -144,6 +147,7 @@ impl Kind {
     fn words(&self) -> String {
         match self {
             Kind::Text => "a text".into(),
+            Kind::NameOrFile => "a name, or the path of a file that ends in .json,".into(),
             Kind::Path => "a path".into(),
             Kind::Switch => "true or false".into(),
             Kind::Whole { .. } => "a whole number, 0 or more,".into(),

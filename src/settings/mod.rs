@@ -13,10 +13,12 @@
 //! # Ok::<(), engram::Error>(())
 //! ```
 
+mod document;
 mod kind;
 mod resolve;
 mod values;
 
+pub use document::Document;
 pub use kind::{Choice, Choose, Kind, Range};
 pub use resolve::{between, resolve};
 pub use values::{FromValue, Origin, Values, text};

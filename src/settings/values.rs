@@ -1,6 +1,6 @@
 //! What is set, and where it was set.
 
-use super::{Choose, Setting, flag};
+use super::{Choose, Setting, document, flag};
 use crate::error::{Error, Result, did_you_mean};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -175,7 +175,8 @@ pub fn text(value: &Value) -> String {
             let text = number.to_string();
             text.strip_suffix(".0").map_or(text.clone(), str::to_string)
         }
-        other => other.to_string(),
+        // Of a file that was read, its path.
+        other => document::path(other).map_or_else(|| other.to_string(), str::to_string),
     }
 }
 

@@ -279,7 +279,7 @@ fn same_teachers(earlier: &DistillResults, now: &DistillResults) -> Result<()> {
 fn describe(network: &Network, device: &Device) -> Result<NetworkReport> {
     let width = network.options.width;
     Ok(NetworkReport {
-        name: if width == 1.0 { network.name.into() } else { format!("{}, width {width}", network.name) },
+        name: if width == 1.0 { network.name.clone() } else { format!("{}, width {width}", network.name) },
         n_parameters: network.parameters.n_parameters(),
         macs: network.macs,
         ms_batch_1: inference_ms(network, device, 1)?,

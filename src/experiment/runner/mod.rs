@@ -16,7 +16,6 @@ use crate::continual::{Learner, Method, TaskData};
 use crate::data::{Dataset, Fingerprint, Images, Scenario, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::Network;
 use crate::optim::{Kind, Optimizer};
 use crate::training::{TermRecord, Trainer};
 pub use resume::{complete, resume};
@@ -104,8 +103,7 @@ impl<'a> Run<'a> {
         };
         let Images { channels, height, width, .. } = *dataset.train;
         let input = [channels, height, width];
-        let (model, options) = (&config.model.model, &config.model.options);
-        let network = Network::with_options(model, options, input, stream.n_classes, device, config.seed)?;
+        let network = config.model.network(input, stream.n_classes, device, config.seed)?;
         let optimizer = config.training.optimizer(&network.parameters)?;
         let method = (config.method.build)(&config.values);
         let metrics = Metrics {

@@ -210,6 +210,11 @@ impl Sizes {
     }
 }
 
+/// Whether a batch norm can add a residual of this shape to a sum of that one.
+pub fn residual_fits(sum: &[usize], residual: &[usize]) -> bool {
+    sum == residual || subsampled(sum, residual).is_some()
+}
+
 /// How a residual of another shape is added to a sum, if it can be.
 fn subsampled(sum: &[usize], residual: &[usize]) -> Option<Residual> {
     let (&[n, c, h, w], &[residual_n, residual_c, residual_h, residual_w]) = (sum, residual) else { return None };

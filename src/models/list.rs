@@ -1,0 +1,155 @@
+//! A network as a list of layers, in a file of JSON that a person can write.
+
+use super::{ModelSpec, Options};
+use crate::error::{Error, Result};
+use crate::nn::{Builder, LayerInfo, LayerSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The format of such a file that this version writes and reads.
+const FORMAT: u32 = 1;
+const MOST_SIDE: usize = 1 << 14;
+
+/// The layers of a network, from the images to an output per class.
+///
+/// ```
+/// use engram::models::{self, LayerList, Network, Options};
+/// use engram::Device;
+/// let cnn = LayerList::of_model(models::spec("cnn")?, [1, 28, 28], &Options::default())?;
+/// let text = cnn.to_text(); // {"format": 1, "input": [1, 28, 28], "layers": [{"kind": "conv", …
+/// let read = LayerList::from_json(&serde_json::from_str(&text).unwrap(), "cnn.json")?;
+/// assert_eq!(read, cnn);
+/// let network = Network::from_list("cnn.json", &read, [1, 28, 28], 10, &Device::cpu(), 1)?;
+/// let same = Network::new("cnn", [1, 28, 28], 10, &Device::cpu(), 1)?;
+/// assert_eq!(network.to_safetensors()?, same.to_safetensors()?);
+/// # Ok::<(), engram::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerList {
+    format: u32,
+    /// Channels, height and width of the images.
+    pub input: [usize; 3],
+    /// In order. The last is linear, and its outputs are `None`: as many as there are classes.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// A file as far as it can be read without looking at layers, so that a message can say which layer is wrong.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outline {
+    format: u32,
+    input: [usize; 3],
+    layers: Vec<Value>,
+}
+
+impl LayerList {
+    /// Those that a builder collected.
+    pub(super) fn of(input: [usize; 3], builder: &Builder) -> LayerList {
+        let mut layers = builder.specs.clone();
+        if let Some(LayerSpec::Linear { outputs, .. }) = layers.last_mut() {
+            *outputs = None;
+        }
+        LayerList { format: FORMAT, input, layers }
+    }
+
+    /// Those of a row of the table.
+    ///
+    /// # Errors
+    /// If the images are too small for it, or the options mean nothing.
+    pub fn of_model(model: &ModelSpec, input: [usize; 3], options: &Options) -> Result<LayerList> {
+        Ok(LayerList::of(input, &model.built(input, 1, options)?))
+    }
+
+    /// From the content of a file; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is no list of layers, or they do not fit one another: the message says which layer, and why.
+    pub fn from_json(value: &Value, name: &str) -> Result<LayerList> {
+        let refuse = |why: String| Error::usage(format!("{name}: {why}"));
+        let outline = Outline::deserialize(value).map_err(|e| {
+            let why = shown(&e.to_string());
+            refuse(format!("no list of layers: {why}; `engram models show cnn --json` prints one to start from"))
+        })?;
+        if outline.format != FORMAT {
+            return Err(refuse(format!("format {}: this engram reads format {FORMAT}", outline.format)));
+        }
+        let mut layers = Vec::new();
+        for (i, layer) in outline.layers.iter().enumerate() {
+            let label = layer.get("name").or(layer.get("kind")).and_then(Value::as_str);
+            let label = label.map_or(String::new(), |label| format!(" ({})", shown(label)));
+            let layer = LayerSpec::deserialize(layer);
+            let why = |e: serde_json::Error| refuse(format!("layer {}{label}: {}", i + 1, shown(&e.to_string())));
+            layers.push(layer.map_err(why)?);
+        }
+        let list = LayerList { format: FORMAT, input: outline.input, layers };
+        list.built(name, list.input, 1)?;
+        Ok(list)
+    }
+
+    /// As a file has it, a layer a line.
+    pub fn to_text(&self) -> String {
+        let layers: Vec<String> = self.layers.iter().map(|layer| format!("    {}", spaced(layer))).collect();
+        let (format, input, layers) = (self.format, spaced(&self.input), layers.join(",\n"));
+        format!("{{\n  \"format\": {format},\n  \"input\": {input},\n  \"layers\": [\n{layers}\n  ]\n}}\n")
+    }
+
+    /// The layers for images of this size and so many classes.
+    pub(super) fn built(&self, name: &str, input: [usize; 3], n_outputs: usize) -> Result<Builder> {
+        let refuse = |why: String| Err(Error::usage(format!("{name}: {why}")));
+        if self.input != input {
+            let show = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
+            return refuse(format!(
+                "it is for images of {}, and these have {}: change \"input\" and what follows from it, or print the list for \
+                 such images with `engram models show NAME --input CxHxW --json`",
+                show(self.input),
+                show(input)
+            ));
+        }
+        if !input.iter().all(|side| (1..=MOST_SIDE).contains(side)) {
+            return refuse(format!("\"input\" is {input:?}: channels, height and width from 1 to {MOST_SIDE}"));
+        }
+        if let Some(LayerSpec::Linear { name: layer, outputs: Some(outputs), .. }) = self.layers.last() {
+            let n = self.layers.len();
+            return refuse(format!(
+                "layer {n} ({}): \"out\" is {outputs}, but the last layer has an output for each class of the data: leave \
+                 \"out\" out",
+                shown(layer)
+            ));
+        }
+        let mut builder = Builder::new(input);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let mut layer = layer.clone();
+            if let LayerSpec::Linear { outputs, .. } = &mut layer
+                && i + 1 == self.layers.len()
+            {
+                *outputs = Some(n_outputs);
+            }
+            builder.push(layer);
+        }
+        builder.finish(n_outputs);
+        match builder.refusal.take() {
+            Some(why) => refuse(why),
+            None => Ok(builder),
+        }
+    }
+
+    /// One line per layer, without building the network; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// If the images are of another size, or a layer does not fit.
+    pub fn table(&self, name: &str, input: [usize; 3], n_outputs: usize) -> Result<Vec<LayerInfo>> {
+        Ok(self.built(name, input, n_outputs)?.table)
+    }
+}
+
+/// A text from a file as a message shows it: not all of a long one, and nothing that would move the cursor.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// Compact JSON with spaces between its parts. Names of layers have no commas and colons.
+fn spaced<T: Serialize>(value: &T) -> String {
+    let json = serde_json::to_string(value).expect("bug: a layer that is no JSON");
+    json.replace("\":", "\": ").replace(',', ", ")
+}
