@@ -216,7 +216,7 @@ impl Network {
         let mut file = WeightFile::open(path, &bytes, names.clone().map(|(name, _)| name))?;
         let all: Result<Vec<_>> = names.map(|(name, shape)| file.read(name, &shape)).collect();
         let mut values = all?;
-        file.nothing_is_left(self.name)?;
+        file.nothing_is_left(&self.name)?;
         let statistics = values.split_off(parameters.len());
         // Only a file that fits in every part changes the network.
         for ((name, shape, _), values) in parameters.iter().zip(values) {
