@@ -147,8 +147,7 @@ fn the_list_of_the_page_is_built() {
     let full = read(&network.list().to_text()).unwrap();
     let same = Network::from_list("net.json", &full, [1, 28, 28], 10, &Device::cpu(), 1).unwrap();
     assert_eq!(same.to_safetensors().unwrap(), network.to_safetensors().unwrap());
-    let usual =
-        r#""in": 1, "out": 16, "kernel": 3, "stride": 1, "padding": 1, "dilation": 1, "bias": true, "init": "he""#;
+    let usual = r#""out": 16, "kernel": 3, "stride": 1, "padding": 1, "dilation": 1, "bias": true, "init": "he""#;
     assert!(network.list().to_text().contains(usual), "{}", network.list().to_text());
     assert!(network.tap("stage1").is_ok());
 }
