@@ -1,4 +1,4 @@
-//! Floor 9: the command line. One file per group of commands; help texts come from the tables.
+//! Floor 11: the command line. One file per group of commands; help texts come from the tables.
 
 mod bench;
 mod check;

@@ -1,4 +1,4 @@
-//! Floor 6: continual-learning methods. One file per method, one row in [`ALL`].
+//! Floor 7: continual-learning methods. One file per method, one row in [`ALL`].
 //!
 //! The trainer (`training`) owns the loop, the runner (`experiment`) the counters and the evaluation; a method says what is
 //! learned from a batch, what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.

@@ -1,4 +1,4 @@
-//! Floor 6: knowledge distillation. A student network learns from labels and from what a trained teacher says about the same
+//! Floor 7: knowledge distillation. A student network learns from labels and from what a trained teacher says about the same
 //! images. Losses are functions ([`losses`]), a scheme is one file and one row in [`ALL`].
 //!
 //! Rows are sorted as in the survey of Gou et al. (2021): what is passed on (the outputs, features inside, relations between

@@ -33,8 +33,11 @@ pub const SCHEME: &[Setting] = &[
 /// What a weight may be is said where it becomes one.
 const ANY: Kind = Kind::Number(crate::settings::Range::ANY);
 
-/// Two weights by one number: at most one of these is set.
-const NAMED: [(&str, fn(f32) -> Weights); 3] = [
+/// Two weights by one number.
+type ByOne = fn(f32) -> Weights;
+
+/// At most one of these is set.
+const NAMED: [(&str, ByOne); 3] = [
     ("alpha_on_ce", Weights::alpha_on_ce),
     ("alpha_on_kd", Weights::alpha_on_kd),
     ("lambda_on_ce", Weights::kd_plus_lambda_ce),

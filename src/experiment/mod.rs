@@ -1,4 +1,4 @@
-//! Floor 7: experiments. A configuration, the courses over tasks and over pairs of students, metrics, the files a run leaves,
+//! Floor 8: experiments. A configuration, the courses over tasks and over pairs of students, metrics, the files a run leaves,
 //! and what can be done with them afterwards.
 
 pub mod checkpoint;

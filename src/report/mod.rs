@@ -1,4 +1,4 @@
-//! Floor 8: how a run looks to a person. Plain text of at most [`WIDTH`] columns and no colours, so that a terminal, a
+//! Floor 10: how a run looks to a person. Plain text of at most [`WIDTH`] columns and no colours, so that a terminal, a
 //! log file and a pasted bug report all show the same.
 //!
 //! - [`Console`] listens to a run (`experiment::sink::Sink`): a progress bar per task on stderr, on stdout a table
