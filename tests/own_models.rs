@@ -184,6 +184,7 @@ fn what_does_not_fit_is_refused_by_layer() {
     };
     read(&spoiled(|_| ())).unwrap();
     let huge = usize::MAX;
+    let long = spoiled(|layers| drop(layers.splice(0..0, vec![json!({"kind": "relu"}); 5000])));
     let cases = [
         (set(0, "in", json!(3)), "layer 1 (conv1)", "takes 3 channels, and 1 arrive"),
         (set(1, "in", json!(5)), "layer 2 (bn1)", "takes 5 channels, and 4 arrive"),
@@ -225,7 +226,7 @@ fn what_does_not_fit_is_refused_by_layer() {
         (set(3, "out", json!(-3)), "layer 4 (conv2)", "-3"),
         (set(3, "out", json!("4")), "layer 4 (conv2)", "invalid type: string"),
         (insert(0, json!(7)), "layer 1", "7"),
-        (spoiled(|layers| layers.extend(vec![json!({"kind": "relu"}); 5000])), "layer 4097", "at most 4096 layers"),
+        (long, "layer 4097 (relu)", "at most 4096 layers"),
         (r#"{"format": 1, "input": [1, 8, 8]}"#.into(), "no list of layers", "missing field `layers`"),
         (r#"{"format": 1, "input": [1, 8], "layers": []}"#.into(), "no list of layers", "3"),
         (r#"{"format": 1, "input": [1, 0, 8], "layers": []}"#.into(), "input", "from 1 to"),
