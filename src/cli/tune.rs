@@ -119,6 +119,8 @@ pub fn run(args: TuneArgs) -> Result<()> {
             }
             let folder = RunFolder::create(&out, args.force)?;
             [PLAN, FILE].iter().try_for_each(|name| folder.remove(name))?;
+            // The plan comes last: where it is, the search can go on.
+            folder.write_sealed(CONFIG_FILE, &config)?;
             folder.write_sealed(PLAN, &Numbers { framework: framework.clone(), validation })?;
             (folder, None)
         }

@@ -284,10 +284,10 @@ mod tests {
 
     #[test]
     fn the_text_of_an_order_is_read_back() {
-        for text in ["natural", "seed:1993", "3,1,4", "icarl", "icarl-1993"] {
+        for text in ["natural", "seed:1993", "3,1,4", "cat,dog", "icarl", "icarl-1993"] {
             assert_eq!(text.parse::<ClassOrder>().unwrap().to_string(), text);
         }
-        for text in ["", "seed:", "seed:-1", "3,,4", "alphabetic", "-1"] {
+        for text in ["", "seed:", "seed:-1", "3,,4", "3,cat", "-1"] {
             let message = text.parse::<ClassOrder>().unwrap_err().to_string();
             assert!(message.contains(&format!("\"{text}\"")) && message.contains("natural"), "{message}");
         }

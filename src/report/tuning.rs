@@ -3,8 +3,9 @@
 use super::text::{classes, command, percent, wrap};
 use crate::continual::Activation;
 use crate::experiment::Config;
+use crate::experiment::command_line::{flags_between, quoted};
 use crate::experiment::tune::{Tried, Tuned, trade_off};
-use crate::settings::flag;
+use crate::settings::{flag, text};
 use std::fmt::Write;
 
 /// The flags of the trade-off at a part of its first values: `--mse-weight 2 --replay-weight 2`.
@@ -87,10 +88,25 @@ pub fn tuned_text(config: &Config, tuned: &Tuned) -> String {
     let mut out = String::from("\n");
     out += &wrap(&format!("Answer: {name} with {}, beside the settings given here.", flags.join(" ")), 2);
     say.iter().for_each(|sentence| out += &wrap(sentence, 2));
+    let others = other_settings(config);
     out += "One run, and beside other methods:\n";
-    out += &command(&format!("engram {name} {}", flags.join(" ")));
+    out += &command(&format!("engram {name}{others} {}", flags.join(" ")));
     let own = flags.iter().map(|flag| format!("--of {name}:{}", flag.trim_start_matches('-').replace(' ', "=")));
     let other = if name == "finetune" { "er" } else { "finetune" };
-    out += &command(&format!("engram compare {name} {other} {}", own.collect::<Vec<_>>().join(" ")));
+    out += &command(&format!("engram compare {name} {other}{others} {}", own.collect::<Vec<_>>().join(" ")));
     out
+}
+
+/// What the search was given besides the rate and the trade-off, as flags with a space before each.
+fn other_settings(config: &Config) -> String {
+    let dataset = &config.data.dataset;
+    let Ok(usual) = Config::of(config.method, &[("dataset", dataset)]) else { return String::new() };
+    let mut searched = vec!["lr"];
+    searched.extend(config.method.trade_off.iter().map(|(name, _)| *name));
+    let as_usual: Vec<(&str, String)> =
+        searched.iter().filter_map(|name| Some((*name, text(usual.values.value(name)?)))).collect();
+    let as_usual: Vec<(&str, &str)> = as_usual.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let Ok(rest) = config.with(&as_usual) else { return String::new() };
+    let named = if dataset == "glyphs" { String::new() } else { format!(" --dataset {}", quoted(dataset)) };
+    named + &flags_between(&usual, &rest)
 }

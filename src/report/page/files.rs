@@ -1,5 +1,6 @@
 //! What a page is made of: the files of a run folder, read back.
 
+use super::losses::{self, Losses};
 use crate::error::{Error, Result};
 use crate::experiment::command_line::quoted;
 use crate::experiment::exemplars::{self, ClassExemplars};
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 /// Pictures of exemplars are as small as the images of a data set.
 const MOST_OF_PICTURE: u64 = 16 << 20;
+/// A line is some 40 bytes, and a task has some dozens.
+const MOST_OF_LOSSES: u64 = 64 << 20;
 
 /// A run folder in memory.
 pub(super) struct RunFiles {
@@ -25,6 +28,7 @@ pub(super) struct RunFiles {
     pub card: ModelCard,
     /// Of each class: what is known of its exemplars, and the pictures as PNG files.
     pub exemplars: Vec<(ClassExemplars, Vec<Vec<u8>>)>,
+    pub losses: Losses,
 }
 
 impl RunFiles {
@@ -64,6 +68,7 @@ impl RunFiles {
             timing,
             card,
             exemplars,
+            losses: read_losses(folder),
         })
     }
 
@@ -128,6 +133,12 @@ pub(super) fn command(method: &str, settings: &[Setting]) -> String {
         }
     }
     line
+}
+
+/// Nothing, where a run wrote down no loss.
+fn read_losses(folder: &Path) -> Losses {
+    let bytes = sealed::read(folder, "losses.csv", MOST_OF_LOSSES).unwrap_or_default();
+    losses::read(&String::from_utf8_lossy(&bytes))
 }
 
 fn read_picture(folder: &Path, name: &str) -> Result<Vec<u8>> {

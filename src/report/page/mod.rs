@@ -7,6 +7,7 @@ mod confusion;
 mod distillation;
 mod files;
 mod html;
+mod losses;
 mod plot;
 mod run;
 mod seeds;

@@ -4,6 +4,7 @@ use super::charts::{Series, line_chart};
 use super::confusion::{confusion, heat_cell};
 use super::files::RunFiles;
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
+use super::losses;
 use crate::experiment::command_line::quoted;
 use crate::experiment::metrics::forgetting_per_task;
 use crate::experiment::results::ClassifierResult;
@@ -31,6 +32,9 @@ pub(super) fn page(run: &RunFiles) -> String {
     sections.push(Section { id: "confusion", title: "What is taken for what", body: confusions(run) });
     if !run.exemplars.is_empty() {
         sections.push(Section { id: "exemplars", title: "Exemplars", body: exemplars(run) });
+    }
+    if let Some(body) = losses::curve(run) {
+        sections.push(Section { id: "loss", title: "Loss while training", body });
     }
     sections.push(Section { id: "cost", title: "Time and memory", body: cost(run) });
     sections.push(Section { id: "settings", title: "Settings", body: settings(run) });
