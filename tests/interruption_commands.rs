@@ -69,6 +69,8 @@ fn timeless(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
                 let mut value = json(&path);
                 let fields = value.as_object_mut().unwrap();
                 ["started_in", "checksum"].iter().for_each(|name| drop(fields.remove(*name)));
+                // A search keeps the settings of its runs in its plan.
+                fields.get_mut("config").and_then(Value::as_object_mut).map(|config| config.remove("started_in"));
                 value.to_string().into_bytes()
             }
             "metrics.json" | "teacher.json" => {

@@ -11,7 +11,7 @@ use crate::experiment::checkpoint::CHECKPOINT_FILE;
 use crate::experiment::results::RunFolder;
 use crate::experiment::sink::Sink;
 use crate::experiment::tune::{Framework, Search, Tuned, TunedTask, Validation, go_on, trade_off};
-use crate::experiment::{CONFIG_FILE, Config, Standing, every_row, presets, recorded_in};
+use crate::experiment::{CONFIG_FILE, Config, Standing, every_row, presets, recorded_as};
 use crate::records::sealed::read_json;
 use crate::report::{Console, tuned_task_text, tuned_text};
 use crate::settings::{Origin, Values};
@@ -80,9 +80,10 @@ struct Plan {
     validation: Validation,
 }
 
-/// The part of it that is no setting of a run.
+/// The same in a file.
 #[derive(Serialize, Deserialize)]
-struct Numbers {
+struct Begun {
+    config: Value,
     framework: Framework,
     validation: Validation,
 }
@@ -119,9 +120,8 @@ pub fn run(args: TuneArgs) -> Result<()> {
             }
             let folder = RunFolder::create(&out, args.force)?;
             [PLAN, FILE].iter().try_for_each(|name| folder.remove(name))?;
-            // The plan comes last: where it is, the search can go on.
-            folder.write_sealed(CONFIG_FILE, &config)?;
-            folder.write_sealed(PLAN, &Numbers { framework: framework.clone(), validation })?;
+            let plan = Begun { config: config.to_json(), framework: framework.clone(), validation };
+            folder.write_sealed(PLAN, &plan)?;
             (folder, None)
         }
     };
@@ -176,8 +176,8 @@ fn resumed(folder: &Path, spec: &'static continual::MethodSpec, flags: Values) -
     if folder.join(PLAN).symlink_metadata().is_err() {
         return Err(Error::usage(format!("{}: there is no search to go on with", folder.display())));
     }
-    let Numbers { framework, validation } = read_json(folder, PLAN)?;
-    let theirs = recorded_in(folder, CONFIG_FILE)?;
+    let Begun { config, framework, validation } = read_json(folder, PLAN)?;
+    let theirs = recorded_as(config, &folder.join(PLAN))?;
     if let Some(name) = theirs.method.as_ref().filter(|name| *name != spec.name) {
         let folder = folder.display();
         return Err(Error::usage(format!("{folder} holds a search of {name}: engram tune {name} --resume {folder}")));

@@ -21,5 +21,5 @@ pub mod statistics;
 pub mod tune;
 
 pub use config::{CONFIG_FILE, Config, Recorded, every_row, rows};
-pub use recorded::{recorded_by, recorded_in};
+pub use recorded::{recorded_as, recorded_by, recorded_in};
 pub use runner::{Standing, complete, learn_task, resume, run};

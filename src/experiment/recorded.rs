@@ -23,6 +23,14 @@ pub fn recorded_in(folder: &Path, name: &str) -> Result<Recorded> {
     own_settings(&every_row(), folder, name)
 }
 
+/// Settings that are part of a file.
+///
+/// # Errors
+/// As [`recorded_by`].
+pub fn recorded_as(settings: Value, path: &Path) -> Result<Recorded> {
+    Recorded::of(&every_row(), object(settings, path)?, path)
+}
+
 /// The same for settings of these rows.
 pub(super) fn own_settings(rows: &[&'static Setting], folder: &Path, name: &str) -> Result<Recorded> {
     let path = folder.join(name);
