@@ -131,12 +131,8 @@ pub fn forward_with(
 ) -> Result<(Output, Vec<Tensor>)> {
     let mut tapped: Vec<Option<Tensor>> = vec![None; taps.len()];
     let parameters = parameters.tensors();
-    let mut x = x.clone();
-    let mut features = None;
+    let (mut x, mut features) = (x.clone(), None);
     let mut slots: Vec<Option<Tensor>> = Vec::new();
-    let kept = |slots: &[Option<Tensor>], slot: usize| {
-        slots.get(slot).cloned().flatten().ok_or_else(|| Error::op("forward", "bug: a slot is read before it is kept"))
-    };
     // A convolution waits for the batch norm after it, which may be folded in.
     let mut waiting = None;
     for (i, layer) in layers.iter().enumerate() {
@@ -191,8 +187,7 @@ pub fn forward_with(
             }
             Layer::Resume(slot) => kept(&slots, slot)?,
             Layer::Feature => {
-                let (n, d) = x.shape().rows_cols();
-                let x = if x.shape().len() == 2 { x } else { x.reshape([n, d])? };
+                let x = as_rows(x)?;
                 features = Some(x.clone());
                 x
             }
@@ -205,4 +200,15 @@ pub fn forward_with(
     let tapped: Option<Vec<Tensor>> = tapped.into_iter().collect();
     let tapped = tapped.ok_or_else(|| Error::op("forward", "a tap names a layer that there is not"))?;
     Ok((Output { features, logits: x }, tapped))
+}
+
+/// What a slot keeps for a shortcut.
+fn kept(slots: &[Option<Tensor>], slot: usize) -> Result<Tensor> {
+    slots.get(slot).cloned().flatten().ok_or_else(|| Error::op("forward", "bug: a slot is read before it is kept"))
+}
+
+/// A row per image.
+fn as_rows(x: Tensor) -> Result<Tensor> {
+    let (n, d) = x.shape().rows_cols();
+    if x.shape().len() == 2 { Ok(x) } else { x.reshape([n, d]) }
 }
