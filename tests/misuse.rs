@@ -246,7 +246,7 @@ fn a_config_file_is_checked() {
     write(r#"{"lr": 1e39}"#);
     for command in ["icarl", "distill"] {
         let command = format!("{command} --config c.json --out out");
-        fails(&dir, &command, 2, &["c.json", "number out of range"]);
+        fails(&dir, &command, 2, &["c.json", "a finite number is needed"]);
     }
     fails(&dir, "icarl --config nowhere.json --out out", 1, &["nowhere.json", "cannot read"]);
     assert!(!dir.path().join("out").exists());

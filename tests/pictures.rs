@@ -53,7 +53,12 @@ fn folders_are_classes_and_a_fifth_is_for_testing() {
     assert_eq!(dataset.train.labels, [vec![0; 6], vec![1; 8]].concat());
     assert_eq!(dataset.test.labels, [0, 1, 1]);
     assert_eq!((dataset.train.channels, dataset.train.height, dataset.train.width), (3, 8, 8));
-    assert!(dataset.notes.is_empty() && dataset.flips);
+    assert!(
+        dataset.notes.len() == 1 && dataset.notes[0].starts_with("left out of ") && dataset.notes[0].contains(": 1 "),
+        "{:?}",
+        dataset.notes
+    );
+    assert!(dataset.flips);
     // Every picture is in exactly one part, and in the order of names.
     let red = |i: usize| dataset.train.image(i)[0];
     let mut zebras: Vec<u8> = (6..14).map(red).collect();
@@ -477,13 +482,13 @@ fn every_method_runs_on_a_folder_of_pictures() {
 fn the_orders_of_the_literature_and_the_settings_of_natural_images_run() {
     let dir = temp();
     write_cifar_100(&dir.path().join("cifar-100"));
-    let quick = "--dataset cifar-100 --data-dir . --epochs 1 --model mlp --device cpu --memory 100 --out out --force";
+    let quick = "--dataset cifar-100 --data-dir . --epochs 1 --model mlp --device cpu --out out --force";
     for flags in ["--class-order icarl", "--class-order icarl-1993 --normalize mean-image", "--augment flip"] {
         succeeds(&dir, &format!("finetune {quick} {flags}"));
     }
     let config = std::fs::read_to_string(dir.path().join("out/config.json")).unwrap();
     assert!(config.contains("\"classes_per_task\": 10") && config.contains("\"augment\": \"flip\""), "{config}");
-    succeeds(&dir, &format!("icarl {quick} --labels coarse --augment none --normalize mean-image"));
+    succeeds(&dir, &format!("icarl {quick} --memory 100 --labels coarse --augment none --normalize mean-image"));
     fails(&dir, &format!("icarl {quick} --labels coarse --class-order icarl"), 2, &["icarl", "100 classes", "has 20"]);
     fails(&dir, "icarl --class-order icarl-1993", 2, &["icarl-1993", "100 classes", "has 10"]);
     fails(&dir, "icarl --augment rotate", 2, &["rotate", "crop-flip"]);

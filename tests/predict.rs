@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::path::Path;
 use tempfile::TempDir;
 
-const TINY: &str = "--limit-per-task 60 --epochs 1 --memory 40 --device cpu --quiet";
+const TINY: &str = "--limit-per-task 60 --epochs 1 --device cpu --quiet";
 
 /// A refusal answers nothing.
 #[track_caller]
@@ -20,7 +20,8 @@ fn refuses(dir: &Path, arguments: &str, code: i32, words: &[&str]) {
 
 fn temp_with_run(method: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    succeeds(dir.path(), &format!("{method} {TINY} --class-order seed:3 --out run"));
+    let memory = if method == "finetune" { "" } else { "--memory 40" };
+    succeeds(dir.path(), &format!("{method} {TINY} {memory} --class-order seed:3 --out run"));
     dir
 }
 

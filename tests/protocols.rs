@@ -85,7 +85,7 @@ fn der_is_reproduced_beside_icarl() {
 
     // Complete runs are kept; a run whose results are gone is done again and gives the same.
     std::fs::remove_dir_all(dir.path().join("L/seed-1/er-k200")).unwrap();
-    let again = succeeds(&dir, line).out;
+    let again = succeeds(&dir, line).err;
     assert_eq!(again.matches("is complete").count(), 3, "{again}");
     let measured =
         |csv: &str| csv.lines().map(|line| line.split(',').take(12).collect::<Vec<_>>().join(",")).collect::<Vec<_>>();
