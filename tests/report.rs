@@ -328,7 +328,7 @@ fn a_browser_shows_it_without_complaint() {
     let students = "--teacher mlp --teacher-limit 100 --teacher-epochs 1 --limit 100 --epochs 1 --seeds 2 --device cpu";
     succeeds(dir.path(), &format!("distill {students} --train-fraction 1,0.5 --omit-class 3 --out distillation"));
     for (run, n_pictures, n_drawings) in
-        [("small", 40, 1), ("large", 200, 4), ("comparison", 40, 3), ("distillation", 0, 4)]
+        [("small", 40, 2), ("large", 200, 5), ("comparison", 40, 3), ("distillation", 0, 4)]
     {
         let page = dir.path().join(run).join(REPORT_FILE);
         let shown = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length + ' pictures'";
