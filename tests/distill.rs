@@ -217,10 +217,12 @@ fn relations_ignore_scale_and_survive_equal_samples() {
         let distances = twins.squared_distances(&twins).unwrap().sqrt().unwrap().over_positive_mean().unwrap();
         assert_eq!(distances.to_vec().unwrap(), [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0]);
         let same = Tensor::from_f32(&device, [3, 2], &[1.0; 6]).unwrap();
-        for x in [twins, same] {
-            for loss in [losses::relation_distance, losses::relation_angle] {
-                assert!(gradient(&x, |x| loss(x, &far)).iter().all(|g| g.is_finite()));
-            }
+        for loss in [losses::relation_distance, losses::relation_angle] {
+            // The losses lie between 0 and 1, and so do their slopes: a division by 1e-12 would show.
+            let pulls = gradient(&twins, |x| loss(x, &far));
+            assert!(pulls.iter().all(|g| g.abs() < 1.0), "{pulls:?}");
+            // Nothing says where points in one place should go.
+            assert_eq!(gradient(&same, |x| loss(x, &far)), [0.0; 6]);
         }
     }
 }
