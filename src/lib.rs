@@ -24,6 +24,8 @@ pub mod settings;
 pub mod shape;
 // Keyed random numbers.
 pub mod rng;
+// Eigenvectors, singular values, Cholesky, in f64.
+pub mod linalg;
 // Buffers, kernels, adapters.
 pub mod device;
 // Tensors and the tape.
