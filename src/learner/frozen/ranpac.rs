@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 /// The penalties λ that are tried, 10⁻⁸ to 10⁸.
 pub const LAMBDAS: std::ops::RangeInclusive<i32> = -8..=8;
 
-/// Rows whose products are added up in f32 before they enter the sum in f64.
+/// Rows that are projected at a time.
 const CHUNK: usize = 512;
 
 /// h(x) = max(0, φ(x)·W) with W (D, M) normal and fixed; the scores are h·V, where V (M, classes) minimises
@@ -79,10 +79,10 @@ impl Ranpac {
 
     fn add(&mut self, features: &[f32], labels: &[u32], sign: f64) -> Result<()> {
         for (features, labels) in features.chunks(CHUNK * self.d).zip(labels.chunks(CHUNK)) {
-            let h = self.projected(features)?;
-            let product = h.matmul_transposed(true, &h, false)?.to_vec()?;
-            self.gram.iter_mut().zip(product).for_each(|(sum, x)| *sum += sign * f64::from(x));
-            add_rows(&mut self.sums, &mut self.counts, self.m, &h.to_vec()?, labels, sign);
+            let h = self.projected(features)?.to_vec()?;
+            let product = Matrix::new(labels.len(), self.m, h.iter().map(|&x| f64::from(x)).collect())?.gram();
+            self.gram.iter_mut().zip(product.values()).for_each(|(sum, x)| *sum += sign * x);
+            add_rows(&mut self.sums, &mut self.counts, self.m, &h, labels, sign);
         }
         Ok(())
     }
