@@ -6,6 +6,7 @@ mod compare;
 mod datasets;
 mod devices;
 mod distill;
+mod export;
 mod methods;
 mod models;
 mod predict;
@@ -58,6 +59,8 @@ enum Command {
     Reproduce(Box<reproduce::ReproduceArgs>),
     /// Classify pictures with the model of a run
     Predict(predict::PredictArgs),
+    /// Write the model of a run for other programs: ONNX or PyTorch
+    Export(export::ExportArgs),
     /// Make report.html of run folders again
     Report(report::ReportArgs),
     /// List, fetch, check, show and export data sets
@@ -245,6 +248,7 @@ fn other_command(command: Command) -> Result<()> {
         Command::Tune(args) => tune::run(*args),
         Command::Reproduce(args) => reproduce::run_all(*args),
         Command::Predict(args) => predict::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Datasets(args) => datasets::run(args),
         Command::Methods(args) => methods::run(args),
