@@ -24,6 +24,8 @@ pub mod settings;
 pub mod shape;
 // Keyed random numbers.
 pub mod rng;
+// Eigenvectors, singular values, Cholesky, in f64.
+pub mod linalg;
 // Buffers, kernels, adapters.
 pub mod device;
 // Tensors and the tape.
@@ -42,12 +44,16 @@ pub mod data;
 pub mod records;
 // The one training loop: plan, objective, schedule, events.
 pub mod training;
+// A network with its input pipeline, pictures that are kept, classifiers of frozen features.
+pub mod learner;
 // Knowledge distillation: losses, schemes, teachers.
 pub mod distill;
 // Continual-learning methods.
 pub mod continual;
 // Configuration, the course over tasks and pairs, metrics, saved models.
 pub mod experiment;
+// A learner that is kept: learn, classify, forget, one file.
+pub mod session;
 // Many runs: seeds, grids, reproduction.
 pub mod campaign;
 // Console tables, curves, summaries, report.html.

@@ -36,6 +36,8 @@ pub enum Purpose {
     Fisher = 12,
     /// Which training images are held out to validate on; the counter is the class.
     Validation = 13,
+    /// Random projections of features.
+    Projection = 14,
 }
 
 /// A stream of random numbers.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Modules by floor, bottom up. A module uses only what lies on lower floors; those of one floor do not see each other,
 /// except in the cellar.
 const FLOORS: &[&[&str]] = &[
-    &["error", "shape", "rng"],
+    &["error", "shape", "rng", "linalg"],
     &["settings"],
     &["device"],
     &["tensor"],
@@ -18,9 +18,11 @@ const FLOORS: &[&[&str]] = &[
     &["models", "data"],
     &["records"],
     &["training"],
+    &["learner"],
     &["distill"],
     &["continual"],
     &["experiment"],
+    &["session"],
     &["campaign"],
     &["report"],
     &["cli"],

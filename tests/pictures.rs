@@ -409,7 +409,7 @@ fn sheets_have_a_row_per_class() {
     write_class(dir.path(), "blue", 5, |_| [0, 0, 250]);
     let dataset = load(dir.path(), RGB8).unwrap();
     let path = dir.path().join("sheet.png");
-    sheet::write(&dataset, 3, &path).unwrap();
+    sheet::write(&dataset.train, &dataset.class_names, 3, &path).unwrap();
     let picture = image::open(&path).unwrap().to_rgb8();
     // Four letters, three images of 64 pixels, gaps.
     assert_eq!(picture.dimensions(), (8 + 4 * 12 + 4 + 3 * 68, 4 + 2 * 68));
@@ -423,7 +423,10 @@ fn sheets_have_a_row_per_class() {
             .count()
     };
     assert!(ink(4) > 100 && ink(72) > 80, "both names are written: {} {}", ink(4), ink(72));
-    complaint(sheet::write(&dataset, 3, &dir.path().join("none/sheet.png")), &["none", "cannot write"]);
+    complaint(
+        sheet::write(&dataset.train, &dataset.class_names, 3, &dir.path().join("none/sheet.png")),
+        &["none", "cannot write"],
+    );
 }
 
 // --------------------------------------------------------------------------------------------------------- the program

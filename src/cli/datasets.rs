@@ -171,7 +171,7 @@ fn show(name: &str, options: &LoadOptions, out: Option<PathBuf>, force: bool, pe
     if out.exists() && !force {
         return Err(Error::usage(format!("{} exists; --force overwrites it, --out FILE names another", out.display())));
     }
-    sheet::write(&dataset, per_class, &out)?;
+    sheet::write(&dataset.train, &dataset.class_names, per_class, &out)?;
     println!("{}", out.display());
     Ok(())
 }

@@ -2,11 +2,14 @@
 
 mod bench;
 mod check;
+mod classify;
 mod compare;
 mod datasets;
 mod devices;
 mod distill;
 mod export;
+mod files;
+mod learner;
 mod methods;
 mod models;
 mod predict;
@@ -57,6 +60,20 @@ enum Command {
     Tune(Box<tune::TuneArgs>),
     /// Repeat published experiments and write a ledger of published and measured figures
     Reproduce(Box<reproduce::ReproduceArgs>),
+    /// Make or extend a learner of your own pictures, kept in one file
+    Learn(learner::LearnArgs),
+    /// Say what is on pictures, by a learner
+    Classify(classify::ClassifyArgs),
+    /// Judge a learner on pictures whose classes are known
+    Evaluate(learner::EvaluateArgs),
+    /// Show what a learner knows and how well it tells classes apart
+    Inspect(learner::InspectArgs),
+    /// Give a class of a learner another name
+    Rename(learner::RenameArgs),
+    /// Make two classes of a learner one
+    Merge(learner::MergeArgs),
+    /// Let a learner forget a class or a picture, as if it had never seen it
+    Forget(learner::ForgetArgs),
     /// Classify pictures with the model of a run
     Predict(predict::PredictArgs),
     /// Write the model of a run for other programs: ONNX or PyTorch
@@ -247,6 +264,13 @@ fn other_command(command: Command) -> Result<()> {
         Command::Compare(args) => compare::run(*args),
         Command::Tune(args) => tune::run(*args),
         Command::Reproduce(args) => reproduce::run_all(*args),
+        Command::Learn(args) => learner::learn(&args),
+        Command::Classify(args) => classify::run(&args),
+        Command::Evaluate(args) => learner::evaluate(&args),
+        Command::Inspect(args) => learner::inspect(&args),
+        Command::Rename(args) => learner::rename(&args),
+        Command::Merge(args) => learner::merge(&args),
+        Command::Forget(args) => learner::forget(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),

@@ -1,9 +1,8 @@
 //! `engram predict`: what the model of a run says about picture files.
 
-use super::{DeviceArgs, warn};
+use super::{DeviceArgs, files, warn};
 use crate::continual::Activation;
-use crate::data::folder::left_out;
-use crate::data::pictures::{Picture, is_picture};
+use crate::data::pictures::Picture;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
 use crate::report::{fit, message, printable};
@@ -56,7 +55,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         return Err(Error::file(&args.run, message));
     }
     let (mut pictures, mut errors): (Vec<Found>, Vec<Error>) = (Vec::new(), Vec::new());
-    for path in files(&args.images)? {
+    for path in files::pictures(&args.images)? {
         match Picture::read(&path, input) {
             Ok(picture) => pictures.push((path, if args.invert { picture.inverted() } else { picture })),
             Err(error) => errors.push(error),
@@ -68,37 +67,6 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let Some(last) = errors.pop() else { return Ok(()) };
     errors.iter().for_each(|error| eprint!("{}", message(&format!("error: {error}"))));
     Err(last)
-}
-
-/// The files that are meant: those of a folder in the order of their names.
-fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    for path in named {
-        if path.as_os_str() == "-" {
-            for line in std::io::stdin().lines() {
-                all.push(line.map_err(Error::io("standard input", "read"))?.into());
-            }
-        } else if path.is_dir() {
-            let entries = std::fs::read_dir(path).map_err(Error::io(path, "read the folder"))?;
-            let (mut inside, others): (Vec<PathBuf>, Vec<PathBuf>) =
-                entries.flatten().map(|entry| entry.path()).partition(|path| is_picture(path));
-            let counted: Vec<String> =
-                left_out(&others).into_iter().map(|one| format!("{} {}", one.n, one.reason)).collect();
-            let counted = counted.join(", ");
-            if inside.is_empty() {
-                let found = if counted.is_empty() { counted } else { format!(", but {counted}") };
-                return Err(Error::file(path, format!("no picture is in this folder{found}")));
-            }
-            if !counted.is_empty() {
-                eprint!("{}", message(&format!("note: left out of {}: {counted}", path.display())));
-            }
-            inside.sort();
-            all.extend(inside);
-        } else {
-            all.push(path.clone());
-        }
-    }
-    Ok(all)
 }
 
 fn answer(args: &PredictArgs, pictures: &[Found]) -> Result<()> {

@@ -12,6 +12,7 @@ mod ewc;
 mod finetune;
 mod fisher;
 mod fixed_representation;
+mod frozen;
 mod gdumb;
 mod icarl;
 mod importance;

@@ -1,7 +1,7 @@
 //! The table of methods.
 
 use super::Method;
-use super::{agem, cumulative, der, er, ewc, finetune, fixed_representation, gdumb, icarl, lwf, mas, si};
+use super::{agem, cumulative, der, er, ewc, finetune, fixed_representation, frozen, gdumb, icarl, lwf, mas, si};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
 use crate::error::{Error, Result, did_you_mean};
 use crate::settings::{Setting, Usual, Values, flag};
@@ -119,6 +119,9 @@ pub static ALL: &[MethodSpec] = &[
     icarl::HYBRID3_SPEC,
     icarl::LWF_MC_SPEC,
     fixed_representation::SPEC,
+    frozen::NCM,
+    frozen::RANPAC,
+    frozen::FECAM,
     er::ER,
     er::ER_ACE,
     der::DER,

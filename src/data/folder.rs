@@ -121,7 +121,7 @@ pub(super) fn name_of(path: &Path) -> String {
 }
 
 /// What a folder holds, hidden entries aside, in the order of names.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(Error::io(dir, "read"))? {
         paths.push(entry.map_err(Error::io(dir, "read"))?.path());

@@ -3,7 +3,8 @@
 //! Pixels stay the bytes of the file (u8, N×C×H×W) until the op `image_batch` converts a batch on the device. Reading
 //! order: this file, the table in [`known`] with the readers [`idx`] and [`cifar`] and the drawn [`glyphs`] and
 //! [`shapes`] with their [`strokes`], the [`folder`] of [`pictures`], the choice among them in [`source`], then [`stream`],
-//! the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. [`Dataset::held_out`] makes a validation split. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
+//! the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. [`Dataset::held_out`] makes a validation split;
+//! [`labelled`] finds pictures for a learner that goes on. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
 //! and contact sheets ([`sheet`], [`lettering`]).
 
 pub mod cifar;
@@ -15,6 +16,7 @@ pub mod glyphs;
 mod held_out;
 pub mod idx;
 pub mod known;
+pub mod labelled;
 pub mod lettering;
 pub mod loader;
 pub mod pictures;

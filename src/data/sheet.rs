@@ -1,6 +1,6 @@
 //! Contact sheets: some training images of every class as one PNG file, one row per class with its name.
 
-use super::{Dataset, Images, lettering};
+use super::{Images, lettering};
 use crate::error::{Error, Result};
 use image::{ImageFormat, Rgb, RgbImage};
 use std::path::Path;
@@ -16,12 +16,11 @@ const ABOUT: usize = 64;
 /// The longest name that is written out, in characters.
 const NAME: usize = 32;
 
-/// The first `per_class` training images of every class.
-pub fn draw(dataset: &Dataset, per_class: usize) -> RgbImage {
-    let images = &*dataset.train;
+/// The first `per_class` images of every class.
+pub fn draw(images: &Images, class_names: &[String], per_class: usize) -> RgbImage {
     let zoom = (ABOUT / images.height.max(images.width)).max(1) as u32;
     let (width, height) = (images.width as u32 * zoom, images.height as u32 * zoom);
-    let names: Vec<String> = dataset.class_names.iter().map(|name| name.chars().take(NAME).collect()).collect();
+    let names: Vec<String> = class_names.iter().map(|name| name.chars().take(NAME).collect()).collect();
     let left = 2 * GAP + names.iter().map(|name| lettering::width(name)).max().unwrap_or(0);
     let row_height = height.max(lettering::HEIGHT) + GAP;
     let mut sheet = RgbImage::from_pixel(
@@ -55,12 +54,12 @@ fn pixel(images: &Images, image_idx: usize, x: usize, y: usize) -> Rgb<u8> {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(dataset: &Dataset, per_class: usize, path: &Path) -> Result<()> {
+pub fn write(images: &Images, class_names: &[String], per_class: usize, path: &Path) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".part");
     let partial = Path::new(&partial);
     let save = || -> Result<(), std::io::Error> {
-        draw(dataset, per_class).save_with_format(partial, ImageFormat::Png).map_err(|e| match e {
+        draw(images, class_names, per_class).save_with_format(partial, ImageFormat::Png).map_err(|e| match e {
             image::ImageError::IoError(error) => error,
             other => std::io::Error::other(other),
         })?;

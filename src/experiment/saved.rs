@@ -22,7 +22,8 @@ use std::time::Duration;
 /// The format of `model.json` that this version writes; it reads this and earlier ones.
 const FORMAT: u32 = 1;
 const CARD: &str = "model.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The file of the weights.
+pub const WEIGHTS: &str = "model.safetensors";
 const MEANS: &str = "class_means.safetensors";
 /// Pictures of a forward pass: no more than most trainings take in a step.
 const AT_ONCE: usize = 16;
@@ -78,7 +79,7 @@ pub struct ModelCard {
     pub n_outputs: usize,
     /// The classes seen, in order of label: entry i is output i and row i of the class means.
     pub classes: Vec<Class>,
-    /// The ways to classify, the method's own first.
+    /// The ways to classify by what lies beside this file, the method's own first: none for methods whose statistics are not kept.
     pub classifiers: Vec<String>,
     /// What makes probabilities of the outputs.
     pub activation: Activation,
@@ -110,7 +111,12 @@ impl ModelCard {
             std: dataset.std.clone(),
             n_outputs: network.n_outputs,
             classes,
-            classifiers: method.classifiers().iter().map(|classifier| classifier.name.into()).collect(),
+            classifiers: method
+                .classifiers()
+                .iter()
+                .filter(|one| one.by_means || **one == Classifier::NETWORK)
+                .map(|classifier| classifier.name.into())
+                .collect(),
             activation: method.activation(),
             checksums: BTreeMap::new(),
         }
@@ -168,7 +174,7 @@ impl ModelCard {
             (!finite(&self.mean), "mean"),
             (self.std.len() != channels || !finite(&self.std) || self.std.iter().any(|&std| std <= 0.0), "std"),
             (self.n_tasks_learnt == 0 || self.n_tasks_learnt > self.n_tasks, "n_tasks_learnt"),
-            (self.classifiers.is_empty() || !self.classifiers.iter().all(network), "classifiers"),
+            (!self.classifiers.iter().all(network), "classifiers"),
             (!(self.options.width > 0.0 && self.options.width <= MOST_WIDTH), "options"),
             (!self.checksums.contains_key(WEIGHTS), "checksums"),
             (self.checksums.keys().any(|name| ![WEIGHTS, MEANS].contains(&name.as_str())), "checksums"),
@@ -239,6 +245,15 @@ impl Predictor {
     /// As [`ModelCard::read`]; if weights or class means are missing, damaged, or not those the card describes.
     pub fn load(folder: &Path, device: &Device) -> Result<Predictor> {
         let card = read_whole(folder)?;
+        if card.classifiers.is_empty() {
+            return Err(Error::usage(format!(
+                "{}: {} classifies by statistics that a run folder does not keep. A learner of your own pictures keeps them: engram \
+                 learn FILE --from DIR --backbone {}",
+                folder.display(),
+                card.method,
+                folder.display()
+            )));
+        }
         let of_card = |e: Error| Error::file(folder.join(CARD), e.to_string());
         // What the card claims is not allocated before the weights are known to be there.
         let model = card.model_settings();

@@ -209,14 +209,36 @@ impl Network {
     /// # Errors
     /// If the file is not of this architecture, or holds a number that is not finite; the message names the tensor.
     pub fn load_safetensors(&self, path: &Path) -> Result<Vec<String>> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let (parameters, statistics) = (self.parameters.to_host()?, self.statistics.to_host()?);
+        self.load_bytes(&std::fs::read(path).map_err(Error::io(path, "read"))?, path)
+    }
+
+    /// The same of the bytes of such a file, but for the last layer, which may be of another number of outputs and stays as it is.
+    ///
+    /// # Errors
+    /// As [`Network::load_safetensors`].
+    pub fn load_features(&self, bytes: &[u8], path: &Path) -> Result<()> {
+        let n = self.parameters.to_host()?.len();
+        self.load_first(bytes, path, n - 2).map(drop)
+    }
+
+    /// The same of the bytes of such a file, which messages call `path`.
+    ///
+    /// # Errors
+    /// As [`Network::load_safetensors`].
+    pub fn load_bytes(&self, bytes: &[u8], path: &Path) -> Result<Vec<String>> {
+        self.load_first(bytes, path, usize::MAX)
+    }
+
+    /// The first `n` parameters, and all running statistics.
+    fn load_first(&self, bytes: &[u8], path: &Path, n: usize) -> Result<Vec<String>> {
+        let (mut parameters, statistics) = (self.parameters.to_host()?, self.statistics.to_host()?);
+        let others: Vec<String> = parameters.drain(n.min(parameters.len())..).map(|(name, ..)| name.into()).collect();
         let names = parameters.iter().map(|(name, shape, _)| (*name, shape.to_vec()));
         let names = names.chain(statistics.iter().map(|(name, values)| (name.as_str(), vec![values.len()])));
-        let mut file = WeightFile::open(path, &bytes, names.clone().map(|(name, _)| name))?;
+        let mut file = WeightFile::open(path, bytes, names.clone().map(|(name, _)| name))?;
         let all: Result<Vec<_>> = names.map(|(name, shape)| file.read(name, &shape)).collect();
         let mut values = all?;
-        file.nothing_is_left(&self.name)?;
+        file.nothing_is_left(&self.name, &others)?;
         let statistics = values.split_off(parameters.len());
         // Only a file that fits in every part changes the network.
         for ((name, shape, _), values) in parameters.iter().zip(values) {

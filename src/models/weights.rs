@@ -73,10 +73,11 @@ impl<'a> WeightFile<'a> {
         Ok(values)
     }
 
-    /// Refuses a file that has more than what was read: it is one of another network.
-    pub(super) fn nothing_is_left(&self, model: &str) -> Result<()> {
+    /// Refuses a file that has more than what was read and what is called `others`: it is one of another network.
+    pub(super) fn nothing_is_left(&self, model: &str, others: &[String]) -> Result<()> {
         let mut left: Vec<&str> = self.file.names();
-        left.retain(|name| !self.read.contains(*name) && !name.ends_with(COUNTER));
+        let is_other = |name: &str| others.iter().any(|other| name.strip_prefix(&self.prefix) == Some(other));
+        left.retain(|name| !self.read.contains(*name) && !name.ends_with(COUNTER) && !is_other(name));
         left.sort_unstable();
         if left.is_empty() {
             return Ok(());

@@ -154,7 +154,7 @@ impl Teachers {
                 origin,
             });
             all_logits.push(Tensor::from_f32(&Device::cpu(), [labels.len(), n_classes], &z)?);
-            networks.push(learner.network);
+            networks.push(learner.subject.network);
         }
         let logits = combined(&all_logits, config.scheme.teacher_mean, 1.0)?.to_vec()?;
         let answers = predictions(&logits, n_classes);
@@ -238,7 +238,7 @@ impl Student<'_> {
         if let Some(distiller) = distiller {
             results.layers = distiller.layers().to_vec();
         }
-        Ok(learner.network)
+        Ok(learner.subject.network)
     }
 }
 

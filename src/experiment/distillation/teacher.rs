@@ -132,7 +132,7 @@ pub(super) fn trained<L: Listener + ?Sized>(
         cache.write_sealed(CARD, &card)?;
     }
     let origin = folder.display().to_string();
-    Ok(Trained { network: learner.network, seconds_training: Some(seconds), origin })
+    Ok(Trained { network: learner.subject.network, seconds_training: Some(seconds), origin })
 }
 
 /// Changes with any image or label.

@@ -35,6 +35,20 @@ impl Run<'_> {
         let recipe = self.config.training.clone();
         let samples = self.method.training_set(data);
         let (n_new, n_samples) = (data.samples.iter().map(Vec::len).sum::<usize>(), samples.len());
+        let mut started_task = TaskStarted {
+            task: task.index,
+            n_tasks: self.phases.len(),
+            classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
+            n_images: n_new,
+            n_exemplars: n_samples.saturating_sub(n_new),
+            n_epochs: 0,
+            n_batches: 0,
+        };
+        if samples.is_empty() && n_new > 0 {
+            // The method learns from this task without training.
+            trainer.listener.task_started(&started_task);
+            return Ok(None);
+        }
         let batches = recipe.batches(
             self.dataset.train.clone(),
             samples,
@@ -47,15 +61,8 @@ impl Run<'_> {
         plan.first_step = position.epoch * plan.per_epoch + position.batch;
         plan.log = Some(Log::for_curve(plan.n_steps()));
         plan.advice = "Use a smaller --lr; results of the tasks before are kept".into();
-        trainer.listener.task_started(&TaskStarted {
-            task: task.index,
-            n_tasks: self.phases.len(),
-            classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
-            n_images: n_new,
-            n_exemplars: n_samples - n_new,
-            n_epochs: recipe.epochs,
-            n_batches: plan.n_steps(),
-        });
+        (started_task.n_epochs, started_task.n_batches) = (recipe.epochs, plan.n_steps());
+        trainer.listener.task_started(&started_task);
         trainer.listener.phase(Phase::Training);
         self.timing.training_loop.steps += started.elapsed().as_secs_f64();
         let batches = batches_from(batches, plan.first_step)?;

@@ -1,0 +1,467 @@
+//! The commands of a learner that is kept in one file: `learn`, `evaluate`, `inspect`, `rename`, `merge`, `forget`.
+
+use super::{DeviceArgs, settings, warn};
+use crate::data::labelled::{Found, in_folder, in_table};
+use crate::data::sheet;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::learner::frozen::FrozenKind;
+use crate::records::lock::Lock;
+use crate::report::{accuracy_text, confusions_text, estimate_text, learned_text, message, printable, session_text};
+use crate::session::{Backbone, Estimate, Judged, Learned, Session, Settings, read_labelled};
+use crate::settings::Choose;
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Pictures that cannot be read that are named.
+const NAMED: usize = 3;
+
+/// Where pictures with classes are from.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct From {
+    /// A folder of pictures for each class, named like it; or such folders inside `train` and `test`
+    #[arg(long = "from", value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// A table with a picture per line: path,class
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+impl From {
+    fn found(&self) -> Result<Found> {
+        match (&self.folder, &self.csv) {
+            (Some(folder), _) => in_folder(folder),
+            (None, Some(table)) => in_table(table),
+            (None, None) => Err(Error::usage("--from or --csv is needed")),
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct LearnArgs {
+    /// The learner, a file of its own such as parts.engram; made if there is none
+    #[arg(value_name = "FILE")]
+    learner: PathBuf,
+    #[command(flatten)]
+    from: From,
+    /// Whose features a new learner goes by: natural32 (part of the program), or the folder of a run [default: natural32]
+    #[arg(long, value_name = "NAME|RUN")]
+    backbone: Option<String>,
+    /// What tells classes apart: ranpac, ncm or fecam [default: by the number of pictures]
+    #[arg(long, value_name = "NAME", hide_possible_values = true, value_parser = settings::choice::<FrozenKind>())]
+    method: Option<FrozenKind>,
+    /// Pictures kept of each class, to be shown as reasons [default: 10]
+    #[arg(long, value_name = "N")]
+    exemplars: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Args)]
+pub struct EvaluateArgs {
+    /// The learner
+    #[arg(value_name = "FILE")]
+    learner: PathBuf,
+    #[command(flatten)]
+    from: From,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The learner
+    #[arg(value_name = "FILE")]
+    learner: PathBuf,
+    /// Draw its exemplars into this PNG file, a row per class
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct RenameArgs {
+    /// The learner
+    #[arg(value_name = "FILE")]
+    learner: PathBuf,
+    /// The class
+    #[arg(value_name = "CLASS")]
+    from: String,
+    /// Its new name
+    #[arg(value_name = "NAME")]
+    to: String,
+}
+
+#[derive(Args)]
+pub struct MergeArgs {
+    /// The learner
+    #[arg(value_name = "FILE")]
+    learner: PathBuf,
+    /// The class that ends
+    #[arg(value_name = "CLASS")]
+    from: String,
+    /// The class that its pictures become
+    #[arg(value_name = "INTO")]
+    into: String,
+}
+
+#[derive(Args)]
+pub struct ForgetArgs {
+    /// The learner
+    #[arg(value_name = "FILE")]
+    learner: PathBuf,
+    /// The class to forget
+    #[arg(value_name = "CLASS", required_unless_present = "pictures", conflicts_with = "pictures")]
+    class: Option<String>,
+    /// A picture to forget, whatever its class; may be given several times
+    #[arg(long = "picture", value_name = "FILE")]
+    pictures: Vec<PathBuf>,
+}
+
+fn opened(args: &DeviceArgs) -> Result<Device> {
+    let (device, warning) = args.open()?;
+    if let Some(warning) = warning {
+        warn(&warning);
+    }
+    Ok(device)
+}
+
+/// Makes or extends a learner.
+pub fn learn(args: &LearnArgs) -> Result<()> {
+    let found = args.from.found()?;
+    let _lock = Lock::of_file(&args.learner)?;
+    let device = opened(&args.device)?;
+    let mut session = match args.learner.exists() {
+        true => known_learner(args, &device)?,
+        false => {
+            let backbone = Backbone::open(args.backbone.as_deref().unwrap_or("natural32"), &device)?;
+            let usual = Settings::default();
+            let exemplars = args.exemplars.unwrap_or(usual.exemplars);
+            Session::new(backbone, Settings { method: args.method, exemplars, ..usual })?
+        }
+    };
+    let input = session.input();
+    let read = read_labelled(found.pictures.iter().filter(|picture| !picture.is_test), input);
+    if read.pictures.is_empty() {
+        let why = read.unreadable.into_iter().next().map_or_else(
+            || Error::usage("no picture was found to learn from; the endings of picture files are png, jpg, webp, bmp, tif, gif"),
+            |(_, error)| error,
+        );
+        return Err(why);
+    }
+    let learned = session.learn(read.pictures)?;
+    session.save(&args.learner)?;
+
+    let tests = read_labelled(found.pictures.iter().filter(|picture| picture.is_test), input);
+    let judged = judged(&session, tests.pictures)?;
+    let mut unreadable: BTreeMap<String, usize> = BTreeMap::new();
+    let lost: Vec<(String, Error)> = read.unreadable.into_iter().chain(tests.unreadable).collect();
+    lost.iter().for_each(|(class, _)| *unreadable.entry(class.clone()).or_default() += 1);
+    tell_left_out(&found, &lost);
+    if args.json {
+        return print_json(&LearnedJson::new(&session, &learned, &unreadable));
+    }
+    print!("{}", learned_text(&learned, |class| unreadable.get(class).copied().unwrap_or(0)));
+    println!();
+    print!("{}", estimate_text(&session));
+    if let Some(judged) = judged {
+        print!("{}", message(&format!("On the pictures for testing: {}.", accuracy_text(&judged.estimate))));
+    }
+    let path = printable(&args.learner.display().to_string());
+    println!(
+        "\n{path}: {} classes, {} pictures. Ask it: engram classify {path} PICTURE",
+        session.classes().len(),
+        session.n_pictures()
+    );
+    Ok(())
+}
+
+/// The learner that is there, with settings that were asked for.
+fn known_learner(args: &LearnArgs, device: &Device) -> Result<Session> {
+    let mut session = Session::load(&args.learner, device)?;
+    if let Some(backbone) = &args.backbone
+        && Backbone::open(backbone, device)?.name() != session.backbone().name()
+    {
+        return Err(Error::usage(format!(
+            "{}: this learner goes by features of {}, and what it knows cannot be carried over to others: leave out --backbone, or \
+             learn into a new file",
+            args.learner.display(),
+            printable(session.backbone().name())
+        )));
+    }
+    let own = session.settings();
+    session.set(Settings {
+        method: args.method.or(own.method),
+        exemplars: args.exemplars.unwrap_or(own.exemplars),
+        ..own
+    })?;
+    Ok(session)
+}
+
+/// What of the files was not used, on stderr.
+fn tell_left_out(found: &Found, unreadable: &[(String, Error)]) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    found.left_out.iter().for_each(|one| *counts.entry(&one.reason).or_default() += one.n);
+    if !counts.is_empty() {
+        let counted: Vec<String> = counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        eprint!("{}", message(&format!("note: left out: {}", counted.join(", "))));
+    }
+    for (_, error) in unreadable.iter().take(NAMED) {
+        eprint!("{}", message(&format!("note: left out: {error}")));
+    }
+    if unreadable.len() > NAMED {
+        eprintln!("note: and {} more that cannot be read", unreadable.len() - NAMED);
+    }
+}
+
+/// How a learner did on pictures whose classes are known.
+struct JudgedPictures {
+    estimate: Estimate,
+    /// Pictures of classes that it does not know, and those of them that it called none of its own.
+    n_foreign: usize,
+    n_foreign_refused: usize,
+    /// Pictures of its classes that it called none of them.
+    n_own_refused: usize,
+}
+
+/// `None` if there is no picture.
+fn judged(session: &Session, pictures: Vec<(crate::session::Picture, String)>) -> Result<Option<JudgedPictures>> {
+    if pictures.is_empty() {
+        return Ok(None);
+    }
+    let (pictures, classes): (Vec<_>, Vec<String>) = pictures.into_iter().unzip();
+    let given = session.classify(&pictures)?;
+    let (mut truth, mut said) = (Vec::new(), Vec::new());
+    let (mut n_foreign, mut n_foreign_refused, mut n_own_refused) = (0, 0, 0);
+    for (answer, class) in given.iter().zip(&classes) {
+        match session.classes().iter().position(|known| known.name == *class) {
+            Some(label) => {
+                truth.push(label as u32);
+                said.push(answer.ranked[0].label as u32);
+                n_own_refused += usize::from(!answer.is_known);
+            }
+            None => {
+                n_foreign += 1;
+                n_foreign_refused += usize::from(!answer.is_known);
+            }
+        }
+    }
+    let estimate = Estimate::of(Judged::HeldOut, session.classes().len(), &truth, &said);
+    Ok(Some(JudgedPictures { estimate, n_foreign, n_foreign_refused, n_own_refused }))
+}
+
+/// Judges a learner on pictures whose classes are known.
+pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
+    let found = args.from.found()?;
+    let device = opened(&args.device)?;
+    let session = Session::load(&args.learner, &device)?;
+    let has_tests = found.pictures.iter().any(|picture| picture.is_test);
+    let read = read_labelled(found.pictures.iter().filter(|picture| picture.is_test == has_tests), session.input());
+    tell_left_out(&found, &read.unreadable);
+    let Some(judged) = judged(&session, read.pictures)? else {
+        return Err(Error::usage("no picture was found to judge it on"));
+    };
+    let estimate = &judged.estimate;
+    if args.json {
+        return print_json(&EvaluatedJson::new(&session, &judged));
+    }
+    println!("{}", accuracy_text(estimate));
+    print!("{}", confusions_text(&session, estimate));
+    if judged.n_own_refused > 0 {
+        println!("{} of them called none of its classes", judged.n_own_refused);
+    }
+    if judged.n_foreign > 0 {
+        let (n, refused) = (judged.n_foreign, judged.n_foreign_refused);
+        println!("{n} pictures of classes that it does not know: {refused} called none of its classes");
+    }
+    Ok(())
+}
+
+/// Prints what a learner knows.
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    let session = Session::load(&args.learner, &Device::cpu())?;
+    let n_bytes = args.learner.metadata().map_err(Error::io(&args.learner, "read"))?.len();
+    if let Some(path) = &args.sheet {
+        let names: Vec<String> = session.classes().iter().map(|class| class.name.clone()).collect();
+        sheet::write(session.exemplars().images(), &names, session.settings().exemplars, path)?;
+    }
+    if args.json {
+        return print_json(&InspectedJson::new(&session, n_bytes));
+    }
+    print!("{}", session_text(&session, n_bytes));
+    if let Some(path) = &args.sheet {
+        println!("\nIts exemplars: {}", printable(&path.display().to_string()));
+    }
+    Ok(())
+}
+
+/// Changes a learner that is there, and writes it again.
+fn changed<R>(path: &Path, change: impl FnOnce(&mut Session) -> Result<R>) -> Result<R> {
+    let _lock = Lock::of_file(path)?;
+    let mut session = Session::load(path, &Device::cpu())?;
+    let result = change(&mut session)?;
+    session.save(path)?;
+    Ok(result)
+}
+
+/// Gives a class another name.
+pub fn rename(args: &RenameArgs) -> Result<()> {
+    changed(&args.learner, |session| session.rename(&args.from, &args.to))?;
+    println!("{} is called {} now", printable(&args.from), printable(&args.to));
+    Ok(())
+}
+
+/// Makes two classes one.
+pub fn merge(args: &MergeArgs) -> Result<()> {
+    let n = changed(&args.learner, |session| session.merge(&args.from, &args.into))?;
+    println!("{} is part of {} now, which has {n} pictures", printable(&args.from), printable(&args.into));
+    Ok(())
+}
+
+/// Forgets a class or pictures.
+pub fn forget(args: &ForgetArgs) -> Result<()> {
+    if let Some(class) = &args.class {
+        let forgotten = changed(&args.learner, |session| session.forget(class))?;
+        println!("{} is forgotten, with {} pictures", printable(class), forgotten.n_pictures);
+        return Ok(());
+    }
+    let forgotten = changed(&args.learner, |session| {
+        let (pictures, errors) = crate::session::read_files(&args.pictures, session.input());
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
+        }
+        pictures.iter().try_fold((0, 0), |(n, n_classes), (_, picture)| {
+            let forgotten = session.forget_picture(picture)?;
+            Ok((n + forgotten.n_pictures, n_classes + forgotten.n_classes))
+        })
+    })?;
+    let classes = if forgotten.1 > 0 { ", the last of a class among them" } else { "" };
+    println!("{} pictures are forgotten{classes}", forgotten.0);
+    Ok(())
+}
+
+pub(super) fn print_json<T: Serialize>(value: &T) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value).expect("bug: an answer that is no JSON"));
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct ClassJson<'a> {
+    name: &'a str,
+    pictures: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<usize>,
+    judged: usize,
+    right: usize,
+}
+
+#[derive(Serialize)]
+struct AccuracyJson {
+    judged: usize,
+    right: usize,
+    accuracy: f64,
+    interval_95: [f64; 2],
+    how: Judged,
+}
+
+impl AccuracyJson {
+    fn of(estimate: &Estimate) -> AccuracyJson {
+        let (low, high) = estimate.interval();
+        let (judged, right, accuracy) = (estimate.n, estimate.n_right, estimate.accuracy());
+        AccuracyJson { judged, right, accuracy, interval_95: [low, high], how: estimate.judged }
+    }
+}
+
+fn classes_json<'a>(session: &'a Session, estimate: Option<&Estimate>) -> Vec<ClassJson<'a>> {
+    let class = |(label, class): (usize, &'a crate::session::Class)| {
+        let (judged, right) = estimate.map_or((0, 0), |estimate| estimate.per_class[label]);
+        ClassJson { name: &class.name, pictures: class.n, added: None, left_out: None, judged, right }
+    };
+    session.classes().iter().enumerate().map(class).collect()
+}
+
+#[derive(Serialize)]
+struct LearnedJson<'a> {
+    method: Option<&'static str>,
+    accuracy: Option<AccuracyJson>,
+    classes: Vec<ClassJson<'a>>,
+}
+
+impl<'a> LearnedJson<'a> {
+    fn new(session: &'a Session, learned: &Learned, left_out: &BTreeMap<String, usize>) -> LearnedJson<'a> {
+        let mut classes = classes_json(session, session.estimate());
+        for class in &mut classes {
+            let report = learned.classes.iter().find(|report| report.name == class.name);
+            class.added = Some(report.map_or(0, |report| report.n_added + report.n_moved));
+            class.left_out = Some(left_out.get(class.name).copied().unwrap_or(0));
+        }
+        LearnedJson {
+            method: session.method().map(Choose::name),
+            accuracy: session.estimate().map(AccuracyJson::of),
+            classes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EvaluatedJson<'a> {
+    accuracy: AccuracyJson,
+    classes: Vec<ClassJson<'a>>,
+    own_called_none: usize,
+    unknown: usize,
+    unknown_called_none: usize,
+}
+
+impl<'a> EvaluatedJson<'a> {
+    fn new(session: &'a Session, judged: &JudgedPictures) -> EvaluatedJson<'a> {
+        EvaluatedJson {
+            accuracy: AccuracyJson::of(&judged.estimate),
+            classes: classes_json(session, Some(&judged.estimate)),
+            own_called_none: judged.n_own_refused,
+            unknown: judged.n_foreign,
+            unknown_called_none: judged.n_foreign_refused,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct InspectedJson<'a> {
+    backbone: &'a str,
+    input: [usize; 3],
+    method: Option<&'static str>,
+    bytes: u64,
+    pictures: usize,
+    exemplars: usize,
+    accuracy: Option<AccuracyJson>,
+    classes: Vec<ClassJson<'a>>,
+    history: &'a [crate::session::Event],
+}
+
+impl<'a> InspectedJson<'a> {
+    fn new(session: &'a Session, bytes: u64) -> InspectedJson<'a> {
+        InspectedJson {
+            backbone: session.backbone().name(),
+            input: session.input(),
+            method: session.method().map(Choose::name),
+            bytes,
+            pictures: session.n_pictures(),
+            exemplars: session.exemplars().len(),
+            accuracy: session.estimate().map(AccuracyJson::of),
+            classes: classes_json(session, session.estimate()),
+            history: session.history(),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Trained networks that are part of the program, for their features.
+
+use crate::error::{Error, did_you_mean};
+use crate::models;
+
+/// A backbone that is part of the program. `datasets/README.md` says how it was trained.
+#[derive(Debug)]
+pub struct BackboneSpec {
+    /// As on the command line.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub summary: &'static str,
+    /// Its row in the table of models.
+    pub model: &'static str,
+    /// What is changed about the model.
+    pub options: models::Options,
+    /// Channels, height, width.
+    pub input: [usize; 3],
+    /// Outputs of the last layer, which features do without.
+    pub n_outputs: usize,
+    /// A pixel byte p enters it as (p/255 − mean)/std, by channel.
+    pub mean: &'static [f32],
+    /// See `mean`.
+    pub std: &'static [f32],
+    /// A safetensors file.
+    pub weights: &'static [u8],
+}
+
+/// Every backbone that is part of the program. The first is the usual one.
+pub static BACKBONES: &[BackboneSpec] = &[BackboneSpec {
+    name: "natural32",
+    summary: "ResNet-20 trained on CIFAR-100: photographs of things, 32×32 pixels in colour, 64 features",
+    model: "resnet20",
+    options: models::Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5 },
+    input: [3, 32, 32],
+    n_outputs: 100,
+    mean: &[0.507_075_2, 0.486_549, 0.440_917_8],
+    std: &[0.267_334_3, 0.256_438_4, 0.276_150_5],
+    weights: include_bytes!("natural32.safetensors"),
+}];
+
+impl BackboneSpec {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<&'static BackboneSpec> {
+        BACKBONES.iter().find(|spec| spec.name == name)
+    }
+
+    /// That there is none of this name; `other` is what may stand in its place.
+    pub fn unknown(name: &str, other: &str) -> Error {
+        let known: Vec<&str> = BACKBONES.iter().map(|spec| spec.name).collect();
+        let near = did_you_mean(name, &known);
+        Error::usage(format!("unknown backbone '{name}': there is {}, or {other}{near}", known.join(", ")))
+    }
+}

@@ -1,0 +1,139 @@
+//! Networks whose features a session goes by.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::experiment::saved::{ModelCard, WEIGHTS};
+use crate::learner::{BackboneSpec, Subject};
+use crate::models::{self, LayerList, ModelSettings, Network};
+use crate::nn::LayerInfo;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a file says about a backbone beside its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Card {
+    pub name: String,
+    pub model: String,
+    pub options: models::Options,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<LayerList>,
+    /// Channels, height, width.
+    pub input: [usize; 3],
+    pub n_outputs: usize,
+    /// A pixel byte p enters the network as (p/255 − mean)/std.
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+    /// Whether features are averaged with those of the mirror image.
+    pub flips: bool,
+}
+
+impl Card {
+    fn settings(&self) -> ModelSettings {
+        let layers = self.layers.clone().map(Arc::new);
+        ModelSettings { model: self.model.clone(), options: self.options, layers }
+    }
+
+    /// Its layers, without building it.
+    pub(super) fn table(&self) -> Result<Vec<LayerInfo>> {
+        self.settings().table(self.input, self.n_outputs)
+    }
+
+    /// An initialised network of this kind.
+    pub(super) fn network(&self, device: &Device) -> Result<Network> {
+        self.settings().network(self.input, self.n_outputs, device, 0)
+    }
+}
+
+/// A network whose features a session goes by, and how pictures enter it.
+pub struct Backbone {
+    pub(super) card: Card,
+    pub(super) network: Network,
+}
+
+impl Backbone {
+    /// One of [`BACKBONES`](crate::learner::BACKBONES) by name, or the network of a run: its folder, or the `model.safetensors` in it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is none; those of [`ModelCard::read`] and [`Network::load_safetensors`].
+    pub fn open(which: &str, device: &Device) -> Result<Backbone> {
+        if let Some(spec) = BackboneSpec::named(which) {
+            return Backbone::built_in(spec, device);
+        }
+        let path = Path::new(which);
+        let folder = match path.file_name().is_some_and(|name| name == WEIGHTS) {
+            true => path.parent().unwrap_or(Path::new("")),
+            false => path,
+        };
+        if folder.is_dir() || which.contains(['/', '\\']) {
+            return Backbone::of_run(folder, device);
+        }
+        Err(BackboneSpec::unknown(which, "the folder of a run"))
+    }
+
+    fn built_in(spec: &BackboneSpec, device: &Device) -> Result<Backbone> {
+        let card = Card {
+            name: spec.name.into(),
+            model: spec.model.into(),
+            options: spec.options,
+            layers: None,
+            input: spec.input,
+            n_outputs: spec.n_outputs,
+            mean: spec.mean.to_vec(),
+            std: spec.std.to_vec(),
+            flips: true,
+        };
+        let network = card.network(device)?;
+        network.load_bytes(spec.weights, Path::new(spec.name))?;
+        Ok(Backbone { card, network })
+    }
+
+    fn of_run(folder: &Path, device: &Device) -> Result<Backbone> {
+        let run = ModelCard::read(folder)?;
+        if ![1, 3].contains(&run.input[0]) {
+            let message = format!("its network takes {} channels, and pictures have 1 or 3", run.input[0]);
+            return Err(Error::file(folder, message));
+        }
+        let card = Card {
+            name: format!("{} on {}", run.model, run.dataset),
+            model: run.model,
+            options: run.options,
+            layers: run.layers,
+            input: run.input,
+            n_outputs: run.n_outputs,
+            mean: run.mean,
+            std: run.std,
+            flips: run.input[0] == 3,
+        };
+        let network = card.network(device)?;
+        network.load_safetensors(&folder.join(WEIGHTS))?;
+        Ok(Backbone { card, network })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.card.name
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Mean and standard deviation that pixels are normalised by: (p/255 − mean)/std of a byte p.
+    pub fn normalization(&self) -> (&[f32], &[f32]) {
+        (&self.card.mean, &self.card.std)
+    }
+
+    /// Whether features are averaged with those of the mirror image.
+    pub fn flips(&self) -> bool {
+        self.card.flips
+    }
+
+    /// A copy of the network with its input pipeline.
+    pub(super) fn subject(&self) -> Result<Subject> {
+        let network = self.network.snapshot()?;
+        let device = network.parameters.values().device().clone();
+        Subject::new(network, &device, &self.card.mean, &self.card.std, self.card.flips)
+    }
+}

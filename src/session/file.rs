@@ -1,0 +1,374 @@
+//! A session in one safetensors file: weights, features and exemplars as tensors, everything else as JSON in the file's metadata,
+//! with a checksum over both. `docs/for-products.md` lists what is in it, for readers in other languages.
+
+use super::backbone::Card;
+use super::{Backbone, Class, Estimate, Event, Fitted, Known, Session, Settings};
+use crate::data::labelled::class_name;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::learner::ImageStore;
+use crate::learner::frozen::{FrozenKind, Ranpac, Statistics};
+use crate::records::write_atomically;
+use crate::settings::Choose;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// The format that this version writes; it reads this and earlier ones.
+const FORMAT: u32 = 1;
+/// Fields of the metadata.
+const CARD: &str = "engram.session";
+const SUM: &str = "engram.checksum";
+/// Before the names of the backbone's tensors, which are PyTorch's.
+const NETWORK: &str = "backbone.";
+/// (pictures, D), their labels and the MD5 of their bytes.
+const FEATURES: &str = "features";
+const LABELS: &str = "labels";
+const DIGESTS: &str = "digests";
+/// (exemplars, C, H, W), and which pictures they are.
+const EXEMPLARS: &str = "exemplars";
+const EXEMPLAR_DIGESTS: &str = "exemplar_digests";
+/// Vᵀ of RanPAC, (classes, M).
+const WEIGHTS: &str = "ranpac.weights";
+/// No learner is nearly so large.
+const MOST_BYTES: u64 = 8 << 30;
+const MOST_OUTPUTS: usize = 1 << 17;
+const MOST_SIDE: usize = 1 << 12;
+const DIGEST: usize = 16;
+
+/// What the metadata say.
+#[derive(Serialize, Deserialize)]
+struct Described {
+    format: u32,
+    version: String,
+    backbone: Card,
+    settings: Kept,
+    classes: Vec<Class>,
+    fitted: Option<Fit>,
+    /// The names of the pictures' files.
+    pictures: Vec<String>,
+    history: Vec<Event>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+    version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    method: Option<String>,
+    exemplars: usize,
+    seed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fit {
+    method: String,
+    temperature: f64,
+    threshold: f32,
+    estimate: Option<Estimate>,
+}
+
+/// A tensor as the file has it.
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    fn f32(shape: &[usize], values: &[f32]) -> Stored {
+        Stored { dtype: Dtype::F32, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values).to_vec() }
+    }
+
+    fn u8(shape: &[usize], bytes: Vec<u8>) -> Stored {
+        Stored { dtype: Dtype::U8, shape: shape.to_vec(), bytes }
+    }
+}
+
+/// Over the description, and over name and bytes of every tensor in the order of names.
+fn sum<'a>(text: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut crc = flate2::Crc::new();
+    crc.update(text.as_bytes());
+    for (name, bytes) in tensors {
+        crc.update(format!("/{name}/{}/", bytes.len()).as_bytes());
+        crc.update(bytes);
+    }
+    format!("{:08x}", crc.sum())
+}
+
+fn digest_bytes<'a>(digests: impl Iterator<Item = &'a u128>) -> Vec<u8> {
+    digests.flat_map(|digest| digest.to_be_bytes()).collect()
+}
+
+impl Session {
+    /// Writes the file, as a whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written; an earlier file is whole then.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        write_atomically(path, &self.to_bytes()?)
+    }
+
+    /// The content of the file.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let text = serde_json::to_string(&self.described()).expect("bug: a session is no JSON");
+        let tensors = self.tensors()?;
+        let sum = sum(&text, tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes.as_slice())));
+        let metadata = HashMap::from([(CARD.to_string(), text), (SUM.to_string(), sum)]);
+        let views = tensors.iter().map(|(name, Stored { dtype, shape, bytes })| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes);
+            (name, view.expect("bug: a tensor's size is not its shape's"))
+        });
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|e| Error::Training(format!("the learner cannot be serialised: {e}")))
+    }
+
+    fn described(&self) -> Described {
+        let Settings { method, exemplars, seed } = self.settings;
+        let fit = |fitted: &Fitted| Fit {
+            method: fitted.kind.name().into(),
+            temperature: fitted.temperature,
+            threshold: fitted.threshold,
+            estimate: fitted.estimate.clone(),
+        };
+        Described {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            backbone: self.backbone.card.clone(),
+            settings: Kept { method: method.map(|method| method.name().into()), exemplars, seed },
+            classes: self.classes.clone(),
+            fitted: self.fitted.as_ref().map(fit),
+            pictures: self.known.values().map(|known| known.name.clone()).collect(),
+            history: self.history.clone(),
+        }
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        let network = &self.backbone.network;
+        let mut tensors = BTreeMap::new();
+        for (name, shape, values) in network.parameters.to_host()? {
+            tensors.insert(format!("{NETWORK}{name}"), Stored::f32(&shape, &values));
+        }
+        for (name, values) in network.statistics.to_host()? {
+            tensors.insert(format!("{NETWORK}{name}"), Stored::f32(&[values.len()], &values));
+        }
+        let (features, labels) = self.rows();
+        let n = labels.len();
+        tensors.insert(FEATURES.into(), Stored::f32(&[n, network.n_features], &features));
+        let labels = Stored { dtype: Dtype::U32, shape: vec![n], bytes: bytemuck::cast_slice(&labels).to_vec() };
+        tensors.insert(LABELS.into(), labels);
+        tensors.insert(DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.known.keys())));
+        let [c, h, w] = self.input();
+        let n = self.exemplars.len();
+        tensors.insert(EXEMPLARS.into(), Stored::u8(&[n, c, h, w], self.exemplars.images().pixels.clone()));
+        tensors.insert(EXEMPLAR_DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.exemplar_digests.iter())));
+        if let Some(weights) = self.fitted.as_ref().and_then(|fitted| fitted.statistics.weights()) {
+            let width = weights.len() / self.classes.len();
+            tensors.insert(WEIGHTS.into(), Stored::f32(&[self.classes.len(), width], weights));
+        }
+        Ok(tensors)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is none; another if it is damaged, or from a newer engram.
+    pub fn load(path: &Path, device: &Device) -> Result<Session> {
+        let found = path.metadata().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                let message = "there is no such file: `engram learn FILE --from DIR` makes one";
+                Error::usage(format!("{}: {message}", path.display()))
+            }
+            _ => Error::io(path, "read")(e),
+        })?;
+        if !found.is_file() || found.len() > MOST_BYTES {
+            return Err(Error::file(path, format!("no regular file of at most {} GiB", MOST_BYTES >> 30)));
+        }
+        Session::of_bytes(&std::fs::read(path).map_err(Error::io(path, "read"))?, path, device)
+    }
+
+    /// The same from the bytes of a file, which messages call `path`.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn of_bytes(bytes: &[u8], path: &Path, device: &Device) -> Result<Session> {
+        let foreign = |why: String| Error::file(path, format!("no learner of engram: {why}"));
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| foreign(e.to_string()))?;
+        let field = |name: &str| metadata.metadata().as_ref().and_then(|metadata| metadata.get(name));
+        let text = field(CARD).ok_or_else(|| foreign("its metadata do not say so".into()))?;
+        // Before anything else, whose meaning depends on it.
+        let version: Version = serde_json::from_str(text).map_err(|e| foreign(e.to_string()))?;
+        if version.format > FORMAT {
+            let (ours, theirs) = (
+                env!("CARGO_PKG_VERSION"),
+                version.version.chars().filter(|c| !c.is_control()).take(20).collect::<String>(),
+            );
+            let message =
+                format!("written by a newer engram ({theirs}, format {}); this is {ours}: update it", version.format);
+            return Err(Error::file(path, message));
+        }
+        let damaged = |why: &str| {
+            Error::file(
+                path,
+                format!("damaged: {why}; copy it again from where it is whole, or learn again into a new file"),
+            )
+        };
+        let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
+        let tensors: BTreeMap<String, TensorView> = file.tensors().into_iter().collect();
+        let own = sum(text, tensors.iter().map(|(name, view)| (name.as_str(), view.data())));
+        if field(SUM) != Some(&own) {
+            return Err(damaged("its checksum is another one"));
+        }
+        let described: Described = serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))?;
+        let read = Read { tensors, damaged: &damaged };
+        read.session(described, device)
+    }
+}
+
+/// The tensors of a file whose checksum is right; a stranger can have computed that, too.
+struct Read<'a> {
+    tensors: BTreeMap<String, TensorView<'a>>,
+    damaged: &'a dyn Fn(&str) -> Error,
+}
+
+impl Read<'_> {
+    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
+        match self.tensors.get(name) {
+            Some(view) if view.dtype() == dtype && view.shape() == shape => Ok(view.data()),
+            Some(view) => Err((self.damaged)(&format!(
+                "'{name}' is {:?} {:?}, not {dtype:?} {shape:?}",
+                view.dtype(),
+                view.shape()
+            ))),
+            None => Err((self.damaged)(&format!("'{name}' is missing"))),
+        }
+    }
+
+    fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(self.bytes(name, Dtype::F32, shape)?);
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err((self.damaged)(&format!("'{name}' holds numbers that are not finite"))),
+        }
+    }
+
+    fn digests(&self, name: &str, n: usize) -> Result<Vec<u128>> {
+        let bytes = self.bytes(name, Dtype::U8, &[n, DIGEST])?;
+        let digest = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().expect("bug: a digest of another length"));
+        Ok(bytes.chunks_exact(DIGEST).map(digest).collect())
+    }
+
+    fn backbone(&self, card: Card, device: &Device) -> Result<Backbone> {
+        let [c, h, w] = card.input;
+        let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
+        let fits = [1, 3].contains(&c)
+            && [h, w].iter().all(|side| (1..=MOST_SIDE).contains(side))
+            && (1..=MOST_OUTPUTS).contains(&card.n_outputs)
+            && (card.mean.len() == c || card.mean.len() == c * h * w)
+            && card.std.len() == c
+            && finite(&card.mean)
+            && finite(&card.std)
+            && card.std.iter().all(|&std| std > 0.0);
+        if !fits {
+            return Err((self.damaged)("what it says of its backbone contradicts itself"));
+        }
+        // Nothing is allocated for what the file merely claims.
+        let layers = card.table().map_err(|e| (self.damaged)(&e.to_string()))?;
+        let n_claimed = layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.n_parameters as u64));
+        let own = self.tensors.iter().filter(|(name, _)| name.starts_with(NETWORK));
+        if n_claimed > own.map(|(_, view)| view.data().len() as u64 / 4).sum() {
+            return Err((self.damaged)("weights of its backbone are missing"));
+        }
+        let network = card.network(device)?;
+        for (name, shape, _) in network.parameters.to_host()? {
+            network.parameters.set(name, &shape, &self.f32(&format!("{NETWORK}{name}"), &shape)?)?;
+        }
+        let statistics = network.statistics.to_host()?.into_iter();
+        let statistics: Result<Vec<Vec<f32>>> =
+            statistics.map(|(name, values)| self.f32(&format!("{NETWORK}{name}"), &[values.len()])).collect();
+        network.statistics.set(&statistics?)?;
+        Ok(Backbone { card, network })
+    }
+
+    fn session(&self, described: Described, device: &Device) -> Result<Session> {
+        let damaged = self.damaged;
+        let kind =
+            |name: &String| FrozenKind::named(name).ok_or_else(|| damaged("it names a method that there is not"));
+        let settings = Settings {
+            method: described.settings.method.as_ref().map(kind).transpose()?,
+            exemplars: described.settings.exemplars,
+            seed: described.settings.seed,
+        };
+        let mut session = Session::new(self.backbone(described.backbone, device)?, settings)?;
+        let (n, d) = (described.pictures.len(), session.subject.network.n_features);
+        let features = self.f32(FEATURES, &[n, d])?;
+        let labels: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes(LABELS, Dtype::U32, &[n])?);
+        let digests = self.digests(DIGESTS, n)?;
+        if labels.iter().any(|&label| label as usize >= described.classes.len()) {
+            return Err(damaged("a picture is of a class that there is not"));
+        }
+        let rows = digests.into_iter().zip(labels).zip(described.pictures).zip(features.chunks_exact(d));
+        session.known = rows
+            .map(|(((digest, label), name), features)| (digest, Known { label, name, features: features.to_vec() }))
+            .collect();
+        let named = described.classes.iter().all(|class| class_name(&class.name).is_ok_and(|name| name == class.name));
+        session.classes = described.classes;
+        let before: Vec<usize> = session.classes.iter().map(|class| class.n).collect();
+        session.count();
+        if session.known.len() != n || !named || session.classes.iter().map(|class| class.n).ne(before) {
+            return Err(damaged("its pictures and classes contradict each other"));
+        }
+        self.exemplars(&mut session)?;
+        session.history = described.history;
+        if let Some(fit) = described.fitted {
+            let statistics = self.statistics(&session, kind(&fit.method)?)?;
+            let (temperature, threshold) = (fit.temperature, fit.threshold);
+            let in_place = |estimate: &Estimate| estimate.fits(session.classes.len());
+            if !(temperature > 0.0 && threshold.is_finite()) || !fit.estimate.as_ref().is_none_or(in_place) {
+                return Err(damaged("what it says of its accuracy contradicts itself"));
+            }
+            let (kind, estimate) = (kind(&fit.method)?, fit.estimate);
+            session.fitted = Some(Fitted { kind, statistics, temperature, threshold, estimate });
+        }
+        match session.fitted.is_some() == !session.classes.is_empty() {
+            true => Ok(session),
+            false => Err(damaged("its classes were not fitted")),
+        }
+    }
+
+    fn exemplars(&self, session: &mut Session) -> Result<()> {
+        let n = self.tensors.get(EXEMPLAR_DIGESTS).map_or(0, |view| view.shape().first().copied().unwrap_or(0));
+        let ([c, h, w], digests) = (session.input(), self.digests(EXEMPLAR_DIGESTS, n)?);
+        let pixels = self.bytes(EXEMPLARS, Dtype::U8, &[n, c, h, w])?;
+        let mut exemplars = ImageStore::new([c, h, w]);
+        for (digest, pixels) in digests.iter().zip(pixels.chunks_exact(c * h * w)) {
+            let Some(known) = session.known.get(digest) else {
+                return Err((self.damaged)("an exemplar is none of its pictures"));
+            };
+            exemplars.push(pixels, known.label);
+        }
+        (session.exemplars, session.exemplar_digests) = (exemplars, digests);
+        Ok(())
+    }
+
+    /// What tells classes apart: read where it is dear to compute, otherwise computed.
+    fn statistics(&self, session: &Session, kind: FrozenKind) -> Result<Box<dyn Statistics>> {
+        let (n, d, seed) = (session.classes.len(), session.subject.network.n_features, session.settings.seed);
+        if kind == FrozenKind::Ranpac {
+            let weights = self.f32(WEIGHTS, &[n, Ranpac::PROJECTIONS])?;
+            return Ok(Box::new(Ranpac::new(d, Ranpac::PROJECTIONS, seed)?.with_weights(weights)));
+        }
+        let (features, labels) = session.rows();
+        let mut statistics = kind.build(d, seed)?;
+        statistics.learn(&features, &labels)?;
+        statistics.fit()?;
+        Ok(statistics)
+    }
+}

@@ -1,0 +1,314 @@
+//! Learning and forgetting.
+
+use super::{Class, Fitted, Known, Session, classify, estimate};
+use crate::data::Images;
+use crate::data::files::md5_of_bytes;
+use crate::data::labelled::class_name;
+use crate::data::pictures;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::learner::ImageStore;
+use crate::learner::frozen::FrozenKind;
+use crate::tensor::Tensor;
+use std::path::Path;
+
+/// With fewer pictures a class, on average, class means are better than what is fitted.
+const FEW: usize = 4;
+
+/// A picture in the size that a session's network takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// What it is called: the name of its file.
+    pub name: String,
+    /// C×H×W bytes, 0 is dark.
+    pub pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// Reads a file for a network that takes (channels, height, width).
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no whole picture.
+    pub fn read(path: &Path, input: [usize; 3]) -> Result<Picture> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Picture { name, pixels: pictures::Picture::read(path, input)?.pixels })
+    }
+
+    fn digest(&self) -> u128 {
+        u128::from_str_radix(&md5_of_bytes(&self.pixels), 16).expect("bug: an MD5 that is no number")
+    }
+}
+
+/// What learning came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Of each class that pictures came of, in the order of labels.
+    pub classes: Vec<ClassReport>,
+}
+
+/// What learning came to, of one class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassReport {
+    /// Of the class.
+    pub name: String,
+    /// Whether it was not known before.
+    pub is_new: bool,
+    /// Pictures that were added.
+    pub n_added: usize,
+    /// Pictures that were known as pictures of this class already.
+    pub n_known: usize,
+    /// Pictures that were known as pictures of another class, and are moved.
+    pub n_moved: usize,
+    /// Pictures of the class now.
+    pub n_now: usize,
+}
+
+/// What forgetting came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Pictures.
+    pub n_pictures: usize,
+    /// Classes of which nothing is left.
+    pub n_classes: usize,
+}
+
+impl Session {
+    /// Learns pictures with the names of their classes. Known classes get more of them, new ones are added. A picture that is
+    /// known already is not counted twice; if it comes with another class, it is moved there.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a picture is of another size or a name is none; whatever the device refuses. The session is as it was
+    /// then.
+    pub fn learn(&mut self, pictures: Vec<(Picture, String)>) -> Result<Learned> {
+        let n_bytes = self.input().iter().product::<usize>();
+        let mut new: Vec<(u128, Picture, String)> = Vec::with_capacity(pictures.len());
+        for (picture, class) in pictures {
+            if picture.pixels.len() != n_bytes {
+                let [c, h, w] = self.input();
+                let n = picture.pixels.len();
+                return Err(Error::usage(format!("{}: {n} bytes are no picture of {c}×{h}×{w}", picture.name)));
+            }
+            new.push((picture.digest(), picture, class_name(&class)?));
+        }
+        let features = self.features_of(new.iter().map(|(_, picture, _)| picture))?;
+        let before = (self.classes.clone(), self.known.clone(), self.exemplars.clone(), self.exemplar_digests.clone());
+        let learned = self.take_in(&new, &features);
+        let fitted = self.choose_exemplars(&new).and_then(|()| self.fit());
+        if let Err(error) = fitted {
+            (self.classes, self.known, self.exemplars, self.exemplar_digests) = before;
+            self.fit()?;
+            return Err(error);
+        }
+        for class in &learned.classes {
+            self.note("learned", &class.name, class.n_added + class.n_moved);
+        }
+        Ok(learned)
+    }
+
+    /// Features of pictures, n rows of D.
+    pub(super) fn features_of<'a>(&self, pictures: impl Iterator<Item = &'a Picture>) -> Result<Vec<f32>> {
+        let [channels, height, width] = self.input();
+        let pixels: Vec<u8> = pictures.flat_map(|picture| &picture.pixels).copied().collect();
+        let n = pixels.len() / (channels * height * width);
+        let images = Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() };
+        let features = self.subject.features(&images, &(0..n as u32).collect::<Vec<_>>())?;
+        match features.iter().all(|x| x.is_finite()) {
+            true => Ok(features),
+            false => Err(Error::Training("the backbone makes features that are no finite numbers".into())),
+        }
+    }
+
+    fn take_in(&mut self, new: &[(u128, Picture, String)], features: &[f32]) -> Learned {
+        let d = self.subject.network.n_features;
+        let mut reports: Vec<ClassReport> = Vec::new();
+        for ((digest, picture, class), features) in new.iter().zip(features.chunks_exact(d)) {
+            let (label, is_new) = match self.classes.iter().position(|known| known.name == *class) {
+                Some(label) => (label, false),
+                None => {
+                    self.classes.push(Class { name: class.clone(), n: 0 });
+                    (self.classes.len() - 1, true)
+                }
+            };
+            let empty = ClassReport { name: class.clone(), is_new, n_added: 0, n_known: 0, n_moved: 0, n_now: 0 };
+            let at = reports.iter().position(|report| report.name == *class).unwrap_or_else(|| {
+                reports.push(empty);
+                reports.len() - 1
+            });
+            match self.known.get_mut(digest) {
+                Some(known) if known.label as usize == label => reports[at].n_known += 1,
+                Some(known) => {
+                    known.label = label as u32;
+                    reports[at].n_moved += 1;
+                }
+                None => {
+                    let (name, features) = (picture.name.clone(), features.to_vec());
+                    self.known.insert(*digest, Known { label: label as u32, name, features });
+                    reports[at].n_added += 1;
+                }
+            }
+        }
+        self.count();
+        for report in &mut reports {
+            let label = self.classes.iter().position(|class| class.name == report.name);
+            report.n_now = label.map_or(0, |label| self.classes[label].n);
+        }
+        // A class from which every picture was moved away is no class any more.
+        self.drop_empty_classes();
+        Learned { classes: reports }
+    }
+
+    /// Counts the pictures of each class.
+    pub(super) fn count(&mut self) {
+        self.classes.iter_mut().for_each(|class| class.n = 0);
+        self.known.values().for_each(|known| self.classes[known.label as usize].n += 1);
+    }
+
+    /// Removes classes without pictures, and what belonged to forgotten pictures. Returns how many classes went.
+    fn drop_empty_classes(&mut self) -> usize {
+        let new_label: Vec<u32> = self
+            .classes
+            .iter()
+            .scan(0, |next, class| {
+                let label = *next;
+                *next += u32::from(class.n > 0);
+                Some(label)
+            })
+            .collect();
+        self.known.values_mut().for_each(|known| known.label = new_label[known.label as usize]);
+        let n_before = self.classes.len();
+        self.classes.retain(|class| class.n > 0);
+        n_before - self.classes.len()
+    }
+
+    /// Of each class the pictures that herding chooses among the exemplars so far and the new pictures.
+    fn choose_exemplars(&mut self, new: &[(u128, Picture, String)]) -> Result<()> {
+        for (digest, picture, _) in new {
+            if !self.exemplar_digests.contains(digest) {
+                self.exemplars.push(&picture.pixels, 0);
+                self.exemplar_digests.push(*digest);
+            }
+        }
+        self.bound_exemplars()
+    }
+
+    /// Keeps so many exemplars of each class as the settings say, those that herding chooses, and those of known pictures only.
+    pub(super) fn bound_exemplars(&mut self) -> Result<()> {
+        let d = self.subject.network.n_features;
+        let mut of_class: Vec<Vec<(u128, usize)>> = vec![Vec::new(); self.classes.len()];
+        for (place, digest) in self.exemplar_digests.iter().enumerate() {
+            if let Some(known) = self.known.get(digest) {
+                of_class[known.label as usize].push((*digest, place));
+            }
+        }
+        let (mut exemplars, mut digests) = (ImageStore::new(self.input()), Vec::new());
+        for (label, mut pictures) in of_class.into_iter().enumerate() {
+            let m = self.settings.exemplars.min(pictures.len());
+            if m == 0 {
+                continue;
+            }
+            // The choice does not depend on the order of learning.
+            pictures.sort_unstable();
+            let rows: Vec<f32> =
+                pictures.iter().flat_map(|(digest, _)| &self.known[digest].features).copied().collect();
+            let rows = Tensor::from_f32(&Device::cpu(), [pictures.len(), d], &rows)?.l2_normalize()?;
+            for pick in rows.herding(m)?.to_u32()? {
+                let (digest, place) = pictures[pick as usize];
+                exemplars.push(self.exemplars.images().image(place), label as u32);
+                digests.push(digest);
+            }
+        }
+        (self.exemplars, self.exemplar_digests) = (exemplars, digests);
+        Ok(())
+    }
+
+    /// Forgets a class: what is left is what there would be if it had never been learned.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no such class.
+    pub fn forget(&mut self, class: &str) -> Result<Forgotten> {
+        let label = self.label_of(class)? as u32;
+        let name = self.classes[label as usize].name.clone();
+        let forgotten = self.forget_where(|_, known| known.label == label)?;
+        self.note("forgot", &name, forgotten.n_pictures);
+        Ok(forgotten)
+    }
+
+    /// Forgets a picture, wherever it was learned.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is not known.
+    pub fn forget_picture(&mut self, picture: &Picture) -> Result<Forgotten> {
+        let digest = picture.digest();
+        let Some(known) = self.known.get(&digest) else {
+            let message = format!("{}: this picture was never learned, or was forgotten before", picture.name);
+            return Err(Error::usage(message));
+        };
+        let class = self.classes[known.label as usize].name.clone();
+        let forgotten = self.forget_where(|own, _| own == digest)?;
+        self.note("forgot", &class, forgotten.n_pictures);
+        Ok(forgotten)
+    }
+
+    fn forget_where(&mut self, is_forgotten: impl Fn(u128, &Known) -> bool) -> Result<Forgotten> {
+        let n = self.known.len();
+        self.known.retain(|digest, known| !is_forgotten(*digest, known));
+        self.count();
+        let n_classes = self.drop_empty_classes();
+        self.bound_exemplars()?;
+        self.fit()?;
+        Ok(Forgotten { n_pictures: n - self.known.len(), n_classes })
+    }
+
+    /// Makes two classes one, under the name of the second. Returns the number of its pictures.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no such class, or both are the same.
+    pub fn merge(&mut self, from: &str, into: &str) -> Result<usize> {
+        let (from, into) = (self.label_of(from)?, self.label_of(into)?);
+        if from == into {
+            return Err(Error::usage("a class cannot be merged with itself"));
+        }
+        let name = format!("{} into {}", self.classes[from].name, self.classes[into].name);
+        self.known
+            .values_mut()
+            .filter(|known| known.label as usize == from)
+            .for_each(|known| known.label = into as u32);
+        self.count();
+        let n = self.classes[into].n;
+        self.drop_empty_classes();
+        self.bound_exemplars()?;
+        self.fit()?;
+        self.note("merged", &name, n);
+        Ok(n)
+    }
+
+    /// All features, in the order of digests, and their labels.
+    pub(super) fn rows(&self) -> (Vec<f32>, Vec<u32>) {
+        let features = self.known.values().flat_map(|known| &known.features).copied().collect();
+        (features, self.known.values().map(|known| known.label).collect())
+    }
+
+    /// What tells classes apart, by the settings or by the number of pictures.
+    pub(super) fn kind(&self) -> FrozenKind {
+        let few = self.known.len() < FEW * self.classes.len();
+        self.settings.method.unwrap_or(if few { FrozenKind::Ncm } else { FrozenKind::Ranpac })
+    }
+
+    /// Computes what tells classes apart from everything known.
+    pub(super) fn fit(&mut self) -> Result<()> {
+        if self.classes.is_empty() {
+            self.fitted = None;
+            return Ok(());
+        }
+        let (kind, d) = (self.kind(), self.subject.network.n_features);
+        let (features, labels) = self.rows();
+        let trial = estimate::hold_out(kind, &features, &labels, d, self.settings.seed)?;
+        let mut statistics = trial.statistics;
+        statistics.learn(&features, &labels)?;
+        statistics.fit()?;
+        let threshold = classify::threshold(&features, d)?;
+        let (temperature, estimate) = (trial.temperature, trial.estimate);
+        self.fitted = Some(Fitted { kind, statistics, temperature, threshold, estimate });
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Floor 8: a learner that is kept. A [`Session`] learns classes of pictures when they come, tells them apart, forgets those it is
+//! told to, and lies in one file that needs nothing beside it.
+//!
+//! The features of a [`Backbone`] do not change, so nothing is forgotten by learning: what is kept of a picture is its vector of
+//! features (and of a few pictures per class the bytes, as [exemplars](Session::exemplars)), and what tells classes apart is
+//! computed anew from all of them ([`frozen`](crate::learner::frozen)). The order in which pictures came leaves no trace, and
+//! neither does a picture that was forgotten: the bits are the same.
+//!
+//! ```
+//! use engram::Device;
+//! use engram::session::{Backbone, Picture, Session, Settings};
+//! // Twenty pictures in two colours, in place of files: `Picture::read` takes those.
+//! let picture = |i: u8, class: &str| {
+//!     let (red, blue) = if class == "fire" { (200 + i, 20) } else { (20, 200 + i) };
+//!     let pixels = [vec![red; 1024], vec![i; 1024], vec![blue; 1024]].concat();
+//!     Picture { name: format!("{class} {i}"), pixels }
+//! };
+//! let pictures = |class: &str| (0..10).map(|i| (picture(i, class), class.to_string())).collect::<Vec<_>>();
+//! let mut session = Session::new(Backbone::open("natural32", &Device::cpu())?, Settings::default())?;
+//! session.learn(pictures("fire"))?;
+//! session.learn(pictures("water"))?; // nothing is needed from before
+//! let answers = session.classify(&[picture(30, "fire")])?;
+//! assert_eq!(session.classes()[answers[0].ranked[0].label].name, "fire");
+//! session.forget("fire")?;
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("colours.engram");
+//! session.save(&path)?;
+//! assert_eq!(Session::load(&path, &Device::cpu())?.classes()[0].name, "water");
+//! # Ok::<(), engram::Error>(())
+//! ```
+
+mod backbone;
+mod classify;
+mod estimate;
+mod file;
+mod memory;
+mod reading;
+
+pub use backbone::Backbone;
+pub use classify::{Answer, Nearest, Ranked};
+pub use estimate::{Confusion, Estimate, Judged};
+pub use memory::{ClassReport, Forgotten, Learned, Picture};
+pub use reading::{ReadPictures, read_files, read_labelled};
+
+use crate::data::labelled::class_name;
+use crate::error::{Error, Result, did_you_mean};
+use crate::learner::frozen::{FrozenKind, Statistics};
+use crate::learner::{ImageStore, Subject};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a session learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What tells classes apart; chosen by the number of pictures if `None`.
+    pub method: Option<FrozenKind>,
+    /// Pictures kept of each class, to be shown as reasons.
+    pub exemplars: usize,
+    /// Of random projections.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { method: None, exemplars: 10, seed: 1 }
+    }
+}
+
+/// A class that a session knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// What a person calls it.
+    pub name: String,
+    /// Pictures it was learned from.
+    pub n: usize,
+}
+
+/// Something that was done to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// `learned`, `forgot`, `renamed` or `merged`.
+    pub what: String,
+    /// Of which class.
+    pub class: String,
+    /// How many pictures it was about.
+    pub n: usize,
+}
+
+/// What is kept of a picture.
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    label: u32,
+    /// The name of its file.
+    name: String,
+    /// φ(x), or the mean with its mirror image: D numbers.
+    features: Vec<f32>,
+}
+
+/// What is computed from everything known.
+struct Fitted {
+    kind: FrozenKind,
+    statistics: Box<dyn Statistics>,
+    /// What scores are divided by before the softmax that makes confidences of them.
+    temperature: f64,
+    /// A picture less similar than this to every known one is none of the classes; −1 where it cannot be told.
+    threshold: f32,
+    /// How well classes are told apart; `None` for fewer than two.
+    estimate: Option<Estimate>,
+}
+
+/// A learner that is kept.
+pub struct Session {
+    subject: Subject,
+    backbone: Backbone,
+    settings: Settings,
+    /// By label.
+    classes: Vec<Class>,
+    /// By the MD5 of their bytes in the size that the network takes: the order of learning leaves no trace.
+    known: BTreeMap<u128, Known>,
+    exemplars: ImageStore,
+    /// The digest of each exemplar.
+    exemplar_digests: Vec<u128>,
+    fitted: Option<Fitted>,
+    history: Vec<Event>,
+}
+
+impl Session {
+    /// A session that knows nothing.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn new(backbone: Backbone, settings: Settings) -> Result<Session> {
+        let subject = backbone.subject()?;
+        let exemplars = ImageStore::new(subject.network.input);
+        Ok(Session {
+            subject,
+            backbone,
+            settings,
+            classes: Vec::new(),
+            known: BTreeMap::new(),
+            exemplars,
+            exemplar_digests: Vec::new(),
+            fitted: None,
+            history: Vec::new(),
+        })
+    }
+
+    /// The classes it knows, by label.
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// How it learns.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Changes how it learns; what is known stays.
+    ///
+    /// # Errors
+    /// As [`Session::learn`].
+    pub fn set(&mut self, settings: Settings) -> Result<()> {
+        if self.settings == settings {
+            return Ok(());
+        }
+        self.settings = settings;
+        self.bound_exemplars()?;
+        self.fit()
+    }
+
+    /// Whose features it goes by.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+
+    /// Channels, height and width of the pictures that its network takes.
+    pub fn input(&self) -> [usize; 3] {
+        self.subject.network.input
+    }
+
+    /// What tells classes apart now; `None` before the first was learned.
+    pub fn method(&self) -> Option<FrozenKind> {
+        self.fitted.as_ref().map(|fitted| fitted.kind)
+    }
+
+    /// How well the classes are told apart, judged on pictures that were held out; `None` for fewer than two classes.
+    pub fn estimate(&self) -> Option<&Estimate> {
+        self.fitted.as_ref()?.estimate.as_ref()
+    }
+
+    /// Pictures learned from.
+    pub fn n_pictures(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Pictures that are kept as they came, with their labels.
+    pub fn exemplars(&self) -> &ImageStore {
+        &self.exemplars
+    }
+
+    /// What was done to it, the oldest first.
+    pub fn history(&self) -> &[Event] {
+        &self.history
+    }
+
+    /// The label of the class of this name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is none; the message lists those there are.
+    pub fn label_of(&self, name: &str) -> Result<usize> {
+        self.classes.iter().position(|class| class.name == name.trim()).ok_or_else(|| {
+            let known: Vec<&str> = self.classes.iter().map(|class| class.name.as_str()).collect();
+            let listed = match known.len() {
+                0 => "it knows no class yet".to_string(),
+                1..=20 => format!("it knows {}", known.join(", ")),
+                n => format!("it knows {n} classes, such as {}", known[..5].join(", ")),
+            };
+            Error::usage(format!("there is no class '{name}': {listed}{}", did_you_mean(name, &known)))
+        })
+    }
+
+    /// Gives a class another name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no such class, or the new name is taken or empty.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        let (label, to) = (self.label_of(from)?, class_name(to)?);
+        if self.classes.iter().any(|class| class.name == to) {
+            return Err(Error::usage(format!("there is a class '{to}' already: merge them, if they are the same")));
+        }
+        let class = &mut self.classes[label];
+        self.history.push(Event { what: "renamed".into(), class: format!("{} to {to}", class.name), n: class.n });
+        class.name = to;
+        Ok(())
+    }
+
+    fn note(&mut self, what: &str, class: &str, n: usize) {
+        self.history.push(Event { what: what.into(), class: class.into(), n });
+    }
+}
