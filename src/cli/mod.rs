@@ -7,6 +7,7 @@ mod compare;
 mod datasets;
 mod devices;
 mod distill;
+mod export;
 mod files;
 mod learner;
 mod methods;
@@ -75,6 +76,8 @@ enum Command {
     Forget(learner::ForgetArgs),
     /// Classify pictures with the model of a run
     Predict(predict::PredictArgs),
+    /// Write the model of a run for other programs: ONNX or PyTorch
+    Export(export::ExportArgs),
     /// Make report.html of run folders again
     Report(report::ReportArgs),
     /// List, fetch, check, show and export data sets
@@ -269,6 +272,7 @@ fn other_command(command: Command) -> Result<()> {
         Command::Merge(args) => learner::merge(&args),
         Command::Forget(args) => learner::forget(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Datasets(args) => datasets::run(args),
         Command::Methods(args) => methods::run(args),

@@ -7,6 +7,7 @@ use crate::continual::{Activation, Classifier, Learner, Method, distances_to_mea
 use crate::data::{Dataset, Images};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::models::export::{Export, Head};
 use crate::models::{self, LayerList, ModelSettings, Network};
 use crate::records::lock::is_in_use;
 use crate::records::sealed::{self, checksum};
@@ -299,10 +300,7 @@ impl Predictor {
     /// # Errors
     /// [`Error::Usage`] if the run has no such classifier.
     pub fn predict(&self, pixels: Vec<u8>, classifier: &str) -> Result<Vec<Vec<Prediction>>> {
-        if !self.card.classifiers.iter().any(|name| name == classifier) {
-            let known = self.card.classifiers.join(", ");
-            return Err(Error::usage(format!("this run has no classifier '{classifier}'; it has {known}")));
-        }
+        self.expect_classifier(classifier)?;
         let images = self.images(pixels);
         let n = images.len();
         let samples: Vec<u32> = (0..n as u32).collect();
@@ -323,6 +321,27 @@ impl Predictor {
         Ok(all)
     }
 
+    /// One of its classifiers, for other programs: the scores are logits of the network, or negative distances to class means.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the run has no such classifier.
+    pub fn export(&self, classifier: &str) -> Result<Export<'_>> {
+        self.expect_classifier(classifier)?;
+        let head = match self.class_means(classifier) {
+            Some(means) => Head::NearestMean { means: means.to_vec()? },
+            None => Head::Network,
+        };
+        Ok(Export {
+            network: &self.learner.network,
+            mean: self.card.mean.clone(),
+            std: self.card.std.clone(),
+            mirrored: false,
+            unit_length: true,
+            head,
+            classes: self.card.classes.iter().map(|class| class.name.clone()).collect(),
+        })
+    }
+
     /// What the network gets of N images, (N, C, H, W); `pixels` as for [`Predictor::predict`].
     ///
     /// # Errors
@@ -330,6 +349,14 @@ impl Predictor {
     pub fn input(&self, pixels: Vec<u8>) -> Result<Tensor> {
         let images = self.images(pixels);
         self.learner.plain_input_of(&images, &(0..images.len() as u32).collect::<Vec<_>>())
+    }
+
+    fn expect_classifier(&self, classifier: &str) -> Result<()> {
+        if self.card.classifiers.iter().any(|name| name == classifier) {
+            return Ok(());
+        }
+        let known = self.card.classifiers.join(", ");
+        Err(Error::usage(format!("this run has no classifier '{classifier}'; it has {known}")))
     }
 
     fn images(&self, pixels: Vec<u8>) -> Images {

@@ -1,5 +1,6 @@
 //! Floor 4a: the models, as a table of layer lists.
 
+pub mod export;
 mod list;
 mod network;
 mod resnet;

@@ -1,0 +1,285 @@
+//! ONNX (<https://onnx.ai/onnx/repo-docs/IR.html>): a file of one graph, whose messages are those of `onnx.proto3`.
+
+use super::steps::{Add, steps};
+use super::wire::Message;
+use super::{Export, Head};
+use crate::error::Result;
+use crate::nn::LayerSpec;
+use std::collections::BTreeMap;
+
+/// Of the file format: the one that came with the opset.
+const IR_VERSION: i64 = 8;
+const OPSET: i64 = 17;
+
+// TensorProto.DataType.
+const FLOAT: i64 = 1;
+const INT64: i64 = 7;
+
+/// Shorter features are divided by this instead of by their length, as in `Tensor::l2_normalize`.
+const LEAST_LENGTH: f32 = 1e-12;
+
+/// A setting of a node.
+enum Attribute<'a> {
+    Int(i64),
+    Ints(&'a [i64]),
+    Float(f32),
+}
+
+impl Attribute<'_> {
+    /// AttributeProto.
+    fn named(&self, name: &str) -> Message {
+        let message = Message::new().text(1, name);
+        match *self {
+            Attribute::Float(value) => message.float(2, value).int(20, 1),
+            Attribute::Int(value) => message.int(3, value).int(20, 2),
+            Attribute::Ints(values) => message.repeated(8, values, |m, field, &value| m.int(field, value)).int(20, 7),
+        }
+    }
+}
+
+/// A graph under way.
+#[derive(Default)]
+struct Graph {
+    nodes: Vec<Message>,
+    initializers: Vec<Message>,
+}
+
+impl Graph {
+    /// A node of one result, whose name is returned. Names of layers have no slash, so that this is no tensor's name.
+    fn node(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) -> String {
+        let name = format!("/{}/{op}", self.nodes.len());
+        self.named(&name, op, inputs, attributes);
+        name
+    }
+
+    /// NodeProto of a result of this name.
+    fn named(&mut self, output: &str, op: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) {
+        let node = Message::new()
+            .repeated(1, inputs, |m, field, name| m.text(field, name))
+            .text(2, output)
+            .text(3, output)
+            .text(4, op)
+            .repeated(5, attributes, |m, field, (name, value)| m.message(field, &value.named(name)));
+        self.nodes.push(node);
+    }
+
+    /// TensorProto.
+    fn tensor(&mut self, name: &str, shape: &[usize], kind: i64, bytes: &[u8]) {
+        let tensor = Message::new().repeated(1, shape, |m, field, &size| m.int(field, size as i64));
+        self.initializers.push(tensor.int(2, kind).text(8, name).bytes(9, bytes));
+    }
+
+    fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.tensor(name, shape, FLOAT, &bytes);
+    }
+
+    /// Numbers that a node takes as an input, whose name is returned.
+    fn ints(&mut self, values: &[i64]) -> String {
+        let name = format!("/constant/{}", self.initializers.len());
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.tensor(&name, &[values.len()], INT64, &bytes);
+        name
+    }
+
+    fn flat(&mut self, x: &str) -> String {
+        self.node("Flatten", &[x], &[("axis", Attribute::Int(1))])
+    }
+
+    /// What of x is added to a sum.
+    fn subsampled(&mut self, x: &str, [stride, before, after]: [usize; 3]) -> String {
+        let (starts, ends) = (self.ints(&[0, 0]), self.ints(&[i64::MAX, i64::MAX]));
+        let (axes, steps) = (self.ints(&[2, 3]), self.ints(&[stride as i64; 2]));
+        let pixels = self.node("Slice", &[x, &starts, &ends, &axes, &steps], &[]);
+        let pads = self.ints(&[0, before as i64, 0, 0, 0, after as i64, 0, 0]);
+        self.node("Pad", &[&pixels, &pads], &[])
+    }
+}
+
+/// The content of the file.
+pub(super) fn model(export: &Export) -> Result<Vec<u8>> {
+    let mut graph = Graph::default();
+    for (name, shape, values) in export.network.parameters.to_host()? {
+        graph.floats(name, &shape, &values);
+    }
+    for (name, values) in export.network.statistics.to_host()? {
+        graph.floats(&name, &[values.len()], &values);
+    }
+    let x = images(export, &mut graph);
+    let (features, logits) = layers(export, &mut graph, &x);
+    for (name, value, n) in
+        [("features", features, export.network.n_features), ("logits", logits, export.network.n_outputs)]
+    {
+        match export.mirrored {
+            true => {
+                let shape = graph.ints(&[2, -1, n as i64]);
+                let pairs = graph.node("Reshape", &[&value, &shape], &[]);
+                let mean = [("axes", Attribute::Ints(&[0])), ("keepdims", Attribute::Int(0))];
+                graph.named(name, "ReduceMean", &[&pairs], &mean);
+            }
+            false => graph.named(name, "Identity", &[&value], &[]),
+        }
+    }
+    scores(export, &mut graph);
+    Ok(wrap(export, graph).into_bytes())
+}
+
+/// What the network gets: normalised, and with the mirror images behind where they count too.
+fn images(export: &Export, graph: &mut Graph) -> String {
+    let [c, h, w] = export.mean_shape();
+    graph.floats("/images/mean", &[1, c, h, w], &export.mean);
+    graph.floats("/images/std", &[1, c, 1, 1], &export.std);
+    let centred = graph.node("Sub", &["images", "/images/mean"], &[]);
+    let x = graph.node("Div", &[&centred, "/images/std"], &[]);
+    if !export.mirrored {
+        return x;
+    }
+    let (starts, ends, axes, steps) = (graph.ints(&[-1]), graph.ints(&[i64::MIN]), graph.ints(&[3]), graph.ints(&[-1]));
+    let mirror = graph.node("Slice", &[&x, &starts, &ends, &axes, &steps], &[]);
+    graph.node("Concat", &[&x, &mirror], &[("axis", Attribute::Int(0))])
+}
+
+/// All layers of the network; the names of features and logits.
+fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) {
+    let (mut x, mut features) = (images.to_string(), String::new());
+    let mut slots: BTreeMap<usize, String> = BTreeMap::new();
+    for step in steps(export.network) {
+        if step.arrives.is_map && matches!(step.spec, LayerSpec::Linear { .. } | LayerSpec::Feature {}) {
+            x = graph.flat(&x);
+        }
+        let input = x.as_str();
+        x = match &step.spec {
+            LayerSpec::Conv { name, kernel, stride, padding, dilation, bias, .. } => {
+                let (weight, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+                let inputs = [input, &weight, &bias_name];
+                let twice = |n: &usize| [*n as i64; 2];
+                graph.node(
+                    "Conv",
+                    &inputs[..if *bias { 3 } else { 2 }],
+                    &[
+                        ("kernel_shape", Attribute::Ints(&twice(kernel))),
+                        ("strides", Attribute::Ints(&twice(stride))),
+                        ("pads", Attribute::Ints(&[*padding as i64; 4])),
+                        ("dilations", Attribute::Ints(&twice(dilation))),
+                    ],
+                )
+            }
+            LayerSpec::BatchNorm { name, relu, epsilon, .. } => {
+                let own = ["weight", "bias", "running_mean", "running_var"].map(|part| format!("{name}.{part}"));
+                let inputs = [input, &own[0], &own[1], &own[2], &own[3]];
+                let mut y = graph.node("BatchNormalization", &inputs, &[("epsilon", Attribute::Float(*epsilon))]);
+                if let Some((slot, how)) = step.add {
+                    let kept = match how {
+                        Add::Same => slots[&slot].clone(),
+                        Add::Subsampled { stride, before, after } => {
+                            graph.subsampled(&slots[&slot], [stride, before, after])
+                        }
+                    };
+                    y = graph.node("Add", &[&y, &kept], &[]);
+                }
+                if *relu { graph.node("Relu", &[&y], &[]) } else { y }
+            }
+            LayerSpec::Relu {} => graph.node("Relu", &[input], &[]),
+            LayerSpec::MaxPool { size } => {
+                let window = [*size as i64; 2];
+                let window = [("kernel_shape", Attribute::Ints(&window)), ("strides", Attribute::Ints(&window))];
+                graph.node("MaxPool", &[input], &window)
+            }
+            LayerSpec::GlobalAvgPool {} => {
+                let mean = graph.node("GlobalAveragePool", &[input], &[]);
+                graph.flat(&mean)
+            }
+            LayerSpec::Linear { name, .. } => {
+                let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+                graph.node("Gemm", &[input, &weight, &bias], &[("transB", Attribute::Int(1))])
+            }
+            LayerSpec::Keep { slot } => {
+                slots.insert(*slot, x.clone());
+                x
+            }
+            LayerSpec::Resume { slot } => slots[slot].clone(),
+            LayerSpec::Feature {} => {
+                features = x.clone();
+                x
+            }
+            LayerSpec::Name { .. } | LayerSpec::Stage {} => x,
+        };
+    }
+    (features, x)
+}
+
+/// The head, from `features` and `logits` to `scores`.
+fn scores(export: &Export, graph: &mut Graph) {
+    for (name, shape, values) in export.head_tensors() {
+        graph.floats(&format!("/head/{name}"), &shape, values);
+    }
+    let mut features = "features".to_string();
+    if export.unit_length && export.head != Head::Network {
+        graph.floats("/head/least_length", &[1], &[LEAST_LENGTH]);
+        let length =
+            graph.node("ReduceL2", &["features"], &[("axes", Attribute::Ints(&[1])), ("keepdims", Attribute::Int(1))]);
+        let length = graph.node("Max", &[&length, "/head/least_length"], &[]);
+        features = graph.node("Div", &["features", &length], &[]);
+    }
+    match &export.head {
+        Head::Network => {
+            let (starts, ends) = (graph.ints(&[0]), graph.ints(&[export.classes.len() as i64]));
+            let axes = graph.ints(&[1]);
+            graph.named("scores", "Slice", &["logits", &starts, &ends, &axes], &[]);
+        }
+        Head::Linear { .. } => {
+            let transposed = [("transB", Attribute::Int(1))];
+            graph.named("scores", "Gemm", &[&features, "/head/weight", "/head/bias"], &transposed);
+        }
+        // Differences, and no product: of features close to a mean the product would leave no digits.
+        Head::NearestMean { .. } => {
+            let middle = graph.ints(&[1]);
+            let rows = graph.node("Unsqueeze", &[&features, &middle], &[]);
+            let differences = graph.node("Sub", &[&rows, "/head/means"], &[]);
+            let along = [("axes", Attribute::Ints(&[2])), ("keepdims", Attribute::Int(0))];
+            let distances = graph.node("ReduceL2", &[&differences], &along);
+            graph.named("scores", "Neg", &[&distances], &[]);
+        }
+        Head::Ranpac { .. } => {
+            let transposed = [("transB", Attribute::Int(1))];
+            let projected = graph.node("Gemm", &[&features, "/head/projection"], &transposed);
+            let positive = graph.node("Relu", &[&projected], &[]);
+            graph.named("scores", "Gemm", &[&positive, "/head/weight"], &transposed);
+        }
+    }
+}
+
+/// ModelProto around the nodes.
+fn wrap(export: &Export, graph: Graph) -> Message {
+    let [c, h, w] = export.network.input;
+    let outputs = [
+        ("features", export.network.n_features),
+        ("logits", export.network.n_outputs),
+        ("scores", export.classes.len()),
+    ];
+    let body = Message::new()
+        .repeated(1, &graph.nodes, |m, field, node| m.message(field, node))
+        .text(2, "engram")
+        .repeated(5, &graph.initializers, |m, field, tensor| m.message(field, tensor))
+        .text(10, &export.title())
+        .message(11, &value_info("images", &[c, h, w]))
+        .repeated(12, &outputs, |m, field, (name, n)| m.message(field, &value_info(name, &[*n])));
+    let metadata = |key: &str, value: &str| Message::new().text(1, key).text(2, value);
+    Message::new()
+        .int(1, IR_VERSION)
+        .text(2, "engram")
+        .text(3, env!("CARGO_PKG_VERSION"))
+        .message(7, &body)
+        .message(8, &Message::new().text(1, "").int(2, OPSET))
+        .message(14, &metadata("classes", &export.class_names()))
+}
+
+/// ValueInfoProto of float32 of any number of rows.
+fn value_info(name: &str, sizes: &[usize]) -> Message {
+    let rows = Message::new().text(2, "N");
+    let shape = Message::new()
+        .message(1, &rows)
+        .repeated(1, sizes, |m, field, &size| m.message(field, &Message::new().int(1, size as i64)));
+    let tensor = Message::new().int(1, FLOAT).message(2, &shape);
+    Message::new().text(1, name).message(2, &Message::new().message(1, &tensor))
+}
