@@ -5,6 +5,7 @@ use super::{Statistics, add_rows};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::linalg::{Cholesky, Eigen, Matrix, symmetric_eigen};
+use crate::models::export::Head;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Tensor;
 
@@ -54,14 +55,6 @@ impl Ranpac {
             lambda: 1.0,
             weights: Vec::new(),
         })
-    }
-
-    /// W ᵀ, (M, D).
-    ///
-    /// # Errors
-    /// None on the CPU, where it lies.
-    pub fn projection(&self) -> Result<Vec<f32>> {
-        self.projection.to_vec()
     }
 
     /// With weights that were fitted before, for [`Statistics::scores`] alone.
@@ -230,6 +223,11 @@ impl Statistics for Ranpac {
 
     fn n_classes(&self) -> usize {
         self.counts.len()
+    }
+
+    fn head(&self) -> Result<Option<(Head, bool)>> {
+        let (projection, weight) = (self.projection.to_vec()?, self.weights.clone());
+        Ok(Some((Head::Ranpac { projection, weight }, false)))
     }
 
     /// Vᵀ, (classes, M).
