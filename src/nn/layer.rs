@@ -55,12 +55,14 @@ pub enum Layer {
     Keep(usize),
     /// Goes on with what a slot keeps.
     Resume(usize),
+    /// The sum with what a slot keeps.
+    Add(usize),
     /// What leaves the layer before is the feature vector φ(x).
     Feature,
 }
 
 /// Weight of a batch in the running statistics of a batch norm.
-const MOMENTUM: f32 = 0.1;
+pub const MOMENTUM: f32 = 0.1;
 
 /// What a network says about a batch.
 #[derive(Clone, Debug)]
@@ -186,6 +188,7 @@ pub fn forward_with(
                 x
             }
             Layer::Resume(slot) => kept(&slots, slot)?,
+            Layer::Add(slot) => x.add(&kept(&slots, slot)?)?,
             Layer::Feature => {
                 let x = as_rows(x)?;
                 features = Some(x.clone());
