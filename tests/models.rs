@@ -43,6 +43,9 @@ fn models_have_the_sizes_they_should() {
         ("resnet32", 464_154, 64, 68.86),
         ("resnet44", 658_586, 64, 97.17),
         ("resnet56", 853_018, 64, 125.49),
+        ("resnet110", 1_727_962, 64, 252.89),
+        ("wrn16-2", 691_674, 128, 101.11),
+        ("wrn28-4", 5_849_050, 256, 845.60),
         ("resnet18", 11_173_962, 512, 555.42),
         ("preact-resnet18", 11_172_170, 512, 555.42),
         ("resnet34", 21_282_122, 512, 1159.40),
@@ -191,6 +194,7 @@ fn golden_network(file: &str, device: &Device) -> (Network, SafeTensors<'static>
     let golden = SafeTensors::deserialize(bytes).unwrap();
     let (name, width) = match file {
         "resnet20-a" | "resnet20-b" => ("resnet20", 1.0 / 8.0),
+        "wrn16-2" => (file, 1.0 / 8.0),
         _ => (file, 1.0 / 32.0),
     };
     let shortcut = file.ends_with("-b").then_some(Shortcut::B);
@@ -219,7 +223,7 @@ fn residual_and_vgg_networks_agree_with_pytorch() {
         }
     };
     for device in devices() {
-        for file in ["resnet20-a", "resnet20-b", "resnet18", "preact-resnet18", "vgg11", "vgg11-slim"] {
+        for file in ["resnet20-a", "resnet20-b", "resnet18", "preact-resnet18", "wrn16-2", "vgg11", "vgg11-slim"] {
             let what = format!("{file} on {}", device.describe());
             let (network, golden) = golden_network(file, &device);
             let numbers = |name: &str| bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(name).unwrap().data());

@@ -310,6 +310,12 @@ fn case(op: &Op, s: Sizes) -> Case {
             let x = Input::new(s.any_shape(), Fill::Uniform(-0.4, 0.4));
             (vec![x, Input::constant(s.any_shape(), t)], |x| x[0].smooth_l1(&x[1]), exponential)
         }
+        "partial_mse" => {
+            // Away from x = t, where the second derivative jumps.
+            let t = if variant % 2 == 0 { Fill::Uniform(-1.0, -0.5) } else { Fill::Uniform(0.5, 1.0) };
+            let x = Input::new(s.any_shape(), Fill::Uniform(-0.4, 0.4));
+            (vec![x, Input::constant(s.any_shape(), t)], |x| x[0].partial_mse(&x[1]), exponential)
+        }
         "target_log_odds" => (
             vec![Input::new([n, c + 1], Fill::Uniform(-3.0, 3.0)), labels(c + 1)],
             |x| x[0].target_log_odds(&x[1], 2.0),

@@ -197,7 +197,8 @@ mod tests {
             std::fs::write(path, "").unwrap();
         };
         ["train/cat/a.png", "train/cat/deep/b.JPG", "train/dog/c.png", "train/dog/notes.txt", "test/cat/d.png"]
-            .map(picture);
+            .into_iter()
+            .for_each(picture);
         let found = in_folder(dir.path()).unwrap();
         let seen: Vec<(String, &str, bool)> = found
             .pictures

@@ -34,6 +34,21 @@ pub struct LayerList {
     pub layers: Vec<LayerSpec>,
 }
 
+/// A network cut in two behind a stage.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// `stage1`, `stage2`, …
+    pub stage: String,
+    /// Channels, height and width of what leaves the stage.
+    pub shape: [usize; 3],
+    /// Multiply–accumulates of one image up to there.
+    pub macs: u64,
+    /// Numbers that are learnt up to there.
+    pub n_parameters: usize,
+    /// What comes behind it: a network whose images are what leaves the stage.
+    pub rest: LayerList,
+}
+
 /// A file as far as it can be read without looking at layers, so that a message can say which layer is wrong.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +66,50 @@ impl LayerList {
             *outputs = None;
         }
         LayerList { format: FORMAT, input, layers }
+    }
+
+    /// A list of these layers, which are checked where a network is made of them.
+    pub fn new(input: [usize; 3], layers: Vec<LayerSpec>) -> LayerList {
+        LayerList { format: FORMAT, input, layers }
+    }
+
+    /// Cuts the network behind a stage.
+    ///
+    /// ```
+    /// use engram::models::{self, LayerList, Options};
+    /// let resnet = LayerList::of_model(models::spec("resnet32")?, [3, 32, 32], &Options::default())?;
+    /// let cut = resnet.cut("resnet32", "stage2")?;
+    /// assert_eq!((cut.shape, cut.rest.input), ([32, 16, 16], [32, 16, 16]));
+    /// # Ok::<(), engram::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no such stage, or what comes behind it is no network by itself: without a feature, or with a
+    /// shortcut from before. `name` is what messages call the network.
+    pub fn cut(&self, name: &str, stage: &str) -> Result<Cut> {
+        let ends: Vec<usize> = (0..self.layers.len()).filter(|&i| self.layers[i] == LayerSpec::Stage {}).collect();
+        let n = stage.strip_prefix("stage").and_then(|n| n.parse::<usize>().ok());
+        let Some(&end) = n.and_then(|n| ends.get(n.checked_sub(1)?)) else {
+            let known: Vec<String> = (1..=ends.len()).map(|i| format!("stage{i}")).collect();
+            let known = if known.is_empty() { "no stages".into() } else { known.join(", ") };
+            return Err(Error::usage(format!("'{name}' has no '{stage}' to branch at: there are {known}")));
+        };
+        let mut first = Builder::new(self.input);
+        self.layers[..=end].iter().for_each(|layer| first.push(layer.clone()));
+        if let Some(why) = first.refusal {
+            return Err(Error::usage(format!("{name}: {why}")));
+        }
+        let rest = LayerList::new(first.shape, self.layers[end + 1..].to_vec());
+        if let Err(why) = rest.built(&format!("'{name}' behind its '{stage}'"), first.shape, 1) {
+            return Err(Error::usage(format!("{why}; choose an earlier stage")));
+        }
+        Ok(Cut {
+            stage: stage.into(),
+            shape: first.shape,
+            macs: first.table.iter().map(|layer| layer.macs).sum(),
+            n_parameters: first.table.iter().map(|layer| layer.n_parameters).sum(),
+            rest,
+        })
     }
 
     /// Those of a row of the table.

@@ -8,12 +8,13 @@ mod resnet;
 mod settings;
 mod vgg;
 mod weights;
+mod wide_resnet;
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::nn::{Builder, LayerInfo};
 use crate::ops::Conv2d;
 use crate::settings::{Choose, Setting};
-pub use list::LayerList;
+pub use list::{Cut, LayerList};
 pub use network::{Network, Product};
 use serde::{Deserialize, Serialize};
 pub use settings::{MODEL, ModelSettings, NORMALIZED, RESIDUAL, option_rows};
@@ -158,6 +159,27 @@ pub static ALL: &[ModelSpec] = &[
         input: RGB,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::cifar(b, options, 9, n_outputs),
+    },
+    ModelSpec {
+        name: "resnet110",
+        summary: "the same with 18 blocks a stage",
+        input: RGB,
+        settings: RESIDUAL,
+        build: |b, options, n_outputs| resnet::cifar(b, options, 18, n_outputs),
+    },
+    ModelSpec {
+        name: "wrn16-2",
+        summary: "wide residual network, 16 layers, twice as wide (Zagoruyko and Komodakis 2016)",
+        input: RGB,
+        settings: NORMALIZED,
+        build: |b, options, n_outputs| wide_resnet::cifar(b, options, 2, 2, n_outputs),
+    },
+    ModelSpec {
+        name: "wrn28-4",
+        summary: "the same with 28 layers, four times as wide",
+        input: RGB,
+        settings: NORMALIZED,
+        build: |b, options, n_outputs| wide_resnet::cifar(b, options, 4, 4, n_outputs),
     },
     ModelSpec {
         name: "resnet18",

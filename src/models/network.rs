@@ -199,6 +199,26 @@ impl Network {
         self.layers.iter().enumerate().filter_map(of).collect()
     }
 
+    /// γ and β of the batch norm that makes the value before the ReLU of this name; `None` if no batch norm makes it.
+    ///
+    /// # Errors
+    /// If there is no such name, or the device was lost.
+    pub fn norm_of(&self, name: &str) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        let (tap, _) = self.tap(&format!("{}:pre", name.strip_suffix(":pre").unwrap_or(name)))?;
+        let Layer::BatchNorm { weight, bias, .. } = self.layers[tap.layer] else { return Ok(None) };
+        let parameters = self.parameters.tensors();
+        Ok(Some((parameters[weight].to_vec()?, parameters[bias].to_vec()?)))
+    }
+
+    /// The names of its stages, in order.
+    pub fn stages(&self) -> Vec<&Place> {
+        let of_stage = |place: &&Place| {
+            let number = place.name.strip_prefix("stage");
+            number.is_some_and(|number| number.parse::<usize>().is_ok())
+        };
+        self.places.iter().filter(of_stage).collect()
+    }
+
     /// A frozen copy with the same weights and running statistics.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ pub enum Layer {
 }
 
 /// Weight of a batch in the running statistics of a batch norm.
-const MOMENTUM: f32 = 0.1;
+pub const MOMENTUM: f32 = 0.1;
 
 /// What a network says about a batch.
 #[derive(Clone, Debug)]

@@ -38,6 +38,7 @@ mod optimizer_steps;
 mod over_positive_mean;
 mod pair_differences;
 mod pair_loss;
+mod partial_mse;
 mod penalty;
 mod project;
 mod quarter_turns;
@@ -117,6 +118,7 @@ pub static ALL: &[&Op] = &[
     &mixed_targets::OP,
     &mse::OP,
     &smooth_l1::OP,
+    &partial_mse::OP,
     &target_log_odds::OP,
     &attention_map::OP,
     &squared_distances::OP,

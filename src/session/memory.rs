@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 use std::path::Path;
 
 /// With fewer pictures a class, on average, class means are better than what is fitted.
-const FEW: usize = 4;
+const FEW: usize = 20;
 
 /// A picture in the size that a session's network takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -339,6 +339,15 @@ def smooth_l1(draw):
 
 
 @op
+def partial_mse(draw):
+    def run(x, t):  # as in the authors' distiller.py
+        return ((x - t) ** 2 * ((x > t) | (t > 0)).double()).mean().reshape(1)
+
+    yield "logits", [draw.normal(5, 7, scale=2.0), draw.normal(5, 7, scale=2.0)], run, (0,)
+    yield "maps", [draw.normal(2, 3, 4, 5), draw.normal(2, 3, 4, 5)], run, (0,)
+
+
+@op
 def target_log_odds(draw):
     def at(t):
         def odds(x, labels):

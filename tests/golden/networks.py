@@ -102,6 +102,40 @@ class PreActResNet(nn.Module):
         return self.last(self.features(x))
 
 
+class WideBlock(nn.Module):
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.convShortcut = nn.Conv2d(c_in, c_out, 1, stride, bias=False) if c_in != c_out else None
+
+    def forward(self, x):
+        activated = F.relu(self.bn1(x))
+        y = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        return y + (x if self.convShortcut is None else self.convShortcut(activated))
+
+
+class WideResNet(nn.Module):
+    def __init__(self, first, widths, n_blocks, outputs):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, first, 3, 1, 1, bias=False)
+        c_in = first
+        for i, width in enumerate(widths):
+            layer = []
+            for j in range(n_blocks):
+                layer.append(WideBlock(c_in, width, 2 if i > 0 and j == 0 else 1))
+                c_in = width
+            setattr(self, f"block{i + 1}", nn.Sequential(OrderedDict(layer=nn.Sequential(*layer))))
+        self.bn1 = nn.BatchNorm2d(c_in)
+        self.fc = nn.Linear(c_in, outputs)
+
+    def forward(self, x):
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return self.fc(F.relu(self.bn1(x)).mean((2, 3)))
+
+
 def vgg11(widths, outputs):
     layers, c_in = [], 3
     for width in widths:
