@@ -35,14 +35,14 @@ struct Params {
 @compute @workgroup_size(WG)
 fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let row = row_of(flat_index(wid, nwg, lid.x), params.n_rows);
-    let filter = filters[row.row];
+    let own = filters[row.row];
     var part = 0.0;
-    for (var i = row.lane; i < filter.y; i += ROW) {
-        part += flat[filter.x + i];
+    for (var i = row.lane; i < own.y; i += ROW) {
+        part += flat[own.x + i];
     }
     let total = sum_of_row(row.lane, part);
     if row.exists && row.lane == 0u {
-        let divisor = select(1.0, f32(filter.y), params.mean == 1u);
+        let divisor = select(1.0, f32(own.y), params.mean == 1u);
         let before = select(0.0, y[row.row], params.adds == 1u);
         y[row.row] = before + params.factor * total / divisor;
     }
@@ -71,9 +71,9 @@ fn add(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3
         for (var t = 0u; t < params.n_tasks; t += 1u) {
             total += coefficients[t * params.n_tensors + tensor_of[row.row]] * u[t * params.n_filters + row.row];
         }
-        let filter = filters[row.row];
-        for (var i = row.lane; i < filter.y; i += ROW) {
-            g[filter.x + i] += params.factor * total;
+        let own = filters[row.row];
+        for (var i = row.lane; i < own.y; i += ROW) {
+            g[own.x + i] += params.factor * total;
         }
     }
 }

@@ -19,13 +19,13 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         let pixel = at % (params.side * params.side);
         let i = pixel / params.side;
         let j = pixel % params.side;
-        var from = vec2<u32>(i, j);
+        var source = vec2<u32>(i, j);
         switch at / params.n {
-            case 1u: { from = vec2<u32>(j, last - i); }
-            case 2u: { from = vec2<u32>(last - i, last - j); }
-            case 3u: { from = vec2<u32>(last - j, i); }
+            case 1u: { source = vec2<u32>(j, last - i); }
+            case 2u: { source = vec2<u32>(last - i, last - j); }
+            case 3u: { source = vec2<u32>(last - j, i); }
             default: {}
         }
-        y[at] = x[at % params.n - pixel + from.x * params.side + from.y];
+        y[at] = x[at % params.n - pixel + source.x * params.side + source.y];
     }
 }

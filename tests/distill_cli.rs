@@ -178,7 +178,7 @@ fn schemes_stand_side_by_side() {
     assert!(!again.contains("scheme 1 of") && again.contains("all peers"), "{again}");
     fails(
         &dir,
-        &format!("{} --schemes dml --out s", shared.replace("--limit 60", "--limit 70")),
+        &format!("{} --schemes hinton --out s", shared.replace("--limit 60", "--limit 70")),
         2,
         &["--limit", "--out"],
     );

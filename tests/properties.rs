@@ -68,8 +68,8 @@ fn columns(x: &Tensor) -> usize {
 /// The three passes over filters in turn: h filters of k + 1 numbers, and w of as many as are left, of which there is at least one.
 fn filters(x: &[Tensor]) -> Result<Tensor> {
     let (w, h) = (x[0].shape()[0], x[1].shape()[0]);
-    let (n, length) = (x[2].shape()[0], x[1].shape()[1]);
-    let (flat, second) = (copy(&x[0])?, (x[0].n_elements() - h * length) / w);
+    let (n, length) = (x[2].shape()[0], x[1].shape().rows_cols().1);
+    let (flat, second) = (copy(&x[0])?, x[0].n_elements().saturating_sub(h * length) / w);
     let runs = [ops::FilterRun { start: 0, n: h, length }, ops::FilterRun { start: h * length, n: w, length: second }];
     let filters = ops::Filters::new(&flat.device(), &runs)?;
     let empty = |shape: [usize; 2]| Array::empty(&flat.device(), shape, DType::F32);

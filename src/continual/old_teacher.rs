@@ -58,7 +58,7 @@ pub(super) fn by_outputs(
 /// The network before a task.
 pub(super) enum Old {
     /// Asked in the method's own way.
-    Plain(Network),
+    Plain(Box<Network>),
     /// It teaches by a scheme.
     Teaches(Box<Distiller>),
 }
@@ -74,7 +74,7 @@ impl Old {
 
     /// The same of a network from a checkpoint.
     pub fn of(scheme: Option<&'static SchemeSpec>, old: Network, learner: &Learner) -> Result<Old> {
-        let Some(spec) = scheme else { return Ok(Old::Plain(old)) };
+        let Some(spec) = scheme else { return Ok(Old::Plain(Box::new(old))) };
         if spec.by_label {
             return Err(Error::usage(format!(
                 "--distill {}: it sets the labelled class apart, which the old network does not know of new images: choose \

@@ -189,7 +189,7 @@ fn density(x: f64) -> f64 {
 
 /// The part of the standard normal distribution below x: ½ + φ(x)·(x + x³/3 + x⁵/15 + …), to ten digits of ½.
 fn normal_below(x: f64) -> f64 {
-    if !(x.abs() <= 8.0) {
+    if x.is_nan() || x.abs() > 8.0 {
         return if x > 0.0 { 1.0 } else { 0.0 };
     }
     let (mut term, mut sum, mut k) = (x, x, 1.0);

@@ -114,7 +114,7 @@ fn answers(student: &Network, cut: &Cut, others: &[Network], gate: &Parameters) 
         n_parameters: student.parameters.n_parameters() + gate.n_parameters(),
         macs: student.macs + ((others.len() + 1) * cut.shape[0]) as u64,
     };
-    let mut together = whole("all branches (ONE-E)");
+    let mut together = whole("all (ONE-E)");
     for (i, branch) in others.iter().enumerate() {
         let (n_parameters, macs) = (branch.parameters.n_parameters(), branch.macs);
         let name = format!("branch {}", i + 2);

@@ -135,6 +135,42 @@ pub fn ledger_text(rows: &[LedgerRow]) -> String {
     out + &wrap(&format!("Published: {}.", first.published.source), 0)
 }
 
+/// A line of the table.
+fn line(cells: [String; 9]) -> String {
+    let widths = [18, 10, 10, 10, 10, 7, 7, 8, 10];
+    let mut line = String::new();
+    for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let space = width - cell.chars().count().min(width);
+        let _ = match i {
+            0 => write!(line, "{cell}{}", " ".repeat(space)),
+            _ => write!(line, " {}{cell}", " ".repeat(space)),
+        };
+    }
+    line.trim_end().to_string() + "\n"
+}
+
+/// What answers beside the distilled students, as cells.
+fn others(comparison: &Comparison) -> Vec<[String; 9]> {
+    let n = comparison.distilled.len();
+    let calibrations = comparison.others(|other| other.calibration_error);
+    let rows = comparison.others(|other| other.accuracy).into_iter().zip(calibrations);
+    let none = || "–".to_string();
+    rows.map(|((other, mean, sd), (_, calibration, sd_of_it))| {
+        [
+            fit(&format!("  {}", other.name), 18),
+            percent_sd((mean, sd), n),
+            none(),
+            percent_sd((calibration, sd_of_it), n),
+            thousands(other.n_parameters as u64),
+            format!("{:.2}", other.macs as f64 / 1e6),
+            none(),
+            none(),
+            none(),
+        ]
+    })
+    .collect()
+}
+
 fn table(results: &DistillResults, comparison: &Comparison) -> String {
     let n = comparison.scratch.len();
     let caption = format!(
@@ -144,18 +180,6 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
     );
     let mut out = format!("\n{}\n", wrap(&caption, 0));
     let titles = ["", "accuracy", "as teacher", "calibr.", "parameters", "MMAC", "ms ×1", "ms ×128", "training"];
-    let line = |cells: [String; 9]| {
-        let widths = [18, 10, 10, 10, 10, 7, 7, 8, 10];
-        let mut line = String::new();
-        for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let space = width - cell.chars().count().min(width);
-            let _ = match i {
-                0 => write!(line, "{cell}{}", " ".repeat(space)),
-                _ => write!(line, " {}{cell}", " ".repeat(space)),
-            };
-        }
-        line.trim_end().to_string() + "\n"
-    };
     out += &line(titles.map(String::from));
     let of_network = |network: &NetworkReport| {
         [
@@ -193,22 +217,7 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
             training,
         ]);
     }
-    let calibrations = comparison.others(|other| other.calibration_error);
-    for ((other, mean, sd), (_, calibration, sd_of_it)) in
-        comparison.others(|other| other.accuracy).into_iter().zip(calibrations)
-    {
-        out += &line([
-            fit(&format!("  {}", other.name), 18),
-            percent_sd((mean, sd), n),
-            "–".into(),
-            percent_sd((calibration, sd_of_it), n),
-            thousands(other.n_parameters as u64),
-            format!("{:.2}", other.macs as f64 / 1e6),
-            "–".into(),
-            "–".into(),
-            "–".into(),
-        ]);
-    }
+    out += &others(comparison).into_iter().map(line).collect::<String>();
     let gain = gain_text(comparison.gain(|student| student.accuracy));
     let _ = writeln!(out, "\ndistilled − scratch: {gain} (paired, ± standard error)");
     if let Some(accuracy) = results.teacher_accuracy.filter(|_| results.teachers.len() > 1) {
@@ -217,7 +226,7 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
     let first = results.first_terms();
     if !first.is_empty() {
         let shown: Vec<String> = first.iter().map(|(name, ratio)| format!("{name} {ratio:.3}")).collect();
-        let _ = writeln!(out, "terms of the loss at the first step, over that of the labels: {}", shown.join(", "));
+        out += &wrap(&format!("Terms of the loss at the first step, over the labels' own: {}.", shown.join(", ")), 0);
     }
     out + &omitted(results, comparison)
 }

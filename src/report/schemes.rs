@@ -3,7 +3,7 @@
 use super::distillation::percent_sd;
 use super::text::{bytes, counted, duration, fit, percent, wrap};
 use crate::distill;
-use crate::experiment::distillation::{DistillResults, Standing, answer};
+use crate::experiment::distillation::{DistillResults, Standing, schemes_answer};
 use std::fmt::Write;
 
 /// The table and the answer.
@@ -53,5 +53,5 @@ pub fn schemes_text(standings: &[Standing], results: &[DistillResults]) -> Strin
     if let Some(seconds) = longest.reduce(f64::max) {
         let _ = writeln!(out, "A teacher's training took {}.", duration(seconds));
     }
-    out + "\n" + &wrap(&answer(standings).join(" "), 0) + "\n"
+    out + "\n" + &wrap(&schemes_answer(standings).join(" "), 0) + "\n"
 }

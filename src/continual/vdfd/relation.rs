@@ -12,6 +12,8 @@ pub const HIDDEN: usize = 32;
 /// Of a row of P.
 pub const WIDTH: usize = 64;
 
+type Vectors = Vec<(String, Vec<f32>)>;
+
 /// P = rownorm(L·relu(L·X·W₁ + b₁)·W₂ + b₂) of every class of every task: classes of a task are nodes, X their rows of the last
 /// layer brought to length 1, L the normalised adjacency XXᵀ + I.
 pub struct Relation {
@@ -153,7 +155,7 @@ impl Relation {
     }
 
     /// For a checkpoint: vectors, and steps so far.
-    pub(super) fn state(&self) -> Result<(Vec<(String, Vec<f32>)>, u32)> {
+    pub(super) fn state(&self) -> Result<(Vectors, u32)> {
         let (n_steps, moments) = self.optimizer.state()?;
         let mut all =
             vec![("relation".to_string(), self.parameters.values().to_vec()?), ("nodes".into(), self.nodes.clone())];

@@ -136,20 +136,15 @@ fn rows_of(spec: &SchemeSpec) -> Vec<&'static Setting> {
 /// Refuses what was asked for and means nothing to the scheme.
 fn refuse_foreign(spec: &SchemeSpec, given: &Values) -> Result<()> {
     let suits = rows_of(spec);
-    let asked = given.names().filter(|name| given.origin(name).is_some_and(Origin::is_asked_for));
-    for name in asked.filter(|name| !suits.iter().any(|row| row.name == *name)) {
-        let (flag, scheme) = (flag(name), spec.name);
-        let owners: Vec<&str> = distill::ALL
-            .iter()
-            .filter(|other| other.options.iter().any(|row| row.name == name))
-            .map(|other| other.name)
-            .collect();
-        return Err(Error::usage(match owners.is_empty() {
-            true => format!("{flag} has no effect here: '{scheme}' learns without a trained teacher"),
-            false => format!("{flag} has no effect here: it is a setting of {}, not of '{scheme}'", owners.join(", ")),
-        }));
-    }
-    Ok(())
+    let mut asked = given.names().filter(|name| given.origin(name).is_some_and(Origin::is_asked_for));
+    let Some(name) = asked.find(|name| !suits.iter().any(|row| row.name == *name)) else { return Ok(()) };
+    let (flag, scheme) = (flag(name), spec.name);
+    let owners = distill::ALL.iter().filter(|other| other.options.iter().any(|row| row.name == name));
+    let owners: Vec<&str> = owners.map(|other| other.name).collect();
+    Err(Error::usage(match owners.is_empty() {
+        true => format!("{flag} has no effect here: '{scheme}' learns without a trained teacher"),
+        false => format!("{flag} has no effect here: it is a setting of {}, not of '{scheme}'", owners.join(", ")),
+    }))
 }
 
 /// The settings of a configuration file.

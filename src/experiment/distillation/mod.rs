@@ -17,5 +17,5 @@ pub use results::{
     paired_gain,
 };
 pub use run::{check, distill, distill_beside, resume, resume_beside};
-pub use schemes::{Standing, Verdict, answer, csv as schemes_csv};
+pub use schemes::{Standing, Verdict, answer as schemes_answer, csv as schemes_csv};
 pub use teacher::{Asked, ask_teacher};

@@ -17,7 +17,7 @@ use crate::models::Network;
 use crate::tensor::Tensor;
 use crate::training::Trainer;
 
-type Teacher<'a, 'b> = Trainer<'a, dyn Sink + 'b>;
+type DynTrainer<'a, 'b> = Trainer<'a, dyn Sink + 'b>;
 
 const ADVICE: &str = "Use a smaller --lr, or smaller weights of the terms";
 
@@ -47,7 +47,7 @@ impl Student<'_> {
         &self,
         scratch: Option<Network>,
         results: &mut DistillResults,
-        trainer: &mut Teacher,
+        trainer: &mut DynTrainer,
     ) -> Result<Network> {
         let Student { config, dataset, arm, seed, fraction, .. } = *self;
         let trained = match arm {
@@ -107,7 +107,7 @@ impl Student<'_> {
     }
 
     /// From labels alone.
-    fn alone(&self, trainer: &mut Teacher) -> Result<Trained> {
+    fn alone(&self, trainer: &mut DynTrainer) -> Result<Trained> {
         let learner = self.untrained(self.seed, trainer.device)?;
         let learned =
             self.lesson(&learner, None).learn(&format!("scratch student, seed {}", self.seed), ADVICE, trainer)?;
@@ -115,7 +115,7 @@ impl Student<'_> {
     }
 
     /// With companions, of which the teachers are trained.
-    fn with(&self, teachers: Vec<Network>, init: u64, what: &str, trainer: &mut Teacher) -> Result<Trained> {
+    fn with(&self, teachers: Vec<Network>, init: u64, what: &str, trainer: &mut DynTrainer) -> Result<Trained> {
         let (config, dataset, device) = (self.config, self.dataset, trainer.device);
         let learner = self.untrained(init, device)?;
         let mut companions = config.spec.companions(&config.scheme, teachers, &learner.network, device, init)?;
@@ -129,7 +129,7 @@ impl Student<'_> {
     }
 
     /// Each from the one before it. The last is the student; its elders, and all of them together, answer beside it.
-    fn generations(&self, scratch: Network, trainer: &mut Teacher) -> Result<Trained> {
+    fn generations(&self, scratch: Network, trainer: &mut DynTrainer) -> Result<Trained> {
         let (n_classes, test) = (self.dataset.n_classes(), &self.dataset.test);
         let n: usize = self.config.scheme.own.get("generations");
         let (mut all, mut others, mut seconds) = (Vec::new(), Vec::new(), 0.0);
