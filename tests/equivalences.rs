@@ -108,7 +108,26 @@ fn unseen_outputs_matter_until_they_are_seen() {
 /// Later they all go their own way.
 #[test]
 fn no_two_methods_are_the_same() {
-    let names = ["finetune", "ewc", "si", "mas", "lwf", "a-gem", "er", "er-ace", "der", "der++", "gdumb", "cumulative"];
+    let names = [
+        "finetune",
+        "ewc",
+        "si",
+        "mas",
+        "lwf",
+        "a-gem",
+        "er",
+        "er-ace",
+        "der",
+        "der++",
+        "gdumb",
+        "cumulative",
+        "vdfd",
+        "dfd",
+        "adam-nscl",
+        "owm",
+        "gem",
+        "mega",
+    ];
     let all: Vec<Weights> = names.iter().map(|name| short(method(name), &[]).1).collect();
     for (i, one) in all.iter().enumerate() {
         let same = all[..i].iter().position(|other| other == one);
