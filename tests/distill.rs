@@ -335,7 +335,7 @@ fn distiller(scheme: &str, change: impl Fn(&mut Settings), student: &Network, de
 fn every_scheme_trains_and_no_teacher_changes() {
     for device in devices() {
         let (x, y) = (random(&device, [6, 1, 16, 16], 1.0, 30), labels(&device, &[0, 1, 2, 3, 4, 0]));
-        for spec in distill::ALL {
+        for spec in distill::ALL.iter().filter(|spec| spec.has_teacher()) {
             for mode in [TeacherMode::Eval, TeacherMode::BatchStatistics] {
                 let student = network("resnet20", &device, 1);
                 let distiller =

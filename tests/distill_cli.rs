@@ -142,3 +142,74 @@ fn schemes_are_listed_and_shown() {
         assert!(list.contains(preset.name));
     }
 }
+
+#[test]
+fn schemes_stand_side_by_side() {
+    let dir = TempDir::new().unwrap();
+    let shared = "distill --device cpu --teacher mlp --teacher-limit 300 --teacher-epochs 2 --student cnn --student-width 0.25 \
+                  --limit 60 --epochs 2 --seeds 2";
+    let command = format!("{shared} --schemes hinton,dml,byot,born-again --of born-again:generations=2 --out s");
+    let first = succeeds(&dir, &command).out;
+    for wanted in ["scratch", "hinton", "all peers", "all exits", "all generations", "schemes.csv", "labels alone"] {
+        assert!(first.contains(wanted), "'{wanted}' is not in:\n{first}");
+    }
+    assert!(first.lines().all(|line| line.chars().count() <= 100), "{first}");
+    let [hinton, dml, born_again] =
+        ["hinton", "dml", "born-again"].map(|name| results(&dir.path().join("s").join(name)));
+    assert!(hinton.complete && dml.complete && born_again.complete);
+    // Students from labels alone are trained once.
+    let scratch = |results: &DistillResults| {
+        let own = results.students.iter().filter(|student| student.arm == Arm::Scratch);
+        own.map(|student| (student.accuracy, student.seconds_training)).collect::<Vec<_>>()
+    };
+    assert_eq!((scratch(&hinton).len(), scratch(&hinton)), (2, scratch(&dml)));
+    assert_eq!(scratch(&hinton), scratch(&born_again));
+    assert!(
+        hinton.students.iter().all(|s| s.agreement.is_some()) && dml.students.iter().all(|s| s.agreement.is_none())
+    );
+    let csv = std::fs::read_to_string(dir.path().join("s/schemes.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 5, "{csv}");
+    let page = std::fs::read_to_string(dir.path().join("s/dml/report.html")).unwrap();
+    for wanted in ["What else answers", "all peers", "together with others", "online"] {
+        assert!(page.contains(wanted), "'{wanted}' is not on the page");
+    }
+    // The same command goes on, and has nothing left to do; other settings want another folder.
+    let again = succeeds(&dir, &command).out;
+    assert!(!again.contains("scheme 1 of") && again.contains("all peers"), "{again}");
+    fails(
+        &dir,
+        &format!("{} --schemes hinton --out s", shared.replace("--limit 60", "--limit 70")),
+        2,
+        &["--limit", "--out"],
+    );
+
+    // The list: what is passed on, over who teaches.
+    let list = succeeds(&dir, "distill list").out;
+    for wanted in
+        ["response   hinton, dkd, logit-mse", "dml, one", "byot, born-again", "feature    fitnets, attention, ofd"]
+    {
+        assert!(list.contains(wanted), "'{wanted}' is not in:\n{list}");
+    }
+    let shown = succeeds(&dir, "distill show one").out;
+    for wanted in ["--branches", "--rampup", "online", "Lan, Zhu and Gong"] {
+        assert!(shown.contains(wanted), "'{wanted}' is not in:\n{shown}");
+    }
+    let help = succeeds(&dir, "distill --help").out;
+    assert!(help.contains("--generations") && help.contains("--schemes"));
+    for (flags, wanted) in [
+        ("--scheme one --student cnn --branches 1", "--branches 1"),
+        ("--scheme one --student mlp", "earlier stage"),
+        ("--scheme one --teacher cnn", "without a trained teacher"),
+        ("--scheme dml --branches 2", "a setting of one"),
+        ("--schemes hinton,hinton", "twice"),
+        ("--schemes hinton,nothing", "unknown scheme 'nothing'"),
+        ("--schemes hinton,dkd --temperature 2", "--of SCHEME:temperature=VALUE"),
+        ("--schemes hinton,dkd --branches 2", "no scheme of --schemes"),
+        ("--schemes hinton,dkd --of one:branches=2", "none of --schemes"),
+        ("--schemes hinton,dkd --of hinton", "SCHEME:FLAG=VALUE"),
+        ("--schemes hinton,dkd --scheme one", "--scheme"),
+        ("--of hinton:temperature=2", "--schemes"),
+    ] {
+        fails(&dir, &format!("distill {flags}"), 2, &[wanted]);
+    }
+}

@@ -4,12 +4,14 @@
 mod cell;
 mod compare;
 mod reproduce;
+mod schemes;
 mod seeds;
 mod shard;
 
 pub use cell::{Cell, Failed, begin, check_same, finish, finished, go_on, is_interrupted, run_missing, tidy};
 pub use compare::{Compared, Grid, compared, is_comparison, run_folders};
 pub use reproduce::{CSV as LEDGER_CSV, MARKDOWN as LEDGER, Reproduction};
+pub use schemes::{SchemeCell, SchemePlace, run_schemes, scheme_cells};
 pub use seeds::{PLAN, Seeds, failure};
 pub use shard::{Shard, slurm_script};
 

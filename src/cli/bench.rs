@@ -5,7 +5,7 @@ mod tiles;
 
 use super::{DeviceArgs, use_threads, warn};
 use crate::device::{Array, Counters, Device, HostTime, KernelUse, Trace, kernel_table};
-use crate::distill::{self, Distiller, SchemeSpec, Student};
+use crate::distill::{self, SchemeSpec, Student};
 use crate::error::{Error, Result};
 use crate::models::{self, Network};
 use crate::nn::Parameters;
@@ -400,7 +400,7 @@ fn step(
     Ok(row)
 }
 
-/// A whole step, its two parts alone, and by how much it is more than their sum.
+/// A whole step beside what it is made of: the student's own step and, where there is one, the teacher's forward pass.
 fn distill(
     device: &Device,
     spec: &'static SchemeSpec,
@@ -411,21 +411,33 @@ fn distill(
 ) -> Result<Vec<Row>> {
     let input = models::spec(student)?.input;
     let network = |name, seed| Network::with_options(name, options, input, 10, device, seed);
-    let (teacher_network, student_network) = (network(teacher, 1)?, network(student, 2)?);
+    let student_network = network(student, 2)?;
     let images = images(device, batch, input)?;
-    let teacher_flop = (2 * teacher_network.macs) as f64 * batch as f64;
     let student_flop = student_network.training_flop() * batch as f64;
-    let mut rows = vec![time(device, format!("forward of the teacher {teacher}"), teacher_flop, repeat, || {
-        no_grad(|| teacher_network.forward(&images.0, Mode::Eval)).map(drop)
-    })?];
+    let (mut rows, mut teachers, mut teacher_flop) = (Vec::new(), Vec::new(), 0.0);
+    if spec.has_teacher() || spec.has_generations() {
+        let name = if spec.has_teacher() { teacher } else { student };
+        let network = network(name, 1)?;
+        teacher_flop = (2 * network.macs) as f64 * batch as f64;
+        rows.push(time(device, format!("forward of the teacher {name}"), teacher_flop, repeat, || {
+            no_grad(|| network.forward(&images.0, Mode::Eval)).map(drop)
+        })?);
+        teachers.push(network);
+    }
     let name = format!("step of the student {student}");
     let mut alone = Student::new(&student_network, None, sgd)?;
     rows.push(time(device, name, student_flop, repeat, || train(&mut alone, &images, 1e-4))?);
-    let distiller = Distiller::new(spec, spec.settings(), vec![teacher_network], &student_network, device, 1)?;
+    let mut companions = spec.companions(&spec.settings(), teachers, &student_network, device, 1)?;
+    companions.prepare(&mut std::iter::once_with(|| Ok(images.0.clone())))?;
     let name = format!("step of {} batch {batch}", spec.name);
-    let mut taught = Student::new(&student_network, Some(&distiller), sgd)?;
+    let mut taught = Student::new(&student_network, Some(&*companions), sgd)?;
     rows.push(time(device, name, teacher_flop + student_flop, repeat, || train(&mut taught, &images, 1e-4))?);
-    let extra = 100.0 * (rows[2].ms / (rows[0].ms + rows[1].ms) - 1.0);
-    rows[2].name += &format!(": {extra:+.1} % on both");
+    let (whole, parts) = rows.split_last_mut().expect("bug: nothing was timed");
+    let sum: f64 = parts.iter().map(|row| row.ms).sum();
+    let ratio = whole.ms / sum;
+    whole.name += &match parts.len() {
+        2 => format!(": {:+.1} % on both", 100.0 * (ratio - 1.0)),
+        _ => format!(": {ratio:.2} × the student"),
+    };
     Ok(rows)
 }

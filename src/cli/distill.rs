@@ -1,4 +1,6 @@
-//! `engram distill`: a teacher, and students with and without it.
+//! `engram distill`: pairs of students, one of them by a scheme, with a teacher if the scheme has one.
+
+mod schemes;
 
 use super::settings::{DistillFlags, explain};
 use super::terminal::{Shown, Terminal};
@@ -6,7 +8,7 @@ use super::{INTERRUPTED, run, use_threads, warn};
 use crate::campaign::tidy;
 use crate::data::Dataset;
 use crate::device::{Device, Options, Selection};
-use crate::distill::{self, SchemeSpec};
+use crate::distill::{self, Knowledge, SchemeSpec, Training};
 use crate::error::{Error, Result};
 use crate::experiment::CONFIG_FILE;
 use crate::experiment::distillation::{
@@ -14,7 +16,7 @@ use crate::experiment::distillation::{
     resume as resume_distillation, rows,
 };
 use crate::experiment::results::RunFolder;
-use crate::report::{DistillConsole, distill_tables, gain_text, hang, message, write_run};
+use crate::report::{DistillConsole, distill_tables, gain_text, hang, ledger_text, message, write_run};
 use crate::tensor::Tensor;
 use crate::training::Trainer;
 use clap::{Args, Subcommand};
@@ -29,6 +31,12 @@ pub struct DistillArgs {
     command: Option<DistillCommand>,
     #[command(flatten)]
     settings: DistillFlags,
+    /// Several schemes on the same students, side by side, such as hinton,dkd,one: a table of gains and costs, and an answer
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["scheme", "resume"])]
+    schemes: Vec<String>,
+    /// With --schemes, a setting of one scheme only, such as ofd:weight=ofd=1e-4 or dml:peers=3; may be repeated
+    #[arg(long, value_name = "SCHEME:FLAG=VALUE", requires = "schemes")]
+    of: Vec<String>,
     /// A named distillation, see `engram distill list`; flags and --config win
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
@@ -120,7 +128,11 @@ pub fn run(args: DistillArgs) -> Result<()> {
     }
 }
 
-fn distill_pairs(args: DistillArgs) -> Result<()> {
+fn distill_pairs(mut args: DistillArgs) -> Result<()> {
+    let schemes = std::mem::take(&mut args.schemes);
+    if !schemes.is_empty() {
+        return schemes::compare(&schemes, args);
+    }
     let file = args.config.as_deref().map(recorded_by).transpose()?.unwrap_or_default().values;
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     if let Some(path) = &args.resume
@@ -173,7 +185,17 @@ fn distill_pairs(args: DistillArgs) -> Result<()> {
             let gain = gain_text(last.gain(|student| student.accuracy));
             println!("{} on {}: distilled − scratch {gain}", config.spec.name, dataset.name);
         }
-        false => println!("{}\nTo read in a browser: {}", distill_tables(&results), page.display()),
+        false => {
+            print!("{}", distill_tables(&results));
+            if let Some(name) = &args.preset {
+                let rows = presets::ledger(presets::preset(name)?, &results);
+                if !rows.is_empty() {
+                    folder.write_bytes("ledger.csv", presets::ledger_csv(&rows).as_bytes())?;
+                }
+                print!("{}", ledger_text(&rows));
+            }
+            println!("\nTo read in a browser: {}", page.display());
+        }
     }
     Ok(())
 }
@@ -201,11 +223,26 @@ fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
     Ok((dataset, device))
 }
 
+/// What is passed on, over who teaches.
 fn list() {
-    println!("{:<11} {:<9} {:<8} what the student learns from", "scheme", "knowledge", "teacher");
+    print!("{:<10}", "");
+    let titles = Training::ALL.map(|training| format!(" {:<29}", training.name()));
+    println!("{}", titles.concat().trim_end());
+    for knowledge in Knowledge::ALL {
+        let cell = |training| -> Vec<&str> {
+            let own = distill::ALL.iter().filter(|spec| (spec.knowledge, spec.training) == (knowledge, training));
+            own.map(|spec| spec.name).collect()
+        };
+        let cells = Training::ALL.map(|training| format!(" {:<29}", cell(training).join(", ")));
+        println!("{}", format!("{:<10}{}", knowledge.name(), cells.concat()).trim_end());
+    }
+    println!(
+        "\nKnowledge: what is passed on. Offline: a teacher is trained before. Online: others are trained at once."
+    );
+    println!("Self: the network teaches itself. (Gou et al. 2021)\n");
+    println!("{:<11} what the student learns from", "scheme");
     for spec in distill::ALL {
-        let (knowledge, training) = taxonomy(spec);
-        print!("{}", hang(&format!("{:<11} {knowledge:<9} {training:<8} ", spec.name), spec.summary));
+        print!("{}", hang(&format!("{:<11} ", spec.name), spec.summary));
     }
     println!("\n{:<28} with engram distill --preset NAME", "preset");
     for preset in presets::ALL {
@@ -214,19 +251,21 @@ fn list() {
     println!("\nFormula, defaults, paper, deviations: engram distill show NAME.");
 }
 
-fn taxonomy(spec: &SchemeSpec) -> (String, String) {
-    (format!("{:?}", spec.knowledge).to_lowercase(), format!("{:?}", spec.training).to_lowercase())
-}
-
 fn show(spec: &SchemeSpec) {
-    let (knowledge, training) = taxonomy(spec);
     let weights: Vec<String> = spec.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
     print!("{}", message(&format!("{}: {}\n\n", spec.name, spec.summary)));
     print!("{}", hang("loss        ", spec.formula));
-    println!("knowledge   {knowledge}\nteacher     {training}");
+    println!("knowledge   {}", spec.knowledge.name());
+    print!("{}", hang("teacher     ", spec.training.describe()));
     print!("{}", hang("weights     ", &format!("{} (--weight NAME=W)", weights.join(", "))));
     println!("temperature {} (--temperature T)", spec.temperature);
-    print!("{}", hang("layers      ", spec.layers.describe()));
+    if spec.has_teacher() {
+        print!("{}", hang("layers      ", spec.layers.describe()));
+    }
+    for (i, row) in spec.options.iter().enumerate() {
+        let text = format!("{} {}: {}", row.flag(), row.value_name, row.help_text());
+        print!("{}", hang(if i == 0 { "settings    " } else { "            " }, &text));
+    }
     print!("{}", hang("paper       ", spec.paper));
     if spec.deviations.is_empty() {
         println!("deviations  none");

@@ -2,7 +2,7 @@
 
 use super::fitnets::same_size;
 use super::losses::attention;
-use super::{Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{Build, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
 use crate::error::{Error, Result};
 
 pub const SPEC: SchemeSpec = SchemeSpec {
@@ -16,7 +16,7 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 1.0), ("kd", 0.0), ("at", 1000.0)],
     temperature: 4.0,
     layers: Layers::Stages,
-    build: |setup: &Setup| {
+    build: Build::Teacher(|setup: &Setup| {
         for (student, teacher) in setup.pairs {
             same_size(student, teacher)?;
             if student.shape[1] * student.shape[2] == 1 {
@@ -25,7 +25,8 @@ pub const SPEC: SchemeSpec = SchemeSpec {
             }
         }
         Ok(Box::new(Attention))
-    },
+    }),
+    ..SchemeSpec::BASE
 };
 
 struct Attention;

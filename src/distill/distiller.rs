@@ -1,12 +1,13 @@
 //! Teachers, a scheme and the layers they compare, ready to give the loss of a batch.
 
-use super::{Compared, Layers, Scheme, SchemeSpec, Seen, Settings, Setup, View, combined};
+use super::{Build, Companions, Compared, Layers, Scheme, SchemeSpec, Seen, Settings, Setup, View, combined};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::{Loss, Parameters, Tap, Term};
 use crate::ops::Mode;
 use crate::tensor::{Tensor, no_grad};
+use crate::training::Step;
 
 /// What a student learns from.
 ///
@@ -51,6 +52,42 @@ impl Distiller {
         device: &Device,
         seed: u64,
     ) -> Result<Distiller> {
+        Self::built(spec, settings, teachers, student, device, Some(seed))
+    }
+
+    /// An earlier state of a network as the teacher of what becomes of it, by the scheme's usual settings. Both are of one
+    /// architecture: nothing is trained along, values are compared as they are.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the scheme finds nothing in the network that it could compare.
+    pub fn of_twins(
+        spec: &'static SchemeSpec,
+        teacher: Network,
+        student: &Network,
+        device: &Device,
+    ) -> Result<Distiller> {
+        let distiller = Self::built(spec, spec.settings(), vec![teacher], student, device, None)?;
+        match distiller.scheme.wants_to_see() {
+            true => Err(Error::usage(format!(
+                "'{}' has no batch norm before a ReLU that '{}' compares: choose a model with batch norms, such as resnet20",
+                student.name, spec.name
+            ))),
+            false => Ok(distiller),
+        }
+    }
+
+    /// `seed` keys what is trained along; without one nothing is.
+    fn built(
+        spec: &'static SchemeSpec,
+        settings: Settings,
+        teachers: Vec<Network>,
+        student: &Network,
+        device: &Device,
+        seed: Option<u64>,
+    ) -> Result<Distiller> {
+        let Build::Teacher(build) = spec.build else {
+            return Err(Error::usage(format!("'{}' has no teacher: it is made by SchemeSpec::companions", spec.name)));
+        };
         settings.check(spec.name)?;
         let Some(teacher) = teachers.first() else { return Err(Error::usage("there is no teacher")) };
         for teacher in &teachers {
@@ -86,13 +123,9 @@ impl Distiller {
             teacher_taps.push(tap);
             pairs.push((of_student, Compared { name: of_teacher.clone(), shape }));
         }
-        let scheme = (spec.build)(&Setup { device, pairs: &pairs, seed })?;
+        let (twins, seed) = (seed.is_none(), seed.unwrap_or_default());
+        let scheme = build(&Setup { device, pairs: &pairs, teacher, twins, seed })?;
         Ok(Distiller { spec, settings, teachers, scheme, student_taps, teacher_taps, layers })
-    }
-
-    /// Names of the layers that are compared, of student and teacher.
-    pub fn layers(&self) -> &[(String, String)] {
-        &self.layers
     }
 
     /// What is trained along with the student, if anything.
@@ -126,22 +159,41 @@ impl Distiller {
         let teacher = self.ask(x)?;
         let (output, values) = student.forward_with(x, Mode::Train, &self.student_taps)?;
         let student = Seen { logits: output.logits, values };
-        let view = View { student: &student, teacher: &teacher, labels, progress };
-        let Settings { temperature, .. } = self.settings;
+        let weight = self.settings.weight("ce");
         let mut terms = Vec::new();
-        for (name, weight) in [("ce", self.settings.weight("ce")), ("kd", self.settings.weight("kd"))] {
-            if weight != 0.0 {
-                let value = match name {
-                    "ce" => student.logits.cross_entropy(labels, student.logits.shape().rows_cols().1)?,
-                    _ => student.logits.kl_div(&teacher.logits, temperature)?,
-                };
-                terms.push(Term { name, weight, value });
-            }
+        if weight != 0.0 {
+            let value = student.logits.cross_entropy(labels, student.logits.shape().rows_cols().1)?;
+            terms.push(Term { name: "ce", weight, value });
+        }
+        terms.extend(self.terms(&student, &teacher, labels, progress)?);
+        Ok(Loss(terms))
+    }
+
+    /// The terms of it that come from the teacher, for what a student says and what [`Distiller::ask`] gave.
+    ///
+    /// # Errors
+    /// As [`Distiller::loss`].
+    pub fn terms(&self, student: &Seen, teacher: &Seen, labels: &Tensor, progress: f32) -> Result<Vec<Term>> {
+        let (mut terms, weight) = (Vec::new(), self.settings.weight("kd"));
+        if weight != 0.0 {
+            let value = student.logits.kl_div(&teacher.logits, self.settings.temperature)?;
+            terms.push(Term { name: "kd", weight, value });
         }
         if self.settings.weights.iter().any(|(name, weight)| !["ce", "kd"].contains(name) && *weight != 0.0) {
+            let view = View { student, teacher, labels, progress };
             terms.extend(self.scheme.terms(&view, &self.settings)?);
         }
-        Ok(Loss(terms))
+        Ok(terms)
+    }
+
+    /// Where the student's values are taken that are compared.
+    pub fn student_taps(&self) -> &[Tap] {
+        &self.student_taps
+    }
+
+    /// The first teacher.
+    pub fn teacher(&self) -> &Network {
+        &self.teachers[0]
     }
 
     /// The row of the scheme.
@@ -155,13 +207,36 @@ impl Distiller {
     }
 }
 
+impl Companions for Distiller {
+    fn loss(&self, student: &Network, x: &Tensor, labels: &Tensor, step: Step) -> Result<Loss> {
+        Distiller::loss(self, student, x, labels, step.progress() as f32)
+    }
+
+    fn along(&self) -> Vec<&Parameters> {
+        self.parameters().into_iter().collect()
+    }
+
+    fn layers(&self) -> &[(String, String)] {
+        &self.layers
+    }
+
+    fn prepare(&mut self, images: &mut dyn Iterator<Item = Result<Tensor>>) -> Result<()> {
+        if self.scheme.wants_to_see() {
+            for x in images {
+                let seen = self.ask(&x?)?;
+                self.scheme.see(&seen)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Layers {
     /// The layers of student and teacher that are compared by default.
     fn pairs(self, student: &Network, teacher: &Network) -> Result<Vec<(String, String)>> {
         let both = |name: &str| (name.to_string(), name.to_string());
         let stages = |network: &Network| -> Vec<(String, [usize; 3])> {
-            let stages = network.places().iter().filter(|place| place.name.starts_with("stage"));
-            stages.map(|place| (place.name.clone(), place.shape)).collect()
+            network.stages().into_iter().map(|place| (place.name.clone(), place.shape)).collect()
         };
         match self {
             Layers::None => Ok(Vec::new()),
@@ -170,11 +245,13 @@ impl Layers {
                 let last = |network| stages(network).pop().map_or("features".to_string(), |(name, _)| name);
                 Ok(vec![(last(student), last(teacher))])
             }
-            Layers::Stages => {
+            Layers::Stages | Layers::StagesBeforeRelu => {
                 let theirs = stages(teacher);
+                let (least, mark) = if self == Layers::Stages { (2, "") } else { (1, ":pre") };
                 let twin = |(name, [_, h, w]): (String, [usize; 3])| {
-                    let same = theirs.iter().rfind(|(_, [_, height, width])| (h, w) == (*height, *width) && h * w > 1);
-                    same.map(|(twin, _)| (name, twin.clone()))
+                    let same =
+                        theirs.iter().rfind(|(_, [_, height, width])| (h, w) == (*height, *width) && h * w >= least);
+                    same.map(|(twin, _)| (format!("{name}{mark}"), format!("{twin}{mark}")))
                 };
                 let pairs: Vec<_> = stages(student).into_iter().filter_map(twin).collect();
                 match pairs.is_empty() {

@@ -1,7 +1,7 @@
 //! Zhao, Cui, Song, Qiu, Liang: "Decoupled knowledge distillation", CVPR 2022.
 
 use super::losses::decoupled;
-use super::{Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{Build, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
 use crate::error::Result;
 
 /// 20 of the 240 epochs of the paper.
@@ -22,7 +22,9 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 1.0), ("kd", 0.0), ("target", 1.0), ("rest", 8.0)],
     temperature: 4.0,
     layers: Layers::None,
-    build: |_: &Setup| Ok(Box::new(Dkd)),
+    by_label: true,
+    build: Build::Teacher(|_: &Setup| Ok(Box::new(Dkd))),
+    ..SchemeSpec::BASE
 };
 
 struct Dkd;

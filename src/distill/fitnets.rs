@@ -1,13 +1,12 @@
 //! Romero, Ballas, Kahou, Chassang, Gatta, Bengio: "FitNets: hints for thin deep nets", ICLR 2015.
 
-use super::{Compared, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{
+    Build, Compared, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View, seed_along,
+};
 use crate::error::{Error, Result};
 use crate::nn::{Init, Parameter, Parameters};
 use crate::ops::Conv2d;
 use crate::shape::Shape;
-
-/// Added to the student's seed: the regressor must not start with the student's own first numbers.
-const SEED_OFFSET: u64 = 1 << 40;
 
 pub const SPEC: SchemeSpec = SchemeSpec {
     name: "fitnets",
@@ -25,12 +24,13 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 1.0), ("kd", 0.0), ("hint", 100.0)],
     temperature: 4.0,
     layers: Layers::Features,
-    build: |setup: &Setup| Ok(Box::new(FitNets::new(setup)?)),
+    build: Build::Teacher(|setup: &Setup| Ok(Box::new(FitNets::new(setup)?))),
+    ..SchemeSpec::BASE
 };
 
 struct FitNets {
-    /// Weight and bias of each compared layer.
-    regressors: Parameters,
+    /// Weight and bias of each compared layer; none between twins.
+    regressors: Option<Parameters>,
 }
 
 impl FitNets {
@@ -45,7 +45,8 @@ impl FitNets {
             entries.push(Parameter { name: format!("regressor{i}.weight"), shape, init, decay: true });
             entries.push(Parameter { name: format!("regressor{i}.bias"), shape: [t].into(), init, decay: false });
         }
-        Ok(FitNets { regressors: Parameters::new(setup.device, entries, setup.seed.wrapping_add(SEED_OFFSET))? })
+        let new = || Parameters::new(setup.device, entries, seed_along(setup.seed, 0));
+        Ok(FitNets { regressors: (!setup.twins).then(new).transpose()? })
     }
 }
 
@@ -67,11 +68,12 @@ impl Scheme for FitNets {
         let weight = settings.weight("hint") / view.teacher.values.len() as f32;
         let mut terms = Vec::new();
         let pairs = view.student.values.iter().zip(&view.teacher.values);
-        for ((student, teacher), regressor) in pairs.zip(self.regressors.tensors().chunks_exact(2)) {
-            let (w, b) = (&regressor[0], Some(&regressor[1]));
-            let hit = match w.shape().len() {
-                2 => student.linear(w, b)?,
-                _ => student.conv2d(w, b, Conv2d::new(1, 0))?,
+        for (i, (student, teacher)) in pairs.enumerate() {
+            let regressor = self.regressors.as_ref().map(|all| &all.tensors()[2 * i..2 * i + 2]);
+            let hit = match regressor {
+                None => student.clone(),
+                Some([w, b]) if w.shape().len() == 2 => student.linear(w, Some(b))?,
+                Some(regressor) => student.conv2d(&regressor[0], Some(&regressor[1]), Conv2d::new(1, 0))?,
             };
             let target =
                 if teacher.shape().len() == hit.shape().len() { teacher } else { &teacher.reshape(hit.shape())? };
@@ -81,6 +83,6 @@ impl Scheme for FitNets {
     }
 
     fn parameters(&self) -> Option<&Parameters> {
-        Some(&self.regressors)
+        self.regressors.as_ref()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Both terms, cross-entropy and T²·KL(teacher‖student), are everybody's: this scheme adds nothing.
 
-use super::{Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{Build, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
 use crate::error::Result;
 
 pub const SPEC: SchemeSpec = SchemeSpec {
@@ -19,10 +19,11 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 0.1), ("kd", 0.9)],
     temperature: 4.0,
     layers: Layers::None,
-    build: |_: &Setup| Ok(Box::new(Hinton)),
+    build: Build::Teacher(|_: &Setup| Ok(Box::new(Hinton))),
+    ..SchemeSpec::BASE
 };
 
-struct Hinton;
+pub(super) struct Hinton;
 
 impl Scheme for Hinton {
     fn terms(&self, _view: &View, _settings: &Settings) -> Result<Vec<Term>> {

@@ -1,6 +1,6 @@
 //! Ba and Caruana: "Do deep nets really need to be deep?", NIPS 2014.
 
-use super::{Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{Build, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
 use crate::error::Result;
 
 pub const SPEC: SchemeSpec = SchemeSpec {
@@ -14,7 +14,8 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 0.0), ("kd", 0.0), ("mse", 1.0)],
     temperature: 4.0,
     layers: Layers::None,
-    build: |_: &Setup| Ok(Box::new(LogitMse)),
+    build: Build::Teacher(|_: &Setup| Ok(Box::new(LogitMse))),
+    ..SchemeSpec::BASE
 };
 
 struct LogitMse;

@@ -4,7 +4,10 @@
 //! Ops that are losses by themselves stay with the ops: Hinton's T²·KL is [`Tensor::kl_div`], the squared error of logits
 //! [`Tensor::mse`].
 
-use crate::error::Result;
+use crate::device::Array;
+use crate::error::{Error, Result};
+use crate::nn;
+use crate::ops::{BatchNorm, Conv2d, Mode};
 use crate::tensor::Tensor;
 
 /// Weights of hard labels and of the teacher. Sources write one number for both and mean opposite things by it, hence the
@@ -111,4 +114,132 @@ pub fn similarity(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
 pub(super) fn flat(x: &Tensor) -> Result<Tensor> {
     let (n, d) = x.shape().rows_cols();
     if x.shape().len() == 2 { Ok(x.clone()) } else { x.reshape([n, d]) }
+}
+
+/// How much each of m branches counts in their ensemble, (N, m), each row summing to 1: softmax(ReLU(BN(W·x̄ + b))), where x̄ are
+/// the means of the channels of what the branches share (Lan et al. 2018). `parameters` are W (m, C), b, and γ and β of the
+/// batch norm; shared (N, C, H, W) or (N, C); running statistics (2, m).
+///
+/// # Errors
+/// If the shapes do not fit, or a batch of one image is to be its own statistics.
+pub fn gate(shared: &Tensor, parameters: &[Tensor], running: &Array, mode: Mode) -> Result<Tensor> {
+    let [weight, bias, norm_weight, norm_bias] = parameters else {
+        return Err(Error::op("gate", format!("4 parameters are needed, and there are {}", parameters.len())));
+    };
+    let pooled = if shared.shape().len() == 4 { shared.global_avg_pool()? } else { shared.clone() };
+    let norm = BatchNorm {
+        weight: norm_weight,
+        bias: norm_bias,
+        running,
+        mode,
+        momentum: nn::MOMENTUM,
+        epsilon: 1e-5,
+        residual: None,
+        relu: true,
+    };
+    pooled.linear(weight, Some(bias))?.batch_norm(&norm)?.softmax(1.0)
+}
+
+/// Σ_i g_i·z_i, row by row: weights g (N, m) and m logits (N, C) → (N, C).
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn weighted_sum(weights: &Tensor, logits: &[Tensor]) -> Result<Tensor> {
+    let m = logits.len();
+    let mut sum: Option<Tensor> = None;
+    for (i, z) in logits.iter().enumerate() {
+        // The i-th weight of each row, once per class: a product with a matrix whose i-th row is 1.
+        let c = z.shape().rows_cols().1;
+        let mut row = vec![0.0; m * c];
+        row[i * c..(i + 1) * c].fill(1.0);
+        let spread = weights.matmul(&Tensor::from_f32(&z.device(), [m, c], &row)?)?;
+        let part = spread.mul(z)?;
+        sum = Some(match sum {
+            Some(sum) => sum.add(&part)?,
+            None => part,
+        });
+    }
+    sum.ok_or_else(|| Error::op("weighted_sum", "there is nothing to add"))
+}
+
+/// What a teacher's margin ReLU cuts at, in a channel whose values before the ReLU are normal with mean β and deviation |γ|, the
+/// shift and scale of the batch norm before it (Heo et al. 2019): the mean of the negative ones, E\[x | x < 0\]; −3·|γ| where
+/// fewer than one in a thousand is negative; min(β, 0) where γ = 0.
+///
+/// ```
+/// use engram::distill::losses::margin;
+/// assert!((margin(1.0, 0.0) + (2.0 / std::f64::consts::PI).sqrt()).abs() < 1e-9); // half of a normal distribution
+/// assert_eq!(margin(-1.0, 4.0), -3.0);
+/// assert_eq!((margin(0.0, 2.0), margin(0.0, -2.0)), (0.0, -2.0));
+/// ```
+pub fn margin(gamma: f64, beta: f64) -> f64 {
+    let deviation = gamma.abs();
+    if deviation == 0.0 {
+        return beta.min(0.0);
+    }
+    let at = -beta / deviation;
+    let negative = normal_below(at);
+    if negative > 0.001 { beta - deviation * density(at) / negative } else { -3.0 * deviation }
+}
+
+/// The density of the standard normal distribution.
+fn density(x: f64) -> f64 {
+    (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
+/// The part of the standard normal distribution below x: ½ + φ(x)·(x + x³/3 + x⁵/15 + …), to ten digits of ½.
+fn normal_below(x: f64) -> f64 {
+    if x.is_nan() || x.abs() > 8.0 {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let (mut term, mut sum, mut k) = (x, x, 1.0);
+    while sum + term != sum {
+        k += 2.0;
+        term *= x * x / k;
+        sum += term;
+    }
+    0.5 + density(x) * sum
+}
+
+/// The teacher's side of the overhaul of features: max(x, margin) per channel. Shapes: x (N, C) or (N, C, H, W), margins (C).
+///
+/// # Errors
+/// If there is not one margin per channel.
+pub fn margin_relu(x: &Tensor, margins: &Tensor) -> Result<Tensor> {
+    x.bias_add(&margins.scale(-1.0)?)?.relu()?.bias_add(margins)
+}
+
+/// The student's side: a 1×1 convolution without bias, or a product for vectors, and a batch norm of this batch. `parameters` are
+/// the weight, and γ and β.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn connected(student: &Tensor, parameters: &[Tensor], running: &Array) -> Result<Tensor> {
+    let [weight, norm_weight, norm_bias] = parameters else {
+        return Err(Error::op("connector", format!("3 parameters are needed, and there are {}", parameters.len())));
+    };
+    let norm = BatchNorm {
+        weight: norm_weight,
+        bias: norm_bias,
+        running,
+        mode: Mode::Train,
+        momentum: nn::MOMENTUM,
+        epsilon: 1e-5,
+        residual: None,
+        relu: false,
+    };
+    match weight.shape().len() {
+        2 => student.linear(weight, None)?.batch_norm(&norm),
+        _ => student.conv2d_batch_norm(weight, None, Conv2d::new(1, 0), &norm),
+    }
+}
+
+/// The squared error of a stage, partial and summed over C, H and W, mean over the batch: Σ (r − t)² but where r ≤ t ≤ 0. Shapes:
+/// both the same.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn partial_error(connected: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let (_, d) = connected.shape().rows_cols();
+    connected.partial_mse(target)?.scale(d as f32)
 }

@@ -2,29 +2,40 @@
 //! images. Losses are functions ([`losses`]), a scheme is one file and one row in [`ALL`].
 //!
 //! Rows are sorted as in the survey of Gou et al. (2021): what is passed on (the outputs, features inside, relations between
-//! samples) and when the teacher is trained (before: offline).
+//! samples) and who teaches (a network that is trained before: offline; networks that are trained at once: online; the network
+//! itself).
 
 mod attention;
+mod born_again;
+mod byot;
+mod companions;
 mod distiller;
 mod dkd;
+mod dml;
 mod fitnets;
 mod hinton;
 mod logit_mse;
 pub mod losses;
+mod ofd;
+mod one;
 mod rkd;
 mod settings;
 mod similarity;
 mod student;
 mod teachers;
 
+pub use companions::{Answer, Companions};
 pub use distiller::Distiller;
+pub use dml::Peers;
 pub use settings::SCHEME;
 pub use student::Student;
 pub use teachers::{TeacherMean, TeacherMode, combined};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::models::Network;
 use crate::nn::{Parameters, Term};
+use crate::settings::{Origin, Setting, Values, resolve};
 use crate::tensor::Tensor;
 
 /// What is passed on from teacher to student.
@@ -38,11 +49,52 @@ pub enum Knowledge {
     Relation,
 }
 
-/// When the teacher is trained.
+impl Knowledge {
+    /// Every kind.
+    pub const ALL: [Knowledge; 3] = [Knowledge::Response, Knowledge::Feature, Knowledge::Relation];
+
+    /// For a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Knowledge::Response => "response",
+            Knowledge::Feature => "feature",
+            Knowledge::Relation => "relation",
+        }
+    }
+}
+
+/// Who teaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Training {
-    /// Before the student.
+    /// A network that is trained before the student.
     Offline,
+    /// Networks that are trained with the student.
+    Online,
+    /// The network itself.
+    SelfTaught,
+}
+
+impl Training {
+    /// Every kind.
+    pub const ALL: [Training; 3] = [Training::Offline, Training::Online, Training::SelfTaught];
+
+    /// For a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Training::Offline => "offline",
+            Training::Online => "online",
+            Training::SelfTaught => "self",
+        }
+    }
+
+    /// The same in a few words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Training::Offline => "offline: a network that is trained before the student",
+            Training::Online => "online: networks that are trained with the student, no teacher is needed",
+            Training::SelfTaught => "self: the network itself, no teacher is needed",
+        }
+    }
 }
 
 /// Which layers a scheme compares unless somebody says otherwise.
@@ -56,6 +108,8 @@ pub enum Layers {
     LastStage,
     /// Each stage of the student, with the last one of the teacher that has maps of the same size.
     Stages,
+    /// The same, also where stages are vectors, and before the ReLU.
+    StagesBeforeRelu,
 }
 
 impl Layers {
@@ -67,6 +121,10 @@ impl Layers {
             Layers::LastStage => "the last stage of both (--layers)",
             Layers::Stages => {
                 "each stage of the student with the last of the teacher that has maps of the same size (--layers)"
+            }
+            Layers::StagesBeforeRelu => {
+                "each stage of the student with the last of the teacher that has the same height and width, before the ReLU \
+                 (--layers)"
             }
         }
     }
@@ -83,7 +141,7 @@ pub struct SchemeSpec {
     pub formula: &'static str,
     /// Its place in the survey: what is passed on.
     pub knowledge: Knowledge,
-    /// Its place in the survey: when the teacher is trained.
+    /// Its place in the survey: who teaches.
     pub training: Training,
     /// Where it is from.
     pub paper: &'static str,
@@ -95,15 +153,46 @@ pub struct SchemeSpec {
     pub temperature: f32,
     /// Which layers are compared.
     pub layers: Layers,
-    build: fn(&Setup) -> Result<Box<dyn Scheme>>,
+    /// What batch norms of the teacher go by.
+    pub teacher_mode: TeacherMode,
+    /// Whether its own terms look at labels.
+    pub by_label: bool,
+    /// Settings of its own.
+    pub options: &'static [Setting],
+    build: Build,
 }
 
-/// What a scheme is built for.
+/// What a scheme is made by.
+#[derive(Clone, Copy, Debug)]
+enum Build {
+    /// A part of the loss, from what a trained network says of the same images.
+    Teacher(fn(&Setup) -> Result<Box<dyn Scheme>>),
+    /// Everybody who is trained with the student.
+    Together(fn(&Beginning) -> Result<Box<dyn Companions>>),
+}
+
+/// What a scheme with a teacher is built for.
 struct Setup<'a> {
     device: &'a Device,
     /// Names, and channels, height and width, of what is compared: of the student, of the teacher.
     pairs: &'a [(Compared, Compared)],
+    teacher: &'a Network,
+    /// Whether student and teacher are of one architecture, and nothing is trained along.
+    twins: bool,
     seed: u64,
+}
+
+/// What a scheme without one is built for.
+struct Beginning<'a> {
+    device: &'a Device,
+    student: &'a Network,
+    settings: &'a Settings,
+    seed: u64,
+}
+
+/// Keys what is trained beside a student: the i-th of them must not start with the student's own first numbers.
+pub fn seed_along(seed: u64, i: usize) -> u64 {
+    seed.wrapping_add((i as u64 + 1) << 40)
 }
 
 /// A value of a network that a scheme compares.
@@ -125,6 +214,8 @@ pub struct Settings {
     pub teacher_mode: TeacherMode,
     /// What is averaged over several teachers.
     pub teacher_mean: TeacherMean,
+    /// What only this scheme has.
+    pub own: Values,
 }
 
 impl Settings {
@@ -198,6 +289,16 @@ trait Scheme {
     /// Its terms, with the weights of the settings.
     fn terms(&self, view: &View, settings: &Settings) -> Result<Vec<Term>>;
 
+    /// Whether it must see what the teacher says of the training images before the first step.
+    fn wants_to_see(&self) -> bool {
+        false
+    }
+
+    /// What the teacher says of some of them.
+    fn see(&mut self, _teacher: &Seen) -> Result<()> {
+        Ok(())
+    }
+
     /// What is trained along with the student and thrown away with the teacher.
     fn parameters(&self) -> Option<&Parameters> {
         None
@@ -205,8 +306,20 @@ trait Scheme {
 }
 
 /// Every scheme.
-pub static ALL: &[SchemeSpec] =
-    &[hinton::SPEC, dkd::SPEC, logit_mse::SPEC, fitnets::SPEC, attention::SPEC, rkd::SPEC, similarity::SPEC];
+pub static ALL: &[SchemeSpec] = &[
+    hinton::SPEC,
+    dkd::SPEC,
+    logit_mse::SPEC,
+    fitnets::SPEC,
+    attention::SPEC,
+    ofd::SPEC,
+    rkd::SPEC,
+    similarity::SPEC,
+    dml::SPEC,
+    one::SPEC,
+    byot::SPEC,
+    born_again::SPEC,
+];
 
 /// The row of this name.
 ///
@@ -220,14 +333,74 @@ pub fn spec(name: &str) -> Result<&'static SchemeSpec> {
 }
 
 impl SchemeSpec {
+    /// What a row need not say.
+    const BASE: SchemeSpec = SchemeSpec {
+        name: "",
+        summary: "",
+        formula: "",
+        knowledge: Knowledge::Response,
+        training: Training::Offline,
+        paper: "",
+        deviations: &[],
+        weights: &[],
+        temperature: 4.0,
+        layers: Layers::None,
+        teacher_mode: TeacherMode::Eval,
+        by_label: false,
+        options: &[],
+        build: Build::Teacher(|_| panic!("bug: a row without a scheme")),
+    };
+
     /// The usual settings.
     pub fn settings(&self) -> Settings {
-        Settings {
+        self.settings_with(&[]).expect("bug: a default that is none")
+    }
+
+    /// The usual settings, and these of the scheme's own, such as `("branches", "2")`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it has no such setting, or the value is none.
+    pub fn settings_with(&self, own: &[(&str, &str)]) -> Result<Settings> {
+        let rows: Vec<&'static Setting> = self.options.iter().collect();
+        Ok(Settings {
             temperature: self.temperature,
             weights: self.weights.to_vec(),
             layers: Vec::new(),
-            teacher_mode: TeacherMode::Eval,
+            teacher_mode: self.teacher_mode,
             teacher_mean: TeacherMean::Probabilities,
+            own: resolve(self.name, &rows, Values::of(&rows, own, &Origin::Flag)?)?,
+        })
+    }
+
+    /// Whether a teacher is trained before the students.
+    pub fn has_teacher(&self) -> bool {
+        self.training == Training::Offline
+    }
+
+    /// Whether a network learns from one of its kind that learned before it, and so on.
+    pub fn has_generations(&self) -> bool {
+        self.training == Training::SelfTaught && matches!(self.build, Build::Teacher(_))
+    }
+
+    /// Those that a student learns with. `teachers` are trained: those of an offline scheme, the generation before of one with
+    /// generations, else none. `seed` keys what is trained along.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if something does not fit together: see [`Distiller::new`], and the rows' own settings.
+    pub fn companions(
+        &'static self,
+        settings: &Settings,
+        teachers: Vec<Network>,
+        student: &Network,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Box<dyn Companions>> {
+        match self.build {
+            Build::Teacher(_) => Ok(Box::new(Distiller::new(self, settings.clone(), teachers, student, device, seed)?)),
+            Build::Together(build) => {
+                settings.check(self.name)?;
+                build(&Beginning { device, student, settings, seed })
+            }
         }
     }
 }

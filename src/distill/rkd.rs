@@ -1,7 +1,7 @@
 //! Park, Kim, Lu, Cho: "Relational knowledge distillation", CVPR 2019.
 
 use super::losses::{flat, relation_angle, relation_distance};
-use super::{Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{Build, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
 use crate::error::Result;
 
 pub const SPEC: SchemeSpec = SchemeSpec {
@@ -19,7 +19,8 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 1.0), ("kd", 0.0), ("distance", 25.0), ("angle", 50.0)],
     temperature: 4.0,
     layers: Layers::Features,
-    build: |_: &Setup| Ok(Box::new(Rkd)),
+    build: Build::Teacher(|_: &Setup| Ok(Box::new(Rkd))),
+    ..SchemeSpec::BASE
 };
 
 struct Rkd;

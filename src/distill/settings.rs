@@ -25,7 +25,7 @@ pub const SCHEME: &[Setting] = &[
         "Layers to compare, as STUDENT=TEACHER or one name for both, such as stage2; NAME:pre is before the ReLU",
     )
     .open("the scheme's"),
-    Setting::choice::<TeacherMode>("teacher_mode", "MODE", "What the teacher's batch norms go by").usually("eval"),
+    Setting::choice::<TeacherMode>("teacher_mode", "MODE", "What the teacher's batch norms go by").open("the scheme's"),
     Setting::choice::<TeacherMean>("teacher_mean", "WHAT", "What is averaged over several teachers")
         .usually("probabilities"),
 ];
@@ -51,8 +51,9 @@ impl Settings {
     pub fn of(spec: &SchemeSpec, values: &Values) -> Result<Settings> {
         let mut settings = spec.settings();
         settings.temperature = values.find("temperature").unwrap_or(settings.temperature);
-        settings.teacher_mode = values.get("teacher_mode");
-        settings.teacher_mean = values.get("teacher_mean");
+        settings.teacher_mode = values.find("teacher_mode").unwrap_or(settings.teacher_mode);
+        settings.teacher_mean = values.find("teacher_mean").unwrap_or(settings.teacher_mean);
+        settings.own = values.only(&spec.options.iter().collect::<Vec<_>>());
         let named: Vec<(&str, Weights)> =
             NAMED.iter().filter_map(|(name, of)| Some((*name, of(values.find(name)?)))).collect();
         if let [(a, _), (b, _), ..] = named[..] {

@@ -1,7 +1,7 @@
 //! Tung, Mori: "Similarity-preserving knowledge distillation", ICCV 2019.
 
 use super::losses::similarity;
-use super::{Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
+use super::{Build, Knowledge, Layers, Scheme, SchemeSpec, Settings, Setup, Term, Training, View};
 use crate::error::Result;
 
 pub const SPEC: SchemeSpec = SchemeSpec {
@@ -15,7 +15,8 @@ pub const SPEC: SchemeSpec = SchemeSpec {
     weights: &[("ce", 1.0), ("kd", 0.0), ("sp", 3000.0)],
     temperature: 4.0,
     layers: Layers::LastStage,
-    build: |_: &Setup| Ok(Box::new(Similarity)),
+    build: Build::Teacher(|_: &Setup| Ok(Box::new(Similarity))),
+    ..SchemeSpec::BASE
 };
 
 struct Similarity;

@@ -1,6 +1,7 @@
 //! A distillation at a terminal: a line per network, then teacher, scratch and distilled side by side.
 
-use super::text::{counted, duration, hundredfold, percent, thousands, wrap};
+use super::text::{counted, duration, fit, hundredfold, percent, thousands, wrap};
+use crate::experiment::distillation::presets::LedgerRow;
 use crate::experiment::distillation::{Arm, Comparison, DistillResults, NetworkReport, Omitted, StudentResult};
 use crate::experiment::sink::{Listener, Progress, Sink, Started};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -117,6 +118,59 @@ pub fn distill_tables(results: &DistillResults) -> String {
     out
 }
 
+/// Published figures beside measured ones, in percent; nothing if none were published.
+pub fn ledger_text(rows: &[LedgerRow]) -> String {
+    let Some(first) = rows.first() else { return String::new() };
+    let mut out = format!("\n{:<24} {:>9} {:>14} {:>10}\n", "accuracy in percent", "published", "here", "difference");
+    for LedgerRow { published, measured } in rows {
+        let (here, difference) = match measured {
+            Some((mean, sd)) => (
+                format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * sd),
+                format!("{:+.2}", 100.0 * mean - published.percent),
+            ),
+            None => ("–".into(), "–".into()),
+        };
+        let _ = writeln!(out, "{:<24} {:>9.2} {here:>14} {difference:>10}", published.called, published.percent);
+    }
+    out + &wrap(&format!("Published: {}.", first.published.source), 0)
+}
+
+/// A line of the table.
+fn line(cells: [String; 9]) -> String {
+    let widths = [18, 10, 10, 10, 10, 7, 7, 8, 10];
+    let mut line = String::new();
+    for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let space = width - cell.chars().count().min(width);
+        let _ = match i {
+            0 => write!(line, "{cell}{}", " ".repeat(space)),
+            _ => write!(line, " {}{cell}", " ".repeat(space)),
+        };
+    }
+    line.trim_end().to_string() + "\n"
+}
+
+/// What answers beside the distilled students, as cells.
+fn others(comparison: &Comparison) -> Vec<[String; 9]> {
+    let n = comparison.distilled.len();
+    let calibrations = comparison.others(|other| other.calibration_error);
+    let rows = comparison.others(|other| other.accuracy).into_iter().zip(calibrations);
+    let none = || "–".to_string();
+    rows.map(|((other, mean, sd), (_, calibration, sd_of_it))| {
+        [
+            fit(&format!("  {}", other.name), 18),
+            percent_sd((mean, sd), n),
+            none(),
+            percent_sd((calibration, sd_of_it), n),
+            thousands(other.n_parameters as u64),
+            format!("{:.2}", other.macs as f64 / 1e6),
+            none(),
+            none(),
+            none(),
+        ]
+    })
+    .collect()
+}
+
 fn table(results: &DistillResults, comparison: &Comparison) -> String {
     let n = comparison.scratch.len();
     let caption = format!(
@@ -126,18 +180,6 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
     );
     let mut out = format!("\n{}\n", wrap(&caption, 0));
     let titles = ["", "accuracy", "as teacher", "calibr.", "parameters", "MMAC", "ms ×1", "ms ×128", "training"];
-    let line = |cells: [String; 9]| {
-        let widths = [18, 10, 10, 10, 10, 7, 7, 8, 10];
-        let mut line = String::new();
-        for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let space = width - cell.chars().count().min(width);
-            let _ = match i {
-                0 => write!(line, "{cell}{}", " ".repeat(space)),
-                _ => write!(line, " {}{cell}", " ".repeat(space)),
-            };
-        }
-        line.trim_end().to_string() + "\n"
-    };
     out += &line(titles.map(String::from));
     let of_network = |network: &NetworkReport| {
         [
@@ -153,26 +195,20 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
             (percent_sd((teacher.accuracy, 0.0), 1), percent_sd((teacher.calibration_error, 0.0), 1));
         let training = teacher.seconds_training.map_or("–".into(), duration);
         let name = format!("teacher {}", teacher.network.name);
-        out += &line([
-            super::text::fit(&name, 18),
-            accuracy,
-            "–".into(),
-            calibration,
-            parameters,
-            macs,
-            one,
-            many,
-            training,
-        ]);
+        out += &line([fit(&name, 18), accuracy, "–".into(), calibration, parameters, macs, one, many, training]);
     }
     for (arm, name) in [(Arm::Scratch, "scratch"), (Arm::Distilled, "distilled")] {
         let of = |number: fn(&StudentResult) -> f64| percent_sd(comparison.mean_sd(arm, number), n);
         let [parameters, macs, one, many] = of_network(&results.student);
         let training = duration(comparison.mean_sd(arm, |student| student.seconds_training).0);
+        let agreement = match results.teachers.is_empty() {
+            true => "–".into(),
+            false => of(|student| student.agreement.unwrap_or_default()),
+        };
         out += &line([
             name.into(),
             of(|student| student.accuracy),
-            of(|student| student.agreement),
+            agreement,
             of(|student| student.calibration_error),
             parameters,
             macs,
@@ -181,10 +217,16 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
             training,
         ]);
     }
+    out += &others(comparison).into_iter().map(line).collect::<String>();
     let gain = gain_text(comparison.gain(|student| student.accuracy));
     let _ = writeln!(out, "\ndistilled − scratch: {gain} (paired, ± standard error)");
-    if results.teachers.len() > 1 {
-        let _ = writeln!(out, "the teachers together: {}", percent(results.teacher_accuracy));
+    if let Some(accuracy) = results.teacher_accuracy.filter(|_| results.teachers.len() > 1) {
+        let _ = writeln!(out, "the teachers together: {}", percent(accuracy));
+    }
+    let first = results.first_terms();
+    if !first.is_empty() {
+        let shown: Vec<String> = first.iter().map(|(name, ratio)| format!("{name} {ratio:.3}")).collect();
+        out += &wrap(&format!("Terms of the loss at the first step, over the labels' own: {}.", shown.join(", ")), 0);
     }
     out + &omitted(results, comparison)
 }

@@ -15,9 +15,11 @@ use std::path::{Path, PathBuf};
 
 const NAMES: Kind = Kind::List(&Kind::Text);
 
+const USUAL_SCHEME: &str = "hinton";
+
 /// Which networks.
 const PAIR: &[Setting] = &[
-    Setting::new("scheme", "NAME", Kind::Text, "A name from `engram distill list`").usually("hinton"),
+    Setting::new("scheme", "NAME", Kind::Text, "A name from `engram distill list`").usually(USUAL_SCHEME),
     Setting::new("teacher", "NAMES", NAMES, "Network of the teacher, from `engram models`; several with commas")
         .usually("cnn"),
     Setting::new(
@@ -70,7 +72,7 @@ pub struct DistillConfig {
     pub spec: &'static SchemeSpec,
     /// What is set about it.
     pub scheme: Settings,
-    /// Names of the teachers' networks.
+    /// Names of the teachers' networks; empty for a scheme that needs none.
     pub teacher: Vec<String>,
     /// Files of their weights; empty if they are trained here.
     pub teacher_weights: Vec<PathBuf>,
@@ -112,7 +114,37 @@ pub struct DistillConfig {
 
 /// The rows of everything that a distillation may be told.
 pub fn rows() -> Vec<&'static Setting> {
-    PAIR.iter().chain(DATA).chain(SCHEME).chain(TRAINING).chain(PROTOCOL).chain(PLACE).collect()
+    let own = distill::ALL.iter().flat_map(|spec| spec.options);
+    PAIR.iter().chain(DATA).chain(SCHEME).chain(own).chain(TRAINING).chain(PROTOCOL).chain(PLACE).collect()
+}
+
+/// Whether a row is about trained teachers.
+fn is_of_teacher(name: &str) -> bool {
+    name.starts_with("teacher")
+}
+
+/// The rows of everything that a distillation by this scheme may be told.
+fn rows_of(spec: &SchemeSpec) -> Vec<&'static Setting> {
+    let foreign = |name: &str| {
+        let of_others = distill::ALL.iter().any(|other| other.options.iter().any(|row| row.name == name));
+        of_others && !spec.options.iter().any(|row| row.name == name)
+    };
+    let suits = |row: &&'static Setting| !foreign(row.name) && (spec.has_teacher() || !is_of_teacher(row.name));
+    rows().into_iter().filter(suits).collect()
+}
+
+/// Refuses what was asked for and means nothing to the scheme.
+fn refuse_foreign(spec: &SchemeSpec, given: &Values) -> Result<()> {
+    let suits = rows_of(spec);
+    let mut asked = given.names().filter(|name| given.origin(name).is_some_and(Origin::is_asked_for));
+    let Some(name) = asked.find(|name| !suits.iter().any(|row| row.name == *name)) else { return Ok(()) };
+    let (flag, scheme) = (flag(name), spec.name);
+    let owners = distill::ALL.iter().filter(|other| other.options.iter().any(|row| row.name == name));
+    let owners: Vec<&str> = owners.map(|other| other.name).collect();
+    Err(Error::usage(match owners.is_empty() {
+        true => format!("{flag} has no effect here: '{scheme}' learns without a trained teacher"),
+        false => format!("{flag} has no effect here: it is a setting of {}, not of '{scheme}'", owners.join(", ")),
+    }))
 }
 
 /// The settings of a configuration file.
@@ -129,7 +161,10 @@ impl DistillConfig {
     /// # Errors
     /// [`Error::Usage`] if a name is unknown, a number makes no sense, or a setting that was asked for has no effect.
     pub fn resolve(given: Values) -> Result<DistillConfig> {
-        let rows = rows();
+        let spec = distill::spec(&given.find::<String>("scheme").unwrap_or_else(|| USUAL_SCHEME.into()))?;
+        refuse_foreign(spec, &given)?;
+        let rows = rows_of(spec);
+        let given = given.only(&rows);
         let given = given.clone().or(data_recipe(&given)?).or(training_recipe(&given, FallKind::Cosine)?);
         let recipe = Values::of(&rows, RECIPE, &Origin::Recipe("distillation".into()))?;
         let mut values = resolve("distill", &rows, given.or(recipe))?;
@@ -139,12 +174,11 @@ impl DistillConfig {
             let of = Origin::Recipe(data.dataset.clone());
             values = values.or(Values::of(&rows, &[("limit", "1000")], &of)?);
         }
-        let spec = distill::spec(&values.get::<String>("scheme"))?;
         let scheme = Settings::of(spec, &values)?;
         let training = Recipe::of(&values)?;
         let teacher_training = Recipe {
-            epochs: values.get("teacher_epochs"),
-            batch_size: values.get("teacher_batch_size"),
+            epochs: values.find("teacher_epochs").unwrap_or(training.epochs),
+            batch_size: values.find("teacher_batch_size").unwrap_or(training.batch_size),
             schedule: Schedule {
                 lr: values.find("teacher_lr").unwrap_or(training.schedule.lr),
                 ..training.schedule.clone()
@@ -154,9 +188,9 @@ impl DistillConfig {
         let config = DistillConfig {
             spec,
             scheme,
-            teacher: values.get("teacher"),
+            teacher: values.find("teacher").unwrap_or_default(),
             teacher_weights: values.find("teacher_weights").unwrap_or_default(),
-            teacher_width: values.get("teacher_width"),
+            teacher_width: values.find("teacher_width").unwrap_or(1.0),
             student: values.get("student"),
             student_width: values.get("student_width"),
             data,
@@ -170,12 +204,31 @@ impl DistillConfig {
             teacher_training,
             seed: values.get("seed"),
             seeds: values.get("seeds"),
-            teacher_seed: values.get("teacher_seed"),
-            teacher_cache: values.get("teacher_cache"),
+            teacher_seed: values.find("teacher_seed").unwrap_or_default(),
+            teacher_cache: values.find("teacher_cache").unwrap_or_default(),
             values,
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// Whether a setting of this name means something to a scheme.
+    pub fn suits(spec: &SchemeSpec, name: &str) -> bool {
+        rows_of(spec).iter().any(|row| row.name == name)
+    }
+
+    /// All of it by name, the weights of terms as they came out.
+    pub fn resolved(&self) -> Values {
+        let mut values = self.values.clone();
+        for name in ["alpha_on_ce", "alpha_on_kd", "lambda_on_ce"] {
+            values = values.without(name);
+        }
+        let row =
+            |name: &str| rows().into_iter().find(|row| row.name == name).expect("bug: a row of SCHEME is missing");
+        let weights: Vec<String> = self.scheme.weights_text().split(',').map(String::from).collect();
+        let temperature = f64::from(self.scheme.temperature);
+        let values = values.with(row("weight"), weights.into(), Origin::Default);
+        values.with(row("temperature"), temperature.into(), Origin::Default)
     }
 
     /// The same from names and texts, as a program that uses the library sets them.
@@ -238,14 +291,7 @@ impl DistillConfig {
     pub fn to_json(&self) -> Value {
         let mut all = Map::new();
         all.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        let mut values = self.values.clone();
-        for name in ["alpha_on_ce", "alpha_on_kd", "lambda_on_ce"] {
-            values = values.without(name);
-        }
-        all.extend(values.to_json());
-        let weights: Vec<String> = self.scheme.weights_text().split(',').map(String::from).collect();
-        all.insert("weight".into(), weights.into());
-        all.insert("temperature".into(), f64::from(self.scheme.temperature).into());
+        all.extend(self.resolved().to_json());
         all.insert("adapter".into(), self.adapter.clone().into());
         if let Some(folder) = std::env::current_dir().ok().and_then(|path| path.to_str().map(str::to_string)) {
             all.insert("started_in".into(), folder.into());

@@ -3,7 +3,7 @@
 use super::results::StudentTerm;
 use crate::continual::Learner;
 use crate::data::{Augmentation, Batch};
-use crate::distill::{Distiller, Student};
+use crate::distill::{Companions, Student};
 use crate::error::Result;
 use crate::nn::Loss;
 use crate::tensor::Tensor;
@@ -19,7 +19,7 @@ pub(super) struct Lesson<'a> {
     pub recipe: &'a Recipe,
     pub augment: Augmentation,
     pub seed: u64,
-    pub distiller: Option<&'a Distiller>,
+    pub companions: Option<&'a dyn Companions>,
     /// The part of the images that the samples are.
     pub fraction: f64,
 }
@@ -28,20 +28,21 @@ pub(super) struct Lesson<'a> {
 #[derive(Default)]
 pub(super) struct Learned {
     pub seconds: f64,
-    /// If there is a distiller.
+    /// If there are companions.
     pub terms: Vec<StudentTerm>,
 }
 
 impl Lesson<'_> {
     /// Trains to the last epoch. `advice` is for the case that it diverges.
     pub fn learn<L: Listener + ?Sized>(self, what: &str, advice: &str, trainer: &mut Trainer<L>) -> Result<Learned> {
-        let Lesson { learner, recipe, distiller, .. } = self;
+        let Lesson { learner, recipe, companions, .. } = self;
         let labels = (0..learner.network.n_outputs as u32).collect();
         let batches = recipe.batches(learner.images(), self.samples, labels, self.augment.into(), self.seed, 0);
         let mut plan = recipe.plan(what, &batches);
         plan.advice = advice.into();
-        plan.log = distiller.map(|_| Log { every: plan.n_steps().div_ceil(N_RECORDS).max(1), gradient_norms: true });
-        let student = Student::new(&learner.network, distiller, |parameters| recipe.optimizer(parameters))?;
+        plan.log = companions.map(|_| Log { every: plan.n_steps().div_ceil(N_RECORDS).max(1), gradient_norms: true });
+        let student = Student::new(&learner.network, companions, |parameters| recipe.optimizer(parameters))?;
+        let student = student.in_turns_at(recipe.schedule.clone());
         let mut pupil = Pupil { learner, student, records: Vec::new() };
         let trained = trainer.run(&plan, batches_from(batches, 0)?, &mut pupil)?;
         let terms = pupil.records.into_iter();

@@ -1,9 +1,10 @@
 //! What a trained network is worth: accuracy, calibration, agreement, speed.
 
-use super::results::Omitted;
+use super::results::{Omitted, OtherResult};
 use crate::continual::Learner;
 use crate::data::Images;
 use crate::device::Device;
+use crate::distill::{Answer, Companions};
 use crate::error::Result;
 use crate::experiment::metrics::accuracy;
 use crate::models::Network;
@@ -20,6 +21,30 @@ pub fn logits(learner: &Learner, images: &Images) -> Result<Vec<f32>> {
         Ok(())
     })?;
     Ok(all)
+}
+
+/// The logits of whatever answers beside the student, each as [`logits`] has them.
+pub fn other_logits(learner: &Learner, companions: &dyn Companions, images: &Images) -> Result<Vec<Vec<f32>>> {
+    let mut all = vec![Vec::new(); companions.answers().len()];
+    let samples: Vec<u32> = (0..images.len() as u32).collect();
+    for chunk in samples.chunks(learner.at_once) {
+        if all.is_empty() {
+            break;
+        }
+        let x = learner.plain_input_of(images, chunk)?;
+        for (all, logits) in all.iter_mut().zip(companions.answer(&learner.network, &x)?) {
+            all.extend(logits.to_vec()?);
+        }
+    }
+    Ok(all)
+}
+
+/// An answer on the test images.
+pub fn other(answer: Answer, logits: &[f32], n_classes: usize, labels: &[u32]) -> OtherResult {
+    let Answer { name, n_parameters, macs } = answer;
+    let accuracy = accuracy(labels, &predictions(logits, n_classes));
+    let calibration_error = calibration_error(logits, n_classes, labels);
+    OtherResult { name, accuracy, calibration_error, n_parameters, macs }
 }
 
 /// The largest of each row, the first of equals.

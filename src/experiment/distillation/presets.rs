@@ -1,6 +1,7 @@
 //! Distillations with names. Flags win over a preset.
 
 use super::config::rows;
+use super::results::{Arm, DistillResults};
 use crate::error::{Error, Result, did_you_mean};
 use crate::settings::{Origin, Values};
 
@@ -13,6 +14,71 @@ pub struct DistillPreset {
     /// Another preset whose settings hold where this one says nothing.
     base: Option<&'static str>,
     settings: &'static [(&'static str, &'static str)],
+    /// Figures of the literature for it.
+    pub published: &'static [Published],
+}
+
+/// A published accuracy.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// As the source calls it.
+    pub called: &'static str,
+    /// Which of ours it is compared with.
+    pub figure: Figure,
+    /// In percent.
+    pub percent: f64,
+    /// Where it is from.
+    pub source: &'static str,
+}
+
+/// An accuracy of a distillation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// The teacher's.
+    Teacher,
+    /// Of students from labels alone.
+    Scratch,
+    /// Of students by the scheme.
+    Distilled,
+    /// Of what answers beside them, by its name.
+    Other(&'static str),
+}
+
+/// A published figure beside the measured one.
+#[derive(Clone, Debug)]
+pub struct LedgerRow {
+    /// What was published.
+    pub published: Published,
+    /// Mean and standard deviation over pairs, as fractions; `None` where this was not measured.
+    pub measured: Option<(f64, f64)>,
+}
+
+/// The published figures of a preset beside those of a distillation.
+pub fn ledger(preset: &DistillPreset, results: &DistillResults) -> Vec<LedgerRow> {
+    let comparisons = results.comparisons();
+    let first = comparisons.first();
+    let of = |published: &Published| match published.figure {
+        Figure::Teacher => results.teacher_accuracy.map(|accuracy| (accuracy, 0.0)),
+        Figure::Scratch => Some(first?.mean_sd(Arm::Scratch, |student| student.accuracy)),
+        Figure::Distilled => Some(first?.mean_sd(Arm::Distilled, |student| student.accuracy)),
+        Figure::Other(name) => {
+            let others = first?.others(|other| other.accuracy);
+            others.into_iter().find(|(other, ..)| other.name == name).map(|(_, mean, sd)| (mean, sd))
+        }
+    };
+    preset.published.iter().map(|published| LedgerRow { published: *published, measured: of(published) }).collect()
+}
+
+/// The same as a file.
+pub fn ledger_csv(rows: &[LedgerRow]) -> String {
+    let mut csv = String::from("figure,published,measured,sd,difference,source\n");
+    for LedgerRow { published: Published { called, percent, source, .. }, measured } in rows {
+        let numbers = measured.map_or(",,".into(), |(mean, sd)| {
+            format!("{:.2},{:.2},{:+.2}", 100.0 * mean, 100.0 * sd, 100.0 * mean - percent)
+        });
+        csv += &format!("\"{called}\",{percent},{numbers},\"{source}\"\n");
+    }
+    csv
 }
 
 /// Every preset.
@@ -22,54 +88,126 @@ pub static ALL: &[DistillPreset] = &[
         summary: "MNIST: cnn on all images teaches an mlp with 1,000 labelled images; 5 pairs, 40 epochs",
         base: None,
         settings: KD_MNIST,
+        published: &[],
     },
     DistillPreset {
         name: "kd-mnist-narrow-40",
         summary: "the same with 32 hidden units, 40 epochs: a small student gains less at first, and loses with --epochs 10",
         base: Some("kd-mnist"),
         settings: &[("student_width", "0.125")],
+        published: &[],
     },
     DistillPreset {
         name: "kd-mnist-narrow-200",
         summary: "the same with 32 hidden units, 200 epochs: what a longer training makes of it",
         base: Some("kd-mnist-narrow-40"),
         settings: &[("epochs", "200")],
+        published: &[],
     },
     DistillPreset {
         name: "kd-cifar10-vgg11-slim",
         summary: "CIFAR-10: resnet18 teaches vgg11-slim; 3 pairs, 60 epochs",
         base: None,
         settings: KD_CIFAR10_VGG11_SLIM,
+        published: &[],
     },
     DistillPreset {
         name: "kd-cifar10-vgg11-slim-short",
         summary: "the same at a quarter of the width, 5 epochs",
         base: Some("kd-cifar10-vgg11-slim"),
         settings: SHORTENED,
+        published: &[],
     },
     DistillPreset {
         name: "lab5-response",
         summary: "CIFAR-10: resnet34 teaches resnet18 by its outputs; 3 pairs, 200 epochs",
         base: None,
         settings: LAB5_RESPONSE,
+        published: &[],
     },
     DistillPreset {
         name: "lab5-response-short",
         summary: "the same at a quarter of the width, 5 epochs",
         base: Some("lab5-response"),
         settings: SHORTENED,
+        published: &[],
     },
     DistillPreset {
         name: "lab5-feature",
         summary: "CIFAR-10: resnet34 teaches resnet18 by the features of its second stage; 3 pairs, 200 epochs",
         base: Some("lab5-response"),
         settings: LAB5_FEATURE,
+        published: &[],
     },
     DistillPreset {
         name: "lab5-feature-short",
         summary: "the same at a quarter of the width, 5 epochs",
         base: Some("lab5-feature"),
         settings: SHORTENED,
+        published: &[],
+    },
+    DistillPreset {
+        name: "lab5-feature-ofd",
+        summary: "CIFAR-10: resnet34 teaches resnet18 by the overhaul of features; 3 pairs, 200 epochs",
+        base: Some("lab5-response"),
+        settings: &[("scheme", "ofd")],
+        published: &[],
+    },
+    DistillPreset {
+        name: "ofd-wrn16-2",
+        summary: "CIFAR-10: wrn28-4 teaches wrn16-2 by the overhaul of features; 3 pairs, 200 epochs, plain momentum",
+        base: None,
+        settings: OFD_WRN16_2,
+        published: OFD_WRN16_2_PUBLISHED,
+    },
+    DistillPreset {
+        name: "ofd-wrn16-2-short",
+        summary: "the same at a quarter of the width, 6,000 images, 8 epochs",
+        base: Some("ofd-wrn16-2"),
+        settings: OFD_WRN16_2_SHORT,
+        published: &[],
+    },
+    DistillPreset {
+        name: "one-resnet32-cifar100",
+        summary: "CIFAR-100: resnet32 with three branches behind the second stage; 3 pairs, 300 epochs",
+        base: None,
+        settings: ONE_RESNET32,
+        published: ONE_RESNET32_PUBLISHED,
+    },
+    DistillPreset {
+        name: "one-resnet110-cifar100",
+        summary: "the same of resnet110, with basic blocks where the authors have bottlenecks",
+        base: Some("one-resnet32-cifar100"),
+        settings: &[("student", "resnet110")],
+        published: ONE_RESNET110_PUBLISHED,
+    },
+    DistillPreset {
+        name: "one-short",
+        summary: "CIFAR-10, 2,000 images: resnet20 at a quarter of the width with three branches; 3 pairs, 15 epochs",
+        base: None,
+        settings: ONLINE_SHORT,
+        published: &[],
+    },
+    DistillPreset {
+        name: "dml-short",
+        summary: "the same, two peers",
+        base: Some("one-short"),
+        settings: &[("scheme", "dml")],
+        published: &[],
+    },
+    DistillPreset {
+        name: "byot-short",
+        summary: "the same, with exits behind its stages",
+        base: Some("one-short"),
+        settings: &[("scheme", "byot")],
+        published: &[],
+    },
+    DistillPreset {
+        name: "born-again-short",
+        summary: "the same, two generations",
+        base: Some("one-short"),
+        settings: &[("scheme", "born-again"), ("generations", "2")],
+        published: &[],
     },
 ];
 
@@ -123,19 +261,107 @@ const KD_CIFAR10_VGG11_SLIM: &[(&str, &str)] = &[
     ("seeds", "3"),
 ];
 
+/// The authors' recipe, as in `ONE_ResNet32.sh`.
+const ONE_RESNET32: &[(&str, &str)] = &[
+    ("scheme", "one"),
+    ("student", "resnet32"),
+    ("dataset", "cifar-100"),
+    ("epochs", "300"),
+    ("batch_size", "128"),
+    ("optimizer", "sgd"),
+    ("lr", "0.1"),
+    ("lr_steps", "151,225"),
+    ("lr_decay", "0.1"),
+    ("weight_decay", "1e-4"),
+    ("rampup", "80"),
+    ("seeds", "3"),
+];
+
+const LAN: &str = "Lan et al. 2018, best epoch on the test images";
+
+const ONE_RESNET32_PUBLISHED: &[Published] = &[
+    Published { called: "ResNet-32 alone", figure: Figure::Scratch, percent: 68.82, source: LAN },
+    Published { called: "ONE", figure: Figure::Distilled, percent: 73.39, source: LAN },
+    Published { called: "ONE-E", figure: Figure::Other("all (ONE-E)"), percent: 75.37, source: LAN },
+];
+
+const ONE_RESNET110_PUBLISHED: &[Published] = &[
+    Published { called: "ResNet-110 alone", figure: Figure::Scratch, percent: 74.67, source: LAN },
+    Published { called: "ONE", figure: Figure::Distilled, percent: 78.38, source: LAN },
+    Published { called: "ONE-E", figure: Figure::Other("all (ONE-E)"), percent: 78.97, source: LAN },
+];
+
+/// The authors' recipe for CIFAR; at full width the squares are summed as they sum them.
+const OFD_WRN16_2: &[(&str, &str)] = &[
+    ("scheme", "ofd"),
+    ("teacher", "wrn28-4"),
+    ("student", "wrn16-2"),
+    ("dataset", "cifar-10"),
+    ("epochs", "200"),
+    ("batch_size", "128"),
+    ("optimizer", "sgd"),
+    ("lr", "0.1"),
+    ("lr_steps", "100,150"),
+    ("lr_decay", "0.1"),
+    ("weight_decay", "5e-4"),
+    ("teacher_epochs", "200"),
+    ("teacher_batch_size", "128"),
+    ("seeds", "3"),
+];
+
+const MMRAZOR: &str = "mmrazor, configs/distill/mmcls/ofd";
+
+const OFD_WRN16_2_PUBLISHED: &[Published] = &[
+    Published { called: "WRN-28-4, the teacher", figure: Figure::Teacher, percent: 95.49, source: MMRAZOR },
+    Published { called: "WRN-16-2 alone", figure: Figure::Scratch, percent: 93.43, source: MMRAZOR },
+    Published { called: "OFD", figure: Figure::Distilled, percent: 94.21, source: MMRAZOR },
+];
+
+const OFD_WRN16_2_SHORT: &[(&str, &str)] = &[
+    ("teacher_width", "0.25"),
+    ("student_width", "0.25"),
+    ("limit", "6000"),
+    ("teacher_limit", "20000"),
+    ("epochs", "8"),
+    ("lr_steps", "4,6"),
+    ("teacher_epochs", "8"),
+];
+
+/// What a processor of two cores does in a few minutes.
+const ONLINE_SHORT: &[(&str, &str)] = &[
+    ("scheme", "one"),
+    ("student", "resnet20"),
+    ("student_width", "0.25"),
+    ("dataset", "cifar-10"),
+    ("limit", "2000"),
+    ("epochs", "15"),
+    ("batch_size", "50"),
+    ("optimizer", "sgd"),
+    ("lr", "0.1"),
+    ("weight_decay", "1e-4"),
+    ("seeds", "3"),
+];
+
 const SHORTENED: &[(&str, &str)] =
     &[("teacher_width", "0.25"), ("student_width", "0.25"), ("epochs", "5"), ("teacher_epochs", "5")];
+
+/// The preset of this name.
+///
+/// # Errors
+/// If there is none; the message lists those there are.
+pub fn preset(name: &str) -> Result<&'static DistillPreset> {
+    ALL.iter().find(|preset| preset.name == name).ok_or_else(|| {
+        let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
+        Error::usage(format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
+    })
+}
 
 /// The settings of the preset of this name.
 ///
 /// # Errors
-/// If there is none; the message lists those there are.
+/// As [`preset`].
 pub fn settings(name: &str) -> Result<Values> {
-    let Some(preset) = ALL.iter().find(|preset| preset.name == name) else {
-        let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        let message = format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known));
-        return Err(Error::usage(message));
-    };
+    let preset = preset(name)?;
     let own = Values::of(&rows(), preset.settings, &Origin::Preset(name.into()))?;
     match preset.base {
         Some(base) => Ok(own.or(settings(base)?)),

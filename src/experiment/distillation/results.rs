@@ -1,5 +1,6 @@
 //! What a distillation leaves, and the numbers that compare its arms.
 
+use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::RunFolder;
@@ -16,7 +17,7 @@ const METRICS: &str = "metrics.json";
 pub enum Arm {
     /// Labels alone.
     Scratch,
-    /// The teacher too.
+    /// What the scheme brings, too.
     Distilled,
 }
 
@@ -68,6 +69,21 @@ pub struct Omitted {
     pub corrected_accuracy_of_class: f64,
 }
 
+/// What answers beside a student: a peer, a branch, an exit, a generation, all of them together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OtherResult {
+    /// For a person, such as `exit 1 (stage1)`.
+    pub name: String,
+    /// On the test images, as a fraction.
+    pub accuracy: f64,
+    /// Expected calibration error.
+    pub calibration_error: f64,
+    /// Numbers that are learnt and used for it.
+    pub n_parameters: usize,
+    /// Multiply–accumulates of one image.
+    pub macs: u64,
+}
+
 /// A trained student.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudentResult {
@@ -83,12 +99,15 @@ pub struct StudentResult {
     pub accuracy: f64,
     /// Expected calibration error.
     pub calibration_error: f64,
-    /// The part of the test images on which student and teacher answer the same.
-    pub agreement: f64,
+    /// The part of the test images on which student and teacher answer the same, if there is a teacher.
+    pub agreement: Option<f64>,
     /// Of training.
     pub seconds_training: f64,
     /// The class that was left out, if one was.
     pub omitted: Option<Omitted>,
+    /// What else the training leaves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherResult>,
 }
 
 /// A term of a student's loss at a step.
@@ -112,10 +131,10 @@ pub struct DistillResults {
     pub dataset: String,
     /// Layers of student and teacher that were compared.
     pub layers: Vec<(String, String)>,
-    /// One or more.
+    /// None for a scheme that needs none.
     pub teachers: Vec<TeacherReport>,
     /// Accuracy of the teachers together.
-    pub teacher_accuracy: f64,
+    pub teacher_accuracy: Option<f64>,
     /// How they do on the class that the students are not shown.
     #[serde(default)]
     pub teacher_omitted: Option<Omitted>,
@@ -125,6 +144,9 @@ pub struct DistillResults {
     pub students: Vec<StudentResult>,
     /// At about ten steps of each distillation.
     pub terms: Vec<StudentTerm>,
+    /// Bytes of all buffers once the first student has learned by the scheme: the most that was needed at once.
+    #[serde(default)]
+    pub held_bytes: u64,
     /// Whether all pairs are done.
     pub complete: bool,
 }
@@ -162,14 +184,45 @@ impl DistillResults {
         let results: DistillResults = sealed::read_json(folder, METRICS)?;
         let share = |x: &f64| (0.0..=1.0).contains(x);
         let good = |student: &StudentResult| {
-            let shares = [student.accuracy, student.calibration_error, student.agreement];
-            shares.iter().all(share) && student.n_images > 0 && student.fraction > 0.0 && student.fraction <= 1.0
+            let shares = [student.accuracy, student.calibration_error, student.agreement.unwrap_or_default()];
+            let others = student.others.iter().all(|other| share(&other.accuracy) && share(&other.calibration_error));
+            others
+                && shares.iter().all(share)
+                && student.n_images > 0
+                && student.fraction > 0.0
+                && student.fraction <= 1.0
         };
         let teachers_are_good = results.teachers.iter().all(|teacher| share(&teacher.accuracy));
-        if results.students.iter().all(good) && teachers_are_good && share(&results.teacher_accuracy) {
+        if results.students.iter().all(good) && teachers_are_good && results.teacher_accuracy.iter().all(share) {
             return Ok(results);
         }
         Err(Error::file(folder.join(METRICS), "damaged: it holds a share that is none"))
+    }
+
+    /// The row of the scheme, if this version has it.
+    pub fn spec(&self) -> Option<&'static SchemeSpec> {
+        distill::spec(&self.scheme).ok()
+    }
+
+    /// What the terms of the loss weighed at the first step that was written down, beside the labels' own: name, and weight times
+    /// value over that of the cross-entropy. The first pair's.
+    pub fn first_terms(&self) -> Vec<(String, f64)> {
+        let Some(first) = self.terms.first() else { return Vec::new() };
+        let same = |term: &&StudentTerm| {
+            (term.seed, term.fraction, term.record.step) == (first.seed, first.fraction, first.record.step)
+        };
+        let mut sums: Vec<(String, f64)> = Vec::new();
+        for TermRecord { term, weight, value, .. } in self.terms.iter().filter(same).map(|term| &term.record) {
+            let weighted = f64::from(*weight) * f64::from(*value);
+            match sums.iter_mut().find(|(name, _)| name == term) {
+                Some((_, sum)) => *sum += weighted,
+                None => sums.push((term.clone(), weighted)),
+            }
+        }
+        let Some((_, ce)) = sums.iter().find(|(name, ce)| name == "ce" && *ce > 0.0).cloned() else {
+            return Vec::new();
+        };
+        sums.into_iter().filter(|(name, _)| name != "ce").map(|(name, sum)| (name, sum / ce)).collect()
     }
 
     /// The student of this arm, if it is finished.
@@ -199,6 +252,17 @@ impl Comparison<'_> {
     pub fn mean_sd(&self, arm: Arm, number: fn(&StudentResult) -> f64) -> (f64, f64) {
         let students = if arm == Arm::Scratch { &self.scratch } else { &self.distilled };
         mean_sd(&students.iter().map(|student| number(student)).collect::<Vec<_>>())
+    }
+
+    /// The names of what answers beside the distilled students, with the mean over seeds of a number of each.
+    pub fn others(&self, number: fn(&OtherResult) -> f64) -> Vec<(&OtherResult, f64, f64)> {
+        let Some(first) = self.distilled.first() else { return Vec::new() };
+        let of = |name: &str| -> Vec<f64> {
+            let all = self.distilled.iter().flat_map(|student| &student.others);
+            all.filter(|other| other.name == name).map(number).collect()
+        };
+        let rows = first.others.iter().map(|other| (other, mean_sd(&of(&other.name))));
+        rows.map(|(other, (mean, sd))| (other, mean, sd)).collect()
     }
 
     /// [`paired_gain`] of a number.

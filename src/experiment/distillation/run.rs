@@ -1,14 +1,14 @@
 //! From a configuration to results: teachers, then pairs of students.
 
 use super::config::DistillConfig;
-use super::lesson::Lesson;
 use super::measure::{calibration_error, inference_ms, logits, omitted, predictions};
 use super::results::{Arm, DistillResults, NetworkReport, StudentResult, StudentTerm, TeacherReport};
+use super::student::Student;
 use super::teacher::{Trained, network, samples, trained};
 use crate::continual::Learner;
 use crate::data::Dataset;
 use crate::device::Device;
-use crate::distill::{Distiller, combined};
+use crate::distill::combined;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::accuracy;
 use crate::experiment::results::{RunFolder, TERMS_FILE};
@@ -54,7 +54,23 @@ pub fn distill(
     sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<DistillResults> {
-    go_on(config, dataset, device, folder, None, Trainer::new(device, sink, interrupted))
+    distill_beside(config, dataset, device, folder, &[], sink, interrupted)
+}
+
+/// The same, where these students from labels alone are known from another scheme's distillation and need not be trained.
+///
+/// # Errors
+/// As [`distill`].
+pub fn distill_beside(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    device: &Device,
+    folder: Option<&RunFolder>,
+    scratch: &[StudentResult],
+    sink: &mut dyn Sink,
+    interrupted: &AtomicBool,
+) -> Result<DistillResults> {
+    go_on(config, dataset, device, folder, (None, scratch), Trainer::new(device, sink, interrupted))
 }
 
 /// Goes on with a distillation that was interrupted, with the same configuration: finished students are kept, the one that
@@ -71,12 +87,28 @@ pub fn resume(
     sink: &mut dyn Sink,
     interrupted: &AtomicBool,
 ) -> Result<DistillResults> {
+    resume_beside(config, dataset, device, folder, &[], sink, interrupted)
+}
+
+/// The same, where these students from labels alone are known.
+///
+/// # Errors
+/// As [`resume`].
+pub fn resume_beside(
+    config: &DistillConfig,
+    dataset: &Dataset,
+    device: &Device,
+    folder: &RunFolder,
+    scratch: &[StudentResult],
+    sink: &mut dyn Sink,
+    interrupted: &AtomicBool,
+) -> Result<DistillResults> {
     let earlier = DistillResults::read(folder)?;
     if earlier.as_ref().is_some_and(|earlier| earlier.complete) {
         let path = folder.path().display();
         return Err(Error::usage(format!("{path}: this distillation is complete, there is nothing to go on with")));
     }
-    go_on(config, dataset, device, Some(folder), earlier, Trainer::new(device, sink, interrupted))
+    go_on(config, dataset, device, Some(folder), (earlier, scratch), Trainer::new(device, sink, interrupted))
 }
 
 fn go_on(
@@ -84,7 +116,7 @@ fn go_on(
     dataset: &Dataset,
     device: &Device,
     folder: Option<&RunFolder>,
-    earlier: Option<DistillResults>,
+    (earlier, scratch): (Option<DistillResults>, &[StudentResult]),
     mut trainer: Trainer<dyn Sink + '_>,
 ) -> Result<DistillResults> {
     let all = samples(dataset, config.limit)?;
@@ -96,6 +128,9 @@ fn go_on(
         same_teachers(&earlier, &results)?;
         results = earlier;
     }
+    let is_known = |student: &&StudentResult| results.student(Arm::Scratch, student.seed, student.fraction).is_some();
+    let new: Vec<StudentResult> = scratch.iter().filter(|student| !is_known(student)).cloned().collect();
+    results.students.extend(new);
     trainer.listener.teachers_ready(&results);
 
     let n_classes = dataset.n_classes();
@@ -104,12 +139,13 @@ fn go_on(
         let mut kept = if fraction < 1.0 { samples(dataset, Some(limit))? } else { all.clone() };
         kept.retain(|&i| Some(dataset.train.labels[i as usize]) != config.omit_class);
         for seed in config.seed..config.seed + config.seeds as u64 {
+            let mut scratch = None;
             for arm in [Arm::Scratch, Arm::Distilled] {
                 if results.student(arm, seed, fraction).is_some() {
                     continue;
                 }
-                let student = Student { arm, seed, fraction, samples: &kept };
-                let network = student.train(config, dataset, &teachers, &mut results, &mut trainer)?;
+                let student = Student { config, dataset, teachers: &teachers, arm, seed, fraction, samples: &kept };
+                let network = student.train(scratch.take(), &mut results, &mut trainer)?;
                 let n_planned = 2 * config.seeds * config.train_fraction.len();
                 results.complete = results.students.len() == n_planned;
                 if let Some(folder) = folder {
@@ -119,20 +155,21 @@ fn go_on(
                     write(folder, &results)?;
                 }
                 trainer.listener.student_finished(&results);
+                scratch = config.spec.has_generations().then_some(network);
             }
         }
     }
     Ok(results)
 }
 
-/// The teachers, trained and measured.
-struct Teachers {
-    networks: Vec<Network>,
+/// The teachers, trained and measured; none if the scheme needs none.
+pub(super) struct Teachers {
+    pub networks: Vec<Network>,
     reports: Vec<TeacherReport>,
     /// Of all test images, (n, classes), all teachers together.
     logits: Vec<f32>,
     /// To the test images.
-    answers: Vec<u32>,
+    pub answers: Vec<u32>,
 }
 
 impl Teachers {
@@ -156,9 +193,16 @@ impl Teachers {
             all_logits.push(Tensor::from_f32(&Device::cpu(), [labels.len(), n_classes], &z)?);
             networks.push(learner.network);
         }
-        let logits = combined(&all_logits, config.scheme.teacher_mean, 1.0)?.to_vec()?;
+        let logits = match all_logits.is_empty() {
+            true => Vec::new(),
+            false => combined(&all_logits, config.scheme.teacher_mean, 1.0)?.to_vec()?,
+        };
         let answers = predictions(&logits, n_classes);
         Ok(Teachers { networks, reports, logits, answers })
+    }
+
+    pub fn are_there(&self) -> bool {
+        !self.networks.is_empty()
     }
 
     /// What is known before the first student.
@@ -170,75 +214,14 @@ impl Teachers {
             dataset: dataset.name.clone(),
             layers: Vec::new(),
             teachers: self.reports.clone(),
-            teacher_accuracy: accuracy(labels, &self.answers),
-            teacher_omitted: config.omit_class.map(on_omitted),
+            teacher_accuracy: self.are_there().then(|| accuracy(labels, &self.answers)),
+            teacher_omitted: config.omit_class.filter(|_| self.are_there()).map(on_omitted),
             student,
             students: Vec::new(),
             terms: Vec::new(),
+            held_bytes: 0,
             complete: false,
         }
-    }
-}
-
-/// Which student.
-struct Student<'a> {
-    arm: Arm,
-    seed: u64,
-    fraction: f64,
-    samples: &'a [u32],
-}
-
-impl Student<'_> {
-    /// Trains it, measures it and adds it to the results.
-    fn train(
-        &self,
-        config: &DistillConfig,
-        dataset: &Dataset,
-        teachers: &Teachers,
-        results: &mut DistillResults,
-        trainer: &mut Trainer<dyn Sink + '_>,
-    ) -> Result<Network> {
-        let Student { arm, seed, fraction, samples } = *self;
-        let device = trainer.device;
-        let student = network(&config.student, config.student_width, dataset, device, seed)?;
-        let learner = Learner::new(student, device, dataset)?.trained_by(config.training.batch_size);
-        let distiller = match arm {
-            Arm::Scratch => None,
-            Arm::Distilled => {
-                let copies = teachers.networks.iter().map(Network::snapshot).collect::<Result<Vec<_>>>()?;
-                Some(Distiller::new(config.spec, config.scheme.clone(), copies, &learner.network, device, seed)?)
-            }
-        };
-        let lesson = Lesson {
-            learner: &learner,
-            samples: samples.to_vec(),
-            recipe: &config.training,
-            augment: config.data.augment,
-            seed,
-            distiller: distiller.as_ref(),
-            fraction,
-        };
-        let what = format!("{} student, seed {seed}", if arm == Arm::Scratch { "scratch" } else { "distilled" });
-        let mut learned = lesson.learn(&what, "Use a smaller --lr, or smaller weights of the terms", trainer)?;
-        let (n_classes, labels) = (dataset.n_classes(), &dataset.test.labels);
-        let z = logits(&learner, &dataset.test)?;
-        let answers = predictions(&z, n_classes);
-        results.students.push(StudentResult {
-            arm,
-            seed,
-            fraction,
-            n_images: samples.len(),
-            accuracy: accuracy(labels, &answers),
-            calibration_error: calibration_error(&z, n_classes, labels),
-            agreement: accuracy(&teachers.answers, &answers),
-            seconds_training: learned.seconds,
-            omitted: config.omit_class.map(|class| omitted(&z, n_classes, labels, class)),
-        });
-        results.terms.append(&mut learned.terms);
-        if let Some(distiller) = distiller {
-            results.layers = distiller.layers().to_vec();
-        }
-        Ok(learner.network)
     }
 }
 
@@ -259,20 +242,24 @@ pub fn check(config: &DistillConfig, dataset: &Dataset, device: &Device) -> Resu
     for limit in [config.limit, config.teacher_limit] {
         samples(dataset, limit)?;
     }
-    Distiller::new(config.spec, config.scheme.clone(), teachers, &student, device, config.seed).map(drop)
+    if config.spec.has_generations() {
+        teachers.push(student.snapshot()?);
+    }
+    config.spec.companions(&config.scheme, teachers, &student, device, config.seed).map(drop)
 }
 
 /// Rounding differs from device to device, but not by so much.
 const SAME_TEACHER: f64 = 0.005;
 
 fn same_teachers(earlier: &DistillResults, now: &DistillResults) -> Result<()> {
-    if (earlier.teacher_accuracy - now.teacher_accuracy).abs() <= SAME_TEACHER {
+    let (Some(earlier), Some(now)) = (earlier.teacher_accuracy, now.teacher_accuracy) else { return Ok(()) };
+    if (earlier - now).abs() <= SAME_TEACHER {
         return Ok(());
     }
     Err(Error::usage(format!(
         "the finished students had a teacher of {:.1} % accuracy, and this one has {:.1} %: begin a new distillation",
-        100.0 * earlier.teacher_accuracy,
-        100.0 * now.teacher_accuracy
+        100.0 * earlier,
+        100.0 * now
     )))
 }
 

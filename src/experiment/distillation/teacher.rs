@@ -110,7 +110,7 @@ pub(super) fn trained<L: Listener + ?Sized>(
         recipe: &config.teacher_training,
         augment: config.data.augment,
         seed,
-        distiller: None,
+        companions: None,
         fraction: 1.0,
     };
     let seconds = lesson.learn(&format!("teacher {name}"), "Use a smaller --teacher-lr", trainer)?.seconds;

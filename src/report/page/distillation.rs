@@ -3,9 +3,11 @@
 use super::files::{command, settings_of};
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use super::plot::{Line, Plot};
-use crate::distill;
+use crate::distill::{SchemeSpec, Training};
 use crate::error::{Error, Result};
-use crate::experiment::distillation::{Arm, Comparison, DistillResults, NetworkReport, StudentResult, rows};
+use crate::experiment::distillation::{
+    Arm, Comparison, DistillResults, NetworkReport, StudentResult, TeacherReport, rows,
+};
 use crate::records::sealed::read_json;
 use crate::report::distillation::{gain_text, percent_sd};
 use crate::report::text::{counted, duration, percent, thousands};
@@ -29,7 +31,10 @@ pub(super) fn page(folder: &Path) -> Result<String> {
     };
     let title = format!("{}: {} on {}", results.scheme, results.student.name, results.dataset);
     let mut sections =
-        vec![Section { id: "pairs", title: "With and without the teacher", body: pairs(&results, &comparisons) }];
+        vec![Section { id: "pairs", title: Words::of(&results).pairs, body: pairs(&results, &comparisons) }];
+    if first.distilled.iter().any(|student| !student.others.is_empty()) {
+        sections.push(Section { id: "others", title: "What else answers", body: others(first) });
+    }
     if comparisons.len() > 1 {
         sections.push(Section {
             id: "data",
@@ -51,6 +56,34 @@ fn teachers(results: &DistillResults) -> String {
     results.teachers.iter().map(|teacher| teacher.network.name.as_str()).collect::<Vec<_>>().join(" and ")
 }
 
+/// How a page tells of a scheme with a trained teacher, and of one without.
+struct Words {
+    pairs: &'static str,
+    scratch: &'static str,
+    distilled: &'static str,
+    /// Behind "once on the labels alone, ".
+    lede: &'static str,
+}
+
+impl Words {
+    fn of(results: &DistillResults) -> Words {
+        let (scratch, lede) = ("labels alone", "once by the scheme");
+        let without = Words { pairs: "With and without the scheme", scratch, distilled: "by the scheme", lede };
+        match results.spec().map(|spec| spec.training) {
+            None | Some(Training::Offline) => Words {
+                pairs: "With and without the teacher",
+                distilled: "with the teacher",
+                lede: "once also on what a trained teacher says about each image",
+                ..without
+            },
+            Some(Training::Online) => {
+                Words { lede: "once together with others that learn at the same time", ..without }
+            }
+            Some(Training::SelfTaught) => Words { lede: "once also from what a network of its kind says", ..without },
+        }
+    }
+}
+
 fn top(results: &DistillResults, first: &Comparison, title: &str) -> String {
     let n = first.scratch.len();
     let mut top = format!(
@@ -64,23 +97,26 @@ fn top(results: &DistillResults, first: &Comparison, title: &str) -> String {
     }
     let (scratch, distilled) = (first.mean_sd(Arm::Scratch, accuracy).0, first.mean_sd(Arm::Distilled, accuracy).0);
     let gain = first.gain(accuracy);
+    let Words { lede, distilled: by, .. } = Words::of(results);
+    let teacher = match results.teacher_accuracy {
+        Some(accuracy) => format!("; the teacher itself ({}) {}", escape(&teachers(results)), percent(accuracy)),
+        None => String::new(),
+    };
     let _ = writeln!(
         top,
-        "<p class=\"lede\">A small network was trained twice on {}, from the same initial weights and in the same order: once \
-         on the labels alone, once also on what a trained teacher ({}) says about each image. Alone it names {} of the test \
-         images correctly, with the teacher {}; the teacher itself {}.</p>",
+        "<p class=\"lede\">A small network was trained twice on {}, on the same images in the same order: once on the labels \
+         alone, {lede}. Alone it names {} of the test images correctly, {by} {}{teacher}.</p>",
         counted(first.n_images, "labelled image", "labelled images"),
-        escape(&teachers(results)),
         percent(scratch),
-        percent(distilled),
-        percent(results.teacher_accuracy)
+        percent(distilled)
     );
-    top + &key_figures(&[
+    let mut figures = vec![
         ("Gain, paired ± standard error", gain_text(gain)),
         ("Scratch", format!("{} %", percent_sd(first.mean_sd(Arm::Scratch, accuracy), n))),
         ("Distilled", format!("{} %", percent_sd(first.mean_sd(Arm::Distilled, accuracy), n))),
-        ("Teacher", percent(results.teacher_accuracy)),
-    ])
+    ];
+    figures.extend(results.teacher_accuracy.map(|accuracy| ("Teacher", percent(accuracy))));
+    top + &key_figures(&figures)
 }
 
 fn accuracy(student: &StudentResult) -> f64 {
@@ -91,8 +127,8 @@ type Number = fn(&StudentResult) -> f64;
 
 const NUMBERS: [(&str, Number); 3] = [
     ("accuracy", accuracy),
-    ("answers as the teacher", |student| student.agreement),
     ("calibration error", |student| student.calibration_error),
+    ("answers as the teacher", |student| student.agreement.unwrap_or_default()),
 ];
 
 fn axis_percent(y: f64) -> String {
@@ -101,37 +137,33 @@ fn axis_percent(y: f64) -> String {
 
 fn pairs(results: &DistillResults, comparisons: &[Comparison]) -> String {
     let first = &comparisons[0];
-    let mut lines = vec![Line {
-        name: "teacher".into(),
-        points: vec![(0.0, results.teacher_accuracy), (1.0, results.teacher_accuracy)],
-        color: 5,
-        dashed: true,
-    }];
-    for (a, b) in first.scratch.iter().zip(&first.distilled) {
+    let teacher = |y| Line { name: "teacher".into(), points: vec![(0.0, y), (1.0, y)], color: 5, dashed: true };
+    let mut lines: Vec<Line> = results.teacher_accuracy.map(teacher).into_iter().collect();
+    for (color, (a, b)) in first.scratch.iter().zip(&first.distilled).enumerate() {
         let points = vec![(0.0, a.accuracy), (1.0, b.accuracy)];
-        lines.push(Line { name: format!("seed {}", a.seed), points, color: lines.len() - 1, dashed: false });
+        lines.push(Line { name: format!("seed {}", a.seed), points, color, dashed: false });
     }
-    let ticks = [(0.0, "labels alone".into()), (1.0, "with the teacher".into())];
-    let label = "Test accuracy of each student without and with the teacher";
+    let Words { scratch, distilled, .. } = Words::of(results);
+    let ticks = [(0.0, scratch.into()), (1.0, distilled.into())];
+    let label = "Test accuracy of each student from labels alone and by the scheme";
     let plot = Plot { label, x_title: "", x_ticks: &ticks, y_text: axis_percent, from_zero: false };
     let mut body = format!(
-        "<p>Each line is a pair: the same initial weights, the same images in the same order. Accuracy on the test images \
-         after the last epoch.</p>\n{}",
+        "<p>Each line is a pair: the same images in the same order{}. Accuracy on the test images after the last epoch.</p>\n{}",
+        if results.spec().is_some_and(SchemeSpec::has_generations) { "" } else { ", the same initial weights" },
         plot.draw(&lines)
     );
     let n = first.scratch.len();
     let head = ["".to_string(), "teacher".into(), "scratch".into(), "distilled".into(), "distilled − scratch".into()];
     let teacher = |i: usize| match i {
-        0 => format!("{:.1}", 100.0 * results.teacher_accuracy),
-        1 => "–".into(),
-        _ => results
-            .teachers
-            .iter()
-            .map(|t| format!("{:.1}", 100.0 * t.calibration_error))
-            .collect::<Vec<_>>()
-            .join(", "),
+        0 => results.teacher_accuracy.map_or("–".into(), |accuracy| format!("{:.1}", 100.0 * accuracy)),
+        1 if !results.teachers.is_empty() => {
+            let of = |teacher: &TeacherReport| format!("{:.1}", 100.0 * teacher.calibration_error);
+            results.teachers.iter().map(of).collect::<Vec<_>>().join(", ")
+        }
+        _ => "–".into(),
     };
-    let rows: Vec<Vec<String>> = NUMBERS
+    let n_numbers = NUMBERS.len() - usize::from(results.teachers.is_empty());
+    let rows: Vec<Vec<String>> = NUMBERS[..n_numbers]
         .iter()
         .enumerate()
         .map(|(i, (name, number))| {
@@ -162,6 +194,32 @@ fn pairs(results: &DistillResults, comparisons: &[Comparison]) -> String {
     body + &details("Every pair", &table("Accuracy on the test images", 0, &head, &rows))
 }
 
+fn others(first: &Comparison) -> String {
+    let n = first.scratch.len();
+    let head = ["", "accuracy", "calibration error", "parameters", "million multiply–accumulates"];
+    let calibrations = first.others(|other| other.calibration_error);
+    let rows: Vec<Vec<String>> = first
+        .others(|other| other.accuracy)
+        .into_iter()
+        .zip(calibrations)
+        .map(|((other, mean, sd), (_, calibration, sd_of_it))| {
+            vec![
+                escape(&other.name),
+                percent_sd((mean, sd), n),
+                percent_sd((calibration, sd_of_it), n),
+                thousands(other.n_parameters as u64),
+                format!("{:.2}", other.macs as f64 / 1e6),
+            ]
+        })
+        .collect();
+    table(
+        "Beside the distilled student, whose own numbers are above: percent of the test images, and what it takes to answer so",
+        1,
+        &head.map(String::from),
+        &rows,
+    )
+}
+
 fn over_data(results: &DistillResults, comparisons: &[Comparison]) -> String {
     let at = |comparison: &Comparison| (comparison.n_images as f64).log10();
     let ticks: Vec<(f64, String)> =
@@ -172,11 +230,11 @@ fn over_data(results: &DistillResults, comparisons: &[Comparison]) -> String {
         color,
         dashed,
     };
-    let lines = [
+    let mut lines = vec![
         line("scratch", 0, false, &|comparison| comparison.mean_sd(Arm::Scratch, accuracy).0),
         line("distilled", 1, false, &|comparison| comparison.mean_sd(Arm::Distilled, accuracy).0),
-        line("teacher", 5, true, &|_| results.teacher_accuracy),
     ];
+    lines.extend(results.teacher_accuracy.map(|teacher| line("teacher", 5, true, &|_| teacher)));
     let label = "Mean test accuracy over the number of labelled images";
     let plot = Plot {
         label,
@@ -318,14 +376,14 @@ fn terms(results: &DistillResults) -> String {
 }
 
 fn scheme(results: &DistillResults) -> String {
-    let Ok(spec) = distill::spec(&results.scheme) else {
+    let Some(spec) = results.spec() else {
         return format!("<p>{} is a scheme of another version of engram.</p>\n", escape(&results.scheme));
     };
     let mut rows = vec![
         ("What it does", spec.summary.to_string()),
         ("Loss", spec.formula.into()),
-        ("Knowledge", format!("{:?}", spec.knowledge).to_lowercase()),
-        ("Teacher", format!("{:?}", spec.training).to_lowercase()),
+        ("Knowledge", spec.knowledge.name().into()),
+        ("Teacher", spec.training.describe().into()),
         ("Paper", spec.paper.into()),
     ];
     let pairs: Vec<String> = results.layers.iter().map(|(student, teacher)| format!("{student} = {teacher}")).collect();
