@@ -7,10 +7,12 @@
 //! before the step. They stay on the device: rows of a table, written and read by kernels.
 
 use super::memory::MEMORY;
+use super::old_teacher::{DISTILL, by_outputs, scheme, with_terms};
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, Replay, ReplayMemory, replayed_loss};
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState};
 use crate::device::{self, Array, DType};
+use crate::distill::SchemeSpec;
 use crate::error::{Error, Result};
 use crate::ops::{Mode, scatter_rows};
 use crate::rng::{Purpose, Rng};
@@ -32,6 +34,8 @@ const FIRST_ROWS: usize = 256;
 
 struct Der {
     mse_weight: f32,
+    /// In place of the squared error.
+    scheme: Option<&'static SchemeSpec>,
     /// Of DER++.
     replay_weight: Option<f32>,
     replay_batch: Option<usize>,
@@ -49,6 +53,7 @@ impl Der {
         let capacity = settings.get("memory");
         Der {
             mse_weight: settings.get("mse_weight"),
+            scheme: scheme(settings),
             replay_weight: settings.find("replay_weight"),
             replay_batch: settings.find("replay_batch"),
             capacity,
@@ -88,7 +93,13 @@ impl Method for Der {
         let Some(replay) = self.memory.replay(learner, batch, self.replay_batch, &mut rng) else { return Ok(loss) };
         let targets = self.stored(learner, &replay)?;
         let says = learner.network.forward(&learner.input(&replay.images)?, Mode::Train)?.logits;
-        let loss = loss.and("logit_mse", self.mse_weight, says.mse(&targets)?);
+        let loss = match self.scheme {
+            None => loss.and("logit_mse", self.mse_weight, says.mse(&targets)?),
+            Some(spec) => {
+                let labels = Tensor::from_u32(&learner.device, [replay.images.len()], &replay.images.labels)?;
+                with_terms(loss, self.mse_weight, by_outputs(spec, learner, (&says, &targets), &labels)?)
+            }
+        };
         let Some(replay_weight) = self.replay_weight else { return Ok(loss) };
         let replay =
             self.memory.replay(learner, batch, self.replay_batch, &mut rng).expect("bug: it was not empty before");
@@ -156,7 +167,7 @@ pub(super) const DER: MethodSpec = MethodSpec {
     memory: "K images with labels and logits",
     expect: "Better than ER with a small memory and many epochs: stored outputs carry more than labels.",
     deviations: DEVIATIONS,
-    options: &[MEMORY, MSE_WEIGHT.usually("0.3"), REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
+    options: &[MEMORY, MSE_WEIGHT.usually("0.3"), DISTILL, REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
     trade_off: &[("mse_weight", 4.0)],
     build: |settings| Box::new(Der::new(settings)),
     ..MethodSpec::BASE
@@ -170,7 +181,7 @@ pub(super) const DER_PP: MethodSpec = MethodSpec {
     memory: "K images with labels and logits",
     expect: "The strongest method here at small memories, in every scenario; three forward passes a step.",
     deviations: DEVIATIONS,
-    options: &[MEMORY, MSE_WEIGHT.usually("0.5"), REPLAY_WEIGHT, REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
+    options: &[MEMORY, MSE_WEIGHT.usually("0.5"), DISTILL, REPLAY_WEIGHT, REPLAY_BATCH, MEMORY_POLICY, UNSEEN],
     trade_off: &[("mse_weight", 4.0), ("replay_weight", 4.0)],
     build: |settings| Box::new(Der::new(settings)),
     ..MethodSpec::BASE

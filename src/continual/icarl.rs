@@ -16,12 +16,13 @@
 //! goes by means, `lwf-mc` distils but keeps no exemplars. The column "hybrid1" is iCaRL's classifier `network`.
 
 use super::memory::{HERDING, MEMORY, MEMORY_ROUNDING};
+use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
 use super::{Activation, Batch, Candidates, Classifier, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
 use super::{Rounding, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
 use crate::data::Scenario;
+use crate::distill::SchemeSpec;
 use crate::error::{Error, Result};
-use crate::models::Network;
 use crate::nn::Output;
 use crate::ops::Mode;
 use crate::settings::Values;
@@ -66,8 +67,10 @@ pub struct Icarl {
     candidates: Candidates,
     /// P: samples of each class, in the order herding chose them.
     exemplars: Vec<Vec<u32>>,
+    /// In place of its own distillation.
+    scheme: Option<&'static SchemeSpec>,
     /// The network before this task; absent in the first.
-    old: Option<Network>,
+    old: Option<Old>,
     /// μ of the exemplars of each class, (classes seen, D).
     exemplar_means: Option<Tensor>,
     /// μ of all training data of each class seen so far: only for the reference classifier `ncm`.
@@ -90,6 +93,7 @@ impl Icarl {
             rounding: settings.find("memory_rounding").unwrap_or(Rounding::Ceil),
             herding: settings.find("herding").unwrap_or_default(),
             candidates: settings.get("candidates"),
+            scheme: scheme(settings),
             exemplars: Vec::new(),
             old: None,
             exemplar_means: None,
@@ -130,16 +134,27 @@ impl Icarl {
     }
 
     /// Box 3, UPDATEREPRESENTATION: one binary cross-entropy over all outputs. Targets of old outputs are the old network's
-    /// probabilities on this very batch, also for exemplars; the other targets are hard.
-    fn update_representation(&self, learner: &Learner, batch: &Batch) -> Result<Tensor> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        let targets = match &self.old {
-            Some(old) => {
-                no_grad(|| old.forward(&batch.x, Mode::Eval)?.logits.mixed_targets(&batch.labels, batch.n_old))?
-            }
-            None => logits.mixed_targets(&batch.labels, 0)?,
+    /// probabilities on this very batch, also for exemplars; the other targets are hard. Where the old network teaches by another
+    /// scheme, all targets are hard, and the scheme's terms stand beside them.
+    fn update_representation(&self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let Some(old) = &self.old else {
+            let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+            return Ok(Loss::single("bce", logits.bce_with_logits(&logits.mixed_targets(&batch.labels, 0)?)?));
         };
-        logits.bce_with_logits(&targets)
+        let (Output { logits, .. }, values) = old.forward(learner, batch)?;
+        match old {
+            Old::Plain(old) => {
+                let targets =
+                    no_grad(|| old.forward(&batch.x, Mode::Eval)?.logits.mixed_targets(&batch.labels, batch.n_old))?;
+                Ok(Loss::single("bce", logits.bce_with_logits(&targets)?))
+            }
+            Old::Teaches(distiller) => {
+                let bce = logits.bce_with_logits(&logits.mixed_targets(&batch.labels, 0)?)?;
+                let own = |logits: &Tensor| learner.masked(logits, |_, output| output < batch.n_old);
+                let terms = terms(distiller, (&logits, &values), batch, own)?;
+                Ok(with_terms(Loss::single("bce", bce), 1.0, terms))
+            }
+        }
     }
 
     /// Box 4, CONSTRUCTEXEMPLARSET: the m samples whose running mean stays closest to the class mean, in order of choice.
@@ -163,7 +178,7 @@ impl Icarl {
 
 impl Method for Icarl {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        Ok(Loss::single("bce", self.update_representation(learner, batch)?))
+        self.update_representation(learner, batch)
     }
 
     fn training_set(&self, task: &TaskData) -> Vec<u32> {
@@ -171,8 +186,10 @@ impl Method for Icarl {
     }
 
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        let distils = self.parts.distillation && task.n_old > 0;
-        self.old = if distils { Some(learner.network.snapshot()?) } else { None };
+        if self.parts.distillation {
+            // In the first task, too, so that a scheme that does not suit the network is refused before anything is learned.
+            self.old = Some(Old::now(self.scheme, learner)?).filter(|_| task.n_old > 0);
+        }
         Ok(())
     }
 
@@ -214,7 +231,7 @@ impl Method for Icarl {
         let json = serde_json::to_value(kept).expect("bug: lists of samples are no JSON");
         let mut state = MethodState { json, tensors: Vec::new() };
         if let Some(old) = &self.old {
-            state.keep_network("old", old)?;
+            state.keep_network("old", old.network())?;
         }
         if let Some(means) = &self.exemplar_means {
             state.tensors.push((EXEMPLAR_MEANS.into(), means.to_vec()?));
@@ -225,7 +242,8 @@ impl Method for Icarl {
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
         let kept: Kept = state.json()?;
         (self.exemplars, self.seen) = (kept.exemplars, kept.seen);
-        self.old = state.take_network("old", learner)?;
+        let old = state.take_network("old", learner)?;
+        self.old = old.map(|old| Old::of(self.scheme, old, learner)).transpose()?;
         self.n_outputs = learner.network.n_outputs;
         if let Some(means) = state.take(EXEMPLAR_MEANS) {
             let d = learner.network.n_features;
@@ -242,7 +260,7 @@ impl Method for Icarl {
         Held {
             exemplars: self.image_bytes * self.exemplars.iter().map(Vec::len).sum::<usize>() as u64,
             // In the first task there is none; from then on one is needed at every step.
-            old_network: self.old.as_ref().map_or(0, |old| old.bytes()),
+            old_network: self.old.as_ref().map_or(0, |old| old.network().bytes()),
             class_means: self.exemplar_means.as_ref().map_or(0, |means| 4 * means.n_elements() as u64),
             ..Held::default()
         }
@@ -263,6 +281,8 @@ const LOSS: &str = "the loss is the mean, not the sum, over batch and outputs, a
 const MIRRORS: &str = "for natural images class means average over mirror images too";
 const HERDING_OF_THE_CODE: &str = "--herding original chooses exemplars as the authors' code does: by the largest product with a running \
                        sum of deviations, where a sample may win again and is then passed over";
+const SCHEME: &str = "--distill SCHEME puts another scheme in the place of the old network's probabilities as targets: over old \
+                      outputs, beside hard targets for all";
 const NO_MEAN: &str = "with --candidates all the means of classes not seen yet are 0, as in the authors' code";
 
 pub(super) const ICARL: MethodSpec = MethodSpec {
@@ -274,10 +294,10 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     memory: "K images, the old network, class means",
     expect: "The strongest method here on long class-incremental streams that see their data for many epochs; the nearest \
              mean of exemplars beats the network's own outputs.",
-    deviations: &[OLD_NETWORK, SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN],
+    deviations: &[OLD_NETWORK, SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN, SCHEME],
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
-    options: &[MEMORY, MEMORY_ROUNDING, HERDING],
+    options: &[MEMORY, MEMORY_ROUNDING, HERDING, DISTILL],
     build: |settings| Box::new(Icarl::new(settings)),
     ..MethodSpec::BASE
 };
@@ -289,6 +309,7 @@ pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
     memory: "K images, class means",
     deviations: &[SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN],
     expect: "Shows what iCaRL's distillation is worth.",
+    options: &[MEMORY, MEMORY_ROUNDING, HERDING],
     build: |settings| Box::new(Icarl::with_parts(settings, HYBRID2)),
     ..ICARL
 };
@@ -300,6 +321,7 @@ pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
     memory: "K images",
     deviations: &[SHARES, LOSS, HERDING_OF_THE_CODE],
     expect: "Shows what iCaRL's classifier is worth: few exemplars beside many new images bias the outputs.",
+    options: &[MEMORY, MEMORY_ROUNDING, HERDING],
     build: |settings| Box::new(Icarl::with_parts(settings, HYBRID3)),
     ..ICARL
 };
@@ -309,10 +331,10 @@ pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
     summary: "iCaRL's distillation without exemplars, the network's outputs",
     equations: "L = BCE(f(x), t), t = σ(f_old(x)) for outputs of old classes, onehot(y) for the others",
     memory: "the old network",
-    deviations: &[OLD_NETWORK, LOSS],
+    deviations: &[OLD_NETWORK, LOSS, SCHEME],
     expect: "Learning without forgetting with iCaRL's loss: better than nothing in class-incremental learning, far from \
              methods with a memory.",
-    options: &[],
+    options: &[DISTILL],
     build: |settings| Box::new(Icarl::with_parts(settings, LWF_MC)),
     ..ICARL
 };

@@ -1,10 +1,12 @@
 //! Learning without forgetting (Li & Hoiem, ECCV 2016 and TPAMI 2018): on new images the outputs of old classes are held at
 //! what the network before the task says of the same images. Nothing is stored but that network.
 
+use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
 use super::outputs::UNSEEN;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use crate::distill::SchemeSpec;
 use crate::error::Result;
-use crate::models::Network;
+use crate::nn::Output;
 use crate::ops::Mode;
 use crate::settings::{Choose, Setting};
 use crate::tensor::{Tensor, no_grad};
@@ -42,8 +44,10 @@ struct Lwf {
     ce_weight: f32,
     temperature: f32,
     ce: CeOver,
+    /// In place of the method's own distillation.
+    scheme: Option<&'static SchemeSpec>,
     /// The network before this task; absent in the first.
-    old: Option<Network>,
+    old: Option<Old>,
     /// The outputs of this task's own labels.
     new: Range<usize>,
 }
@@ -72,21 +76,33 @@ impl Lwf {
 
 impl Method for Lwf {
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        self.old = if task.n_old > 0 { Some(learner.network.snapshot()?) } else { None };
+        // In the first task, too, so that a scheme that does not suit the network is refused before anything is learned.
+        self.old = Some(Old::now(self.scheme, learner)?).filter(|_| task.n_old > 0);
         self.new = task.labels.clone();
         Ok(())
     }
 
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+        let Some(old) = &self.old else {
+            let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+            return Ok(Loss::single("cross_entropy", self.new_labels_loss(learner, batch, &logits)?));
+        };
+        let (Output { logits, .. }, values) = old.forward(learner, batch)?;
         let new = self.new_labels_loss(learner, batch, &logits)?;
-        let Some(old) = &self.old else { return Ok(Loss::single("cross_entropy", new)) };
         let mut loss = Loss(Vec::new()).and("cross_entropy", self.ce_weight, new);
-        let teacher = no_grad(|| old.forward(&batch.x, Mode::Eval))?.logits;
-        for head in self.old_heads(learner, batch) {
-            let own = |logits: &Tensor| learner.masked(logits, |_, output| head.contains(&output));
-            let kd = own(&logits)?.kl_div(&own(&teacher)?, self.temperature)?;
-            loss = loss.and("kd", self.kd_weight, kd);
+        match old {
+            Old::Plain(old) => {
+                let teacher = no_grad(|| old.forward(&batch.x, Mode::Eval))?.logits;
+                for head in self.old_heads(learner, batch) {
+                    let own = |logits: &Tensor| learner.masked(logits, |_, output| head.contains(&output));
+                    let kd = own(&logits)?.kl_div(&own(&teacher)?, self.temperature)?;
+                    loss = loss.and("kd", self.kd_weight, kd);
+                }
+            }
+            Old::Teaches(distiller) => {
+                let own = |logits: &Tensor| learner.masked(logits, |_, output| output < batch.n_old);
+                loss = with_terms(loss, self.kd_weight, terms(distiller, (&logits, &values), batch, own)?);
+            }
         }
         Ok(loss)
     }
@@ -94,20 +110,21 @@ impl Method for Lwf {
     fn state(&self) -> Result<MethodState> {
         let mut state = MethodState { json: serde_json::json!([self.new.start, self.new.end]), tensors: Vec::new() };
         if let Some(old) = &self.old {
-            state.keep_network("old", old)?;
+            state.keep_network("old", old.network())?;
         }
         Ok(state)
     }
 
     fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.old = state.take_network("old", learner)?;
+        let old = state.take_network("old", learner)?;
+        self.old = old.map(|old| Old::of(self.scheme, old, learner)).transpose()?;
         let [start, end] = state.json()?;
         self.new = start..end;
         Ok(())
     }
 
     fn held(&self) -> Held {
-        Held { old_network: self.old.as_ref().map_or(0, Network::bytes), ..Held::default() }
+        Held { old_network: self.old.as_ref().map_or(0, |old| old.network().bytes()), ..Held::default() }
     }
 }
 
@@ -124,9 +141,11 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "the frozen old network is evaluated on each (augmented) batch; the paper stores its outputs beforehand",
         "the cross-entropy runs over all classes seen; --ce new takes the task's own classes, as the paper's heads do",
         "no warm-up of new outputs before the whole network is trained",
+        "--distill SCHEME puts another scheme in the place of the divergence, weighed by --kd-weight; in task-incremental \
+         learning over all old outputs together",
     ],
     needs_boundaries: true,
-    options: &[KD_WEIGHT, CE_WEIGHT, TEMPERATURE, CE, UNSEEN],
+    options: &[KD_WEIGHT, CE_WEIGHT, TEMPERATURE, CE, DISTILL, UNSEEN],
     trade_off: &[("kd_weight", 16.0)],
     build: |settings| {
         Box::new(Lwf {
@@ -134,6 +153,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             ce_weight: settings.get("ce_weight"),
             temperature: settings.get("temperature"),
             ce: settings.get("ce"),
+            scheme: scheme(settings),
             old: None,
             new: 0..0,
         })
