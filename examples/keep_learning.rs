@@ -24,7 +24,8 @@ fn main() -> engram::Result<()> {
     let mut session = Session::new(Backbone::open("natural32", &Device::cpu())?, Settings::default())?;
     for class in ["cherry", "leaf", "sky"] {
         session.learn(of(class))?;
-        let judged = session.estimate().map_or("–".into(), |estimate| format!("{:.0} %", 100.0 * estimate.accuracy()));
+        let judged =
+            session.estimate().map_or("–".into(), |estimate| format!("{:.0} %", 100.0 * estimate.accuracy()));
         println!("learned {class}: {} classes, {judged} right on pictures held out", session.classes().len());
     }
     session.forget("leaf")?;

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::experiment::saved::Predictor;
 use crate::models::export::{Export, Format};
 use crate::records::{create_folder, write_atomically};
+use crate::session::Session;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct ExportArgs {
-    /// Folder of a run
-    #[arg(value_name = "RUN")]
+    /// A learner, or the folder of a run
+    #[arg(value_name = "FILE|RUN")]
     from: PathBuf,
     /// For which programs: onnx (one file) or torch (a folder with model.py and its numbers)
     #[arg(long, value_name = "FORMAT", hide_possible_values = true, value_parser = choice::<Format>())]
@@ -28,8 +29,16 @@ pub struct ExportArgs {
     force: bool,
 }
 
-/// Reads the run and writes what other programs read. Weights are copied, so it needs no device but the CPU.
+/// Reads the learner or the run and writes what other programs read. Weights are copied, so it needs no device but the CPU.
 pub fn run(args: &ExportArgs) -> Result<()> {
+    if args.from.is_file() {
+        if args.classifier.is_some() {
+            return Err(Error::usage(
+                "--classifier has no effect here: a learner has one; engram learn --method changes it",
+            ));
+        }
+        return write(&Session::load(&args.from, &Device::cpu())?.export()?, args.to, &args.out, args.force);
+    }
     let predictor = Predictor::load(&args.from, &Device::cpu())?;
     let classifier = args.classifier.as_ref().unwrap_or(&predictor.card.classifiers[0]);
     let export = predictor.export(classifier)?;

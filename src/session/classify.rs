@@ -3,6 +3,8 @@
 use super::{Known, Picture, Session, estimate};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::models::export::Export;
+use crate::settings::Choose;
 use crate::tensor::Tensor;
 
 /// One known picture in so many is less similar to every other than the threshold.
@@ -81,6 +83,36 @@ impl Session {
             }
         };
         Ok(scores.chunks_exact(n_classes).zip(nearest).map(answer).collect())
+    }
+}
+
+impl Session {
+    /// The learner for other programs; "none of these" and the nearest pictures stay behind.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it knows no class, or its method cannot be written.
+    pub fn export(&self) -> Result<Export<'_>> {
+        let Some(fitted) = &self.fitted else {
+            return Err(Error::usage("this learner knows no class yet: let it learn some pictures first"));
+        };
+        let Some((head, unit_length)) = fitted.statistics.head()? else {
+            let message = format!(
+                "{} cannot be written for other programs: let the learner go by another method, engram learn FILE --from DIR --method \
+                 ranpac",
+                fitted.kind.name()
+            );
+            return Err(Error::usage(message));
+        };
+        let (mean, std) = self.backbone.normalization();
+        Ok(Export {
+            network: self.backbone.network(),
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+            mirrored: self.backbone.flips(),
+            unit_length,
+            head,
+            classes: self.classes.iter().map(|class| class.name.clone()).collect(),
+        })
     }
 }
 

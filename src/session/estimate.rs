@@ -196,14 +196,21 @@ fn picked(features: &[f32], labels: &[u32], d: usize, places: &[usize]) -> (Vec<
 }
 
 /// The T for which softmax(scores / T) says what happened best (Guo et al., "On Calibration of Modern Neural Networks", ICML
-/// 2017): the smallest mean of −log p of the true class, searched over log T.
+/// 2017), searched over log T. The target of the true class is (n + 1)/(n + 2) for n pictures, as in Platt's scaling (1999), and the
+/// rest of it is shared by the others: a few pictures that were all answered right are no certainty.
 fn temperature(scores: &[f32], truth: &[u32], n_classes: usize) -> f64 {
+    let n = truth.len() as f64;
+    let (sure, rest) = ((n + 1.0) / (n + 2.0), 1.0 / (n + 2.0) / (n_classes as f64 - 1.0).max(1.0));
     let loss = |log_t: f64| {
         let t = log_t.exp();
         let rows = scores.chunks_exact(n_classes).zip(truth);
-        rows.map(|(row, &truth)| -confidences(row, t)[truth as usize].max(1e-12).ln()).sum::<f64>()
+        let of_row = |(row, &truth): (&[f32], &u32)| {
+            let logs = confidences(row, t).into_iter().map(|p| p.max(LEAST).ln()).enumerate();
+            logs.map(|(class, log)| if class == truth as usize { sure * log } else { rest * log }).sum::<f64>()
+        };
+        -rows.map(of_row).sum::<f64>()
     };
-    // By golden sections: −log p is convex in 1/T, so there is one minimum.
+    // By golden sections: the loss is convex in 1/T, so there is one minimum.
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (1e-4f64.ln(), 1e4f64.ln());
     for _ in 0..60 {
@@ -212,6 +219,9 @@ fn temperature(scores: &[f32], truth: &[u32], n_classes: usize) -> f64 {
     }
     ((low + high) / 2.0).exp()
 }
+
+/// A confidence below this counts as this.
+const LEAST: f64 = 1e-12;
 
 /// softmax(scores / T) of one picture.
 pub(super) fn confidences(scores: &[f32], temperature: f64) -> Vec<f64> {
@@ -228,12 +238,13 @@ mod tests {
 
     #[test]
     fn a_temperature_finds_the_odds() {
-        // Scores differ by 1 and three of four answers are right: p = 3/4 = 1/(1 + e^(−1/T)), so T = 1/ln 3.
+        // Scores differ by 1 and three of four answers are right. With targets of 5/6 and 1/6 the mean of the first class is
+        // (3·5/6 + 1/6)/4 = 2/3 = 1/(1 + e^(−1/T)), so T = 1/ln 2.
         let scores = [1.0, 0.0].repeat(4);
         let t = temperature(&scores, &[0, 0, 0, 1], 2);
-        assert!((t - 1.0 / 3f64.ln()).abs() < 1e-6, "{t}");
+        assert!((t - 1.0 / 2f64.ln()).abs() < 1e-6, "{t}");
         let p = confidences(&[1.0, 0.0], t);
-        assert!((p[0] - 0.75).abs() < 1e-6 && (p[0] + p[1] - 1.0).abs() < 1e-12);
+        assert!((p[0] - 2.0 / 3.0).abs() < 1e-6 && (p[0] + p[1] - 1.0).abs() < 1e-12);
         // A class of which nothing is known is never answered.
         assert_eq!(confidences(&[0.5, f32::NEG_INFINITY], 0.1), [1.0, 0.0]);
     }

@@ -17,9 +17,10 @@ use std::path::Path;
 
 /// The format that this version writes; it reads this and earlier ones.
 const FORMAT: u32 = 1;
-/// Fields of the metadata.
+/// The one field of the metadata: of several the order in the file would be another each time.
 const CARD: &str = "engram.session";
-const SUM: &str = "engram.checksum";
+/// CRC-32 over the metadata and all other tensors.
+const SUM: &str = "checksum";
 /// Before the names of the backbone's tensors, which are PyTorch's.
 const NETWORK: &str = "backbone.";
 /// (pictures, D), their labels and the MD5 of their bytes.
@@ -90,14 +91,14 @@ impl Stored {
 }
 
 /// Over the description, and over name and bytes of every tensor in the order of names.
-fn sum<'a>(text: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+fn sum<'a>(text: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u8; 4] {
     let mut crc = flate2::Crc::new();
     crc.update(text.as_bytes());
-    for (name, bytes) in tensors {
+    for (name, bytes) in tensors.filter(|(name, _)| *name != SUM) {
         crc.update(format!("/{name}/{}/", bytes.len()).as_bytes());
         crc.update(bytes);
     }
-    format!("{:08x}", crc.sum())
+    crc.sum().to_be_bytes()
 }
 
 fn digest_bytes<'a>(digests: impl Iterator<Item = &'a u128>) -> Vec<u8> {
@@ -119,9 +120,10 @@ impl Session {
     /// If the device was lost.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let text = serde_json::to_string(&self.described()).expect("bug: a session is no JSON");
-        let tensors = self.tensors()?;
+        let mut tensors = self.tensors()?;
         let sum = sum(&text, tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes.as_slice())));
-        let metadata = HashMap::from([(CARD.to_string(), text), (SUM.to_string(), sum)]);
+        tensors.insert(SUM.into(), Stored::u8(&[sum.len()], sum.to_vec()));
+        let metadata = HashMap::from([(CARD.to_string(), text)]);
         let views = tensors.iter().map(|(name, Stored { dtype, shape, bytes })| {
             let view = TensorView::new(*dtype, shape.clone(), bytes);
             (name, view.expect("bug: a tensor's size is not its shape's"))
@@ -223,7 +225,7 @@ impl Session {
         let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
         let tensors: BTreeMap<String, TensorView> = file.tensors().into_iter().collect();
         let own = sum(text, tensors.iter().map(|(name, view)| (name.as_str(), view.data())));
-        if field(SUM) != Some(&own) {
+        if tensors.get(SUM).is_none_or(|view| view.data() != own) {
             return Err(damaged("its checksum is another one"));
         }
         let described: Described = serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))?;

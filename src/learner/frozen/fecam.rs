@@ -33,6 +33,9 @@ struct Class {
 /// A diagonal below this is that of a feature which is the same in all pictures.
 const LEAST_VARIANCE: f64 = 1e-12;
 
+/// What is added to a diagonal of ones first, where a matrix cannot be inverted.
+const LEAST_MORE: f64 = 1e-9;
+
 fn transformed(features: &[f32]) -> Vec<f32> {
     features.iter().map(|&x| x.signum() * x.abs().sqrt()).collect()
 }
@@ -89,7 +92,15 @@ impl Fecam {
         for (i, x) in covariance.iter_mut().enumerate() {
             *x /= deviation[i / d] * deviation[i % d];
         }
-        Ok(Arc::new(Cholesky::new(&Matrix::new(d, d, covariance)?)?.inverse()))
+        // With very few pictures it may still be singular, or nearly so.
+        let mut more = LEAST_MORE;
+        loop {
+            match Cholesky::new(&Matrix::new(d, d, covariance.clone())?) {
+                Err(_) if more < 1.0 => covariance.iter_mut().step_by(d + 1).for_each(|x| *x += more),
+                factor => return Ok(Arc::new(factor?.inverse())),
+            }
+            more *= 10.0;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub use ncm::Ncm;
 pub use ranpac::{LAMBDAS, Ranpac};
 
 use crate::error::Result;
+use crate::models::export::Head;
 use crate::settings::Choose;
 
 /// A classifier that goes by statistics of features.
@@ -57,6 +58,15 @@ pub trait Statistics: Send {
     /// What [`Statistics::scores`] goes by, where it is dear to compute: n rows, one per class.
     fn weights(&self) -> Option<&[f32]> {
         None
+    }
+
+    /// The same as what [`Export`](crate::models::export::Export) writes behind a network, if it can, and whether it takes features of
+    /// length 1.
+    ///
+    /// # Errors
+    /// None on the CPU, where everything lies.
+    fn head(&self) -> Result<Option<(Head, bool)>> {
+        Ok(None)
     }
 
     /// The means of classifiers that go by the nearest one: n rows of length 1, one per class.

@@ -2,6 +2,7 @@
 
 use super::{Statistics, add_rows};
 use crate::error::Result;
+use crate::models::export::Head;
 use rayon::prelude::*;
 
 /// Cosine similarity to the mean of each class's features. Features are brought to length 1 before they are averaged, as in
@@ -62,6 +63,10 @@ impl Statistics for Ncm {
 
     fn n_classes(&self) -> usize {
         self.counts.len()
+    }
+
+    fn head(&self) -> Result<Option<(Head, bool)>> {
+        Ok(Some((Head::NearestMean { means: self.means.clone() }, true)))
     }
 
     fn means(&self) -> Option<&[f32]> {

@@ -5,13 +5,14 @@ use super::{Statistics, add_rows};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::linalg::{Cholesky, Eigen, Matrix, symmetric_eigen};
+use crate::models::export::Head;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Tensor;
 
 /// The penalties λ that are tried, 10⁻⁸ to 10⁸.
 pub const LAMBDAS: std::ops::RangeInclusive<i32> = -8..=8;
 
-/// Rows whose products are added up in f32 before they enter the sum in f64.
+/// Rows that are projected at a time.
 const CHUNK: usize = 512;
 
 /// h(x) = max(0, φ(x)·W) with W (D, M) normal and fixed; the scores are h·V, where V (M, classes) minimises
@@ -56,14 +57,6 @@ impl Ranpac {
         })
     }
 
-    /// W ᵀ, (M, D).
-    ///
-    /// # Errors
-    /// None on the CPU, where it lies.
-    pub fn projection(&self) -> Result<Vec<f32>> {
-        self.projection.to_vec()
-    }
-
     /// With weights that were fitted before, for [`Statistics::scores`] alone.
     pub fn with_weights(mut self, weights: Vec<f32>) -> Ranpac {
         self.counts = vec![1.0; weights.len() / self.m];
@@ -79,10 +72,10 @@ impl Ranpac {
 
     fn add(&mut self, features: &[f32], labels: &[u32], sign: f64) -> Result<()> {
         for (features, labels) in features.chunks(CHUNK * self.d).zip(labels.chunks(CHUNK)) {
-            let h = self.projected(features)?;
-            let product = h.matmul_transposed(true, &h, false)?.to_vec()?;
-            self.gram.iter_mut().zip(product).for_each(|(sum, x)| *sum += sign * f64::from(x));
-            add_rows(&mut self.sums, &mut self.counts, self.m, &h.to_vec()?, labels, sign);
+            let h = self.projected(features)?.to_vec()?;
+            let product = Matrix::new(labels.len(), self.m, h.iter().map(|&x| f64::from(x)).collect())?.gram();
+            self.gram.iter_mut().zip(product.values()).for_each(|(sum, x)| *sum += sign * x);
+            add_rows(&mut self.sums, &mut self.counts, self.m, &h, labels, sign);
         }
         Ok(())
     }
@@ -230,6 +223,11 @@ impl Statistics for Ranpac {
 
     fn n_classes(&self) -> usize {
         self.counts.len()
+    }
+
+    fn head(&self) -> Result<Option<(Head, bool)>> {
+        let (projection, weight) = (self.projection.to_vec()?, self.weights.clone());
+        Ok(Some((Head::Ranpac { projection, weight }, false)))
     }
 
     /// Vᵀ, (classes, M).
