@@ -44,6 +44,7 @@ fn models_have_the_sizes_they_should() {
         ("resnet44", 658_586, 64, 97.17),
         ("resnet56", 853_018, 64, 125.49),
         ("resnet18", 11_173_962, 512, 555.42),
+        ("preact-resnet18", 11_172_170, 512, 555.42),
         ("resnet34", 21_282_122, 512, 1159.40),
         ("vgg11", 9_231_114, 512, 152.75),
         ("vgg11-slim", 8_852_874, 500, 137.97),
@@ -218,7 +219,7 @@ fn residual_and_vgg_networks_agree_with_pytorch() {
         }
     };
     for device in devices() {
-        for file in ["resnet20-a", "resnet20-b", "resnet18", "vgg11", "vgg11-slim"] {
+        for file in ["resnet20-a", "resnet20-b", "resnet18", "preact-resnet18", "vgg11", "vgg11-slim"] {
             let what = format!("{file} on {}", device.describe());
             let (network, golden) = golden_network(file, &device);
             let numbers = |name: &str| bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(name).unwrap().data());
@@ -254,7 +255,7 @@ fn residual_and_vgg_networks_agree_with_pytorch() {
 #[test]
 fn folded_batch_norms_change_nothing() {
     for device in devices().chain(common::gpu_as_hardware(false)) {
-        for model in ["resnet20", "resnet18", "vgg11"] {
+        for model in ["resnet20", "resnet18", "preact-resnet18", "vgg11"] {
             let options = Options { width: 0.125, ..Options::default() };
             let network = Network::with_options(model, &options, [3, 32, 32], 10, &device, 1).unwrap();
             let x = images(&device, 3, [3, 32, 32]);

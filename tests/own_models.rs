@@ -183,6 +183,7 @@ fn what_does_not_fit_is_refused_by_layer() {
         })
     };
     read(&spoiled(|_| ())).unwrap();
+    read(&insert(5, json!({"kind": "add", "slot": 0}))).unwrap();
     let huge = usize::MAX;
     let long = spoiled(|layers| drop(layers.splice(0..0, vec![json!({"kind": "relu"}); 5000])));
     let cases = [
@@ -196,6 +197,12 @@ fn what_does_not_fit_is_refused_by_layer() {
         (set(2, "slot", json!(huge)), "layer 3 (keep)", "the slots are 0 to 63"),
         (set(4, "epsilon", json!(-1)), "layer 5 (bn2)", "epsilon -1"),
         (insert(6, json!({"kind": "resume", "slot": 1})), "layer 7 (resume)", "nothing was kept in slot 1"),
+        (insert(6, json!({"kind": "add", "slot": 1})), "layer 7 (add)", "nothing was kept in slot 1"),
+        (
+            insert(6, json!({"kind": "add", "slot": 0})),
+            "layer 7 (add)",
+            "slot 0 keeps 4×8×8, which cannot be added to 4×4×4",
+        ),
         (set(0, "kernel", json!(11)), "layer 1 (conv1)", "11×11 convolution does not fit a map of 8×8"),
         (set(0, "kernel", json!(huge)), "layer 1 (conv1)", "at most 1024"),
         (set(0, "padding", json!(huge)), "layer 1 (conv1)", "at most 1024"),
@@ -268,8 +275,9 @@ fn a_list_that_is_accepted_runs() {
                 8 => json!({"kind": "global-avg-pool"}),
                 9 => json!({"kind": "linear", "name": name, "out": 1 + pick(5)}),
                 10 => json!({"kind": "keep", "slot": pick(2)}),
-                _ => match pick(3) {
+                _ => match pick(4) {
                     0 => json!({"kind": "resume", "slot": pick(2)}),
+                    3 => json!({"kind": "add", "slot": pick(2)}),
                     1 => json!({"kind": "stage"}),
                     _ => json!({"kind": "name", "name": name}),
                 },

@@ -65,6 +65,21 @@ fn columns(x: &Tensor) -> usize {
     x.shape().rows_cols().1
 }
 
+/// The three passes over filters in turn: h filters of k + 1 numbers, and w of as many as are left, of which there is at least one.
+fn filters(x: &[Tensor]) -> Result<Tensor> {
+    let (w, h) = (x[0].shape()[0], x[1].shape()[0]);
+    let (n, length) = (x[2].shape()[0], x[1].shape()[1]);
+    let (flat, second) = (copy(&x[0])?, (x[0].n_elements() - h * length) / w);
+    let runs = [ops::FilterRun { start: 0, n: h, length }, ops::FilterRun { start: h * length, n: w, length: second }];
+    let filters = ops::Filters::new(&flat.device(), &runs)?;
+    let empty = |shape: [usize; 2]| Array::empty(&flat.device(), shape, DType::F32);
+    let (sums, dots) = (empty([1, h + w])?, empty([n, 2])?);
+    filters.sums(&flat, &sums)?;
+    filters.dots(x[2].array(), &sums, &dots)?;
+    filters.add_gradient(&flat, x[2].array(), &dots, 0.1)?;
+    Ok(Tensor::constant(flat))
+}
+
 const fn conv(stride: usize, padding: usize, dilation: usize) -> Conv2d {
     Conv2d { stride, padding, dilation }
 }
@@ -306,6 +321,7 @@ fn case(op: &Op, s: Sizes) -> Case {
         }
         "pair_differences" => (vec![matrix(Fill::Uniform(-1.0, 1.0))], |x| x[0].pair_differences(), sum(2 * n)),
         "gram" => (vec![Input::random([k, n, c])], |x| x[0].gram(), sum(2 * n.max(c))),
+        "log_det" => (vec![Input::random([k, n.min(9), c])], |x| x[0].gram()?.log_det(0.5), Tolerance::Normalized),
         "squared_distances" => (
             vec![Input::random([n, h]), Input::random([c, h])],
             |x| x[0].squared_distances(&x[1]),
@@ -357,6 +373,17 @@ fn case(op: &Op, s: Sizes) -> Case {
                 Ok(Tensor::constant(w))
             }
             ((0..3).map(|_| Input { gradient: false, ..any() }).collect(), scaled_steps, usual)
+        }
+        "quarter_turns" => {
+            (vec![Input::constant([n, c, h, h], Fill::Uniform(-1.0, 1.0))], |x| ops::quarter_turns(&x[0]), exact)
+        }
+        "filters" => {
+            let inputs = vec![
+                Input::constant([w, k * h + h + 1], Fill::Uniform(-1.0, 1.0)),
+                Input::constant([h, k + 1], Fill::Uniform(-1.0, 1.0)),
+                Input::constant([n, h + w], Fill::Uniform(-1.0, 1.0)),
+            ];
+            (inputs, filters, sum((k * h + w).max(n)))
         }
         "penalty" => {
             let runs: [Run; 2] = [

@@ -103,7 +103,7 @@ impl Frozen {
         Rng::keyed(learner.seed, Purpose::Projection, 1 + task.index as u64).shuffle(&mut order);
         samples = order.iter().map(|&i| samples[i]).collect();
         labels = order.iter().map(|&i| labels[i]).collect();
-        let features = learner.features(&learner.images(), &samples)?;
+        let features = learner.features(&learner.images(), &samples, learner.flips)?;
         let mut statistics = match self.statistics.take() {
             Some(statistics) => statistics,
             None => self.empty(learner)?,

@@ -182,6 +182,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "weight_decay",
         "decay",
         "reset_optimizer",
+        "head_lr",
     ],
     build: |settings| {
         Box::new(Gdumb {

@@ -3,6 +3,7 @@
 //! The trainer (`training`) owns the loop, the runner (`experiment`) the counters and the evaluation; a method says what is
 //! learned from a batch, what it keeps, and how it classifies. It is handed one task at a time and never sees a later one.
 
+mod adam_nscl;
 mod agem;
 mod classifier;
 mod cumulative;
@@ -14,27 +15,37 @@ mod fisher;
 mod fixed_representation;
 mod frozen;
 mod gdumb;
+mod gem;
 mod icarl;
 mod importance;
 mod learner;
 mod lwf;
 mod mas;
+mod mega;
 mod memory;
 mod outputs;
+mod owm;
+mod projected;
 mod replay;
 mod si;
 mod spec;
+pub mod vdfd;
 
 pub use crate::nn::{Loss, Term};
+pub use adam_nscl::{Averaging, null_space_projector};
 pub use classifier::Classifier;
 pub use er::{Joined, MemoryUpdate, ReplayForward};
 pub use fisher::{FisherKind, Measured, fisher, output_sensitivity};
 pub use gdumb::GdumbEval;
+pub use gem::gem_multipliers;
 pub use icarl::Icarl;
 pub use learner::Learner;
 pub use lwf::CeOver;
+pub use mega::mega_weights;
 pub use memory::{HERDING, Herding, MEMORY, MEMORY_ROUNDING, Rounding, exemplars_per_class, original_herding};
 pub use outputs::{Candidates, UNSEEN, Unseen};
+pub use owm::owm_projector;
+pub use projected::{InputMoments, unfold};
 pub use replay::{MEMORY_POLICY, MemoryPolicy, REPLAY_BATCH, Replay, ReplayMemory, Stored};
 pub use si::{Negative, PathGradient};
 pub use spec::{ALL, ANY, MethodSpec, all, register, spec};
@@ -256,6 +267,11 @@ pub trait Method {
     /// before the first class was learnt.
     fn class_means(&self, _classifier: &Classifier) -> Option<&Tensor> {
         None
+    }
+
+    /// Outputs of the network for each class; more than one where [`Method::scores`] makes one score of several.
+    fn outputs_per_class(&self) -> usize {
+        1
     }
 
     /// True if training leaves all but the last layer as it is in this task.

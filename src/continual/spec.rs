@@ -1,7 +1,8 @@
 //! The table of methods.
 
 use super::Method;
-use super::{agem, cumulative, der, er, ewc, finetune, fixed_representation, frozen, gdumb, icarl, lwf, mas, si};
+use super::{adam_nscl, agem, cumulative, der, er, ewc, finetune, fixed_representation, frozen, gdumb, gem, icarl};
+use super::{lwf, mas, mega, owm, si, vdfd};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
 use crate::error::{Error, Result, did_you_mean};
 use crate::settings::{Setting, Usual, Values, flag};
@@ -128,11 +129,17 @@ pub static ALL: &[MethodSpec] = &[
     der::DER_PP,
     gdumb::SPEC,
     agem::SPEC,
+    gem::SPEC,
+    mega::SPEC,
     lwf::SPEC,
     ewc::EWC,
     ewc::ONLINE,
     si::SPEC,
     mas::SPEC,
+    vdfd::SPEC,
+    vdfd::DFD,
+    adam_nscl::SPEC,
+    owm::SPEC,
     finetune::FINETUNE,
     cumulative::SPEC,
     finetune::JOINT,

@@ -3,6 +3,7 @@
 use super::metrics::mean_sd;
 use super::results::Metrics;
 use crate::error::{Error, Result};
+use crate::settings::flag;
 use std::fmt::Write as _;
 
 /// Published figures of one protocol, which is a preset.
@@ -59,13 +60,16 @@ pub struct Run {
     pub lr: Option<f32>,
     /// `--mse-weight` and `--replay-weight`, where the preset's are not the ones.
     pub weights: Option<(f32, f32)>,
+    /// Other settings that are not the preset's, by name.
+    pub more: &'static [(&'static str, &'static str)],
 }
 
 impl Run {
     /// The name of its folder: `icarl-10`, `der++-k200`.
     pub fn name(&self) -> String {
-        let Run { method, classes_per_task, memory, .. } = self;
-        memory.map_or(format!("{method}-{classes_per_task}"), |k| format!("{method}-k{k}"))
+        let Run { method, classes_per_task, memory, more, .. } = self;
+        let name = memory.map_or(format!("{method}-{classes_per_task}"), |k| format!("{method}-k{k}"));
+        if more.contains(&("rotations", "true")) { name + "-rotations" } else { name }
     }
 
     /// What makes it the run that it is.
@@ -78,12 +82,13 @@ impl Run {
     pub fn recipe(&self) -> Vec<(&'static str, String)> {
         let (mse, replay) = self.weights.unzip();
         let all = [("lr", self.lr), ("mse_weight", mse), ("replay_weight", replay)];
-        all.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))).collect()
+        let all = all.into_iter().filter_map(|(name, value)| Some((name, value?.to_string())));
+        all.chain(self.more.iter().map(|&(name, value)| (name, value.to_string()))).collect()
     }
 
     /// The command that repeats it with this preset.
     pub fn command(&self, preset: &str) -> String {
-        let Run { method, classes_per_task, memory, lr, weights } = *self;
+        let Run { method, classes_per_task, memory, lr, weights, more } = *self;
         let mut command = format!("engram {method} --preset {preset} --classes-per-task {classes_per_task}");
         memory.iter().for_each(|k| command += &format!(" --memory {k}"));
         lr.iter().for_each(|lr| command += &format!(" --lr {lr}"));
@@ -93,6 +98,7 @@ impl Run {
                 command += &format!(" --replay-weight {replay}");
             }
         }
+        more.iter().for_each(|(name, value)| command += &format!(" {} {value}", flag(name)));
         command
     }
 }
@@ -106,6 +112,10 @@ pub enum Figure {
     Final,
     /// The mean over the tasks of the accuracy in the end, the task of each image known.
     FinalTaskKnown,
+    /// ACC: the mean over the tasks of the accuracy in the end.
+    AverageAccuracy,
+    /// BWT: the mean over the tasks but the last of what their accuracy has gained since they were learnt.
+    BackwardTransfer,
 }
 
 impl Figure {
@@ -115,6 +125,8 @@ impl Figure {
             Figure::AverageIncremental => result.average_incremental_accuracy,
             Figure::Final => result.final_accuracy,
             Figure::FinalTaskKnown => result.task_known_accuracy,
+            Figure::AverageAccuracy => result.average_accuracy,
+            Figure::BackwardTransfer => result.backward_transfer,
         }
     }
 
@@ -123,6 +135,8 @@ impl Figure {
             Figure::AverageIncremental => "average incremental accuracy",
             Figure::Final => "final accuracy",
             Figure::FinalTaskKnown => "final accuracy with the task known",
+            Figure::AverageAccuracy => "average accuracy",
+            Figure::BackwardTransfer => "backward transfer",
         }
     }
 }
@@ -143,6 +157,20 @@ pub static ALL: &[Experiment] = &[
         figures: DER_CIFAR10,
         usual: |_| true,
     },
+    Experiment {
+        preset: "vdfd-cifar100-10",
+        source: "Li et al., TPAMI 2023 (VDFD), the authors' log (DFD), Wang et al., CVPR 2021 (Adam-NSCL): one seed each",
+        repeats: Repeats::Seeds,
+        figures: VDFD_CIFAR100_10,
+        usual: |figure| figure.run.more.iter().all(|(name, _)| *name != "rotations"),
+    },
+    Experiment {
+        preset: "vdfd-cifar100-20",
+        source: "Li et al., TPAMI 2023 (VDFD), the authors' log (DFD), Wang et al., CVPR 2021 (Adam-NSCL): one seed each",
+        repeats: Repeats::Seeds,
+        figures: VDFD_CIFAR100_20,
+        usual: |figure| figure.run.more.iter().all(|(name, _)| *name != "rotations"),
+    },
 ];
 
 /// The protocol of this preset.
@@ -159,7 +187,7 @@ pub fn experiment(preset: &str) -> Result<&'static Experiment> {
 const ICARL_CIFAR100: &[Published] = {
     const fn nme(classes_per_task: usize, percent: f64) -> Published {
         Published {
-            run: Run { method: "icarl", classes_per_task, memory: None, lr: None, weights: None },
+            run: Run { method: "icarl", classes_per_task, memory: None, lr: None, weights: None, more: &[] },
             classifier: "nme",
             figure: Figure::AverageIncremental,
             percent,
@@ -198,7 +226,7 @@ const DER_CIFAR10: &[Published] = {
         Published { figure: Figure::FinalTaskKnown, ..class_il(called, run, percent, 2.0) }
     }
     const fn of(method: &'static str, memory: usize) -> Run {
-        Run { method, classes_per_task: 2, memory: Some(memory), lr: None, weights: None }
+        Run { method, classes_per_task: 2, memory: Some(memory), lr: None, weights: None, more: &[] }
     }
     const fn er(memory: usize) -> Run {
         Run { lr: Some(0.1), ..of("er", memory) }
@@ -227,6 +255,41 @@ const DER_CIFAR10: &[Published] = {
         class_il("A-GEM", of("a-gem", 500), 22.67, 2.0),
         task_il("A-GEM", of("a-gem", 500), 89.48),
     ]
+};
+
+const fn task_incremental(
+    called: &'static str,
+    method: &'static str,
+    classes_per_task: usize,
+    more: &'static [(&'static str, &'static str)],
+    [acc, bwt]: [f64; 2],
+) -> [Published; 2] {
+    let run = Run { method, classes_per_task, memory: None, lr: None, weights: None, more };
+    let acc =
+        Published { run, classifier: "network", figure: Figure::AverageAccuracy, percent: acc, tolerance: 1.5, called };
+    [acc, Published { figure: Figure::BackwardTransfer, percent: bwt, ..acc }]
+}
+
+/// One seed each: no deviation is published.
+const VDFD_CIFAR100_10: &[Published] = {
+    const DFD: &[(&str, &str)] = &[("lr", "1e-3"), ("weight_decay", "5e-5"), ("reg_weight", "20")];
+    const NSCL: &[(&str, &str)] = &[("head_lr", "1e-3"), ("weight_decay", "5e-5")];
+    let [vdfd, vdfd_bwt] = task_incremental("VDFD without rotations", "vdfd", 10, &[], [79.23, -2.93]);
+    let [turned, turned_bwt] = task_incremental("VDFD", "vdfd", 10, &[("rotations", "true")], [83.30, -1.27]);
+    let [dfd, dfd_bwt] = task_incremental("DFD", "dfd", 10, DFD, [77.97, -3.01]);
+    let [nscl, nscl_bwt] = task_incremental("Adam-NSCL", "adam-nscl", 10, NSCL, [73.77, -1.60]);
+    &[vdfd, vdfd_bwt, turned, turned_bwt, dfd, dfd_bwt, nscl, nscl_bwt]
+};
+
+const VDFD_CIFAR100_20: &[Published] = {
+    const DFD: &[(&str, &str)] = &[("head_lr", "1e-2"), ("reg_weight", "10")];
+    const NSCL: &[(&str, &str)] =
+        &[("head_lr", "1e-3"), ("weight_decay", "5e-5"), ("batch_size", "16"), ("null_space", "30")];
+    let [vdfd, vdfd_bwt] = task_incremental("VDFD without rotations", "vdfd", 5, &[], [80.97, -4.79]);
+    let [turned, turned_bwt] = task_incremental("VDFD", "vdfd", 5, &[("rotations", "true")], [85.84, -1.53]);
+    let [dfd, dfd_bwt] = task_incremental("DFD", "dfd", 5, DFD, [79.18, -3.64]);
+    let [nscl, nscl_bwt] = task_incremental("Adam-NSCL", "adam-nscl", 5, NSCL, [75.95, -3.66]);
+    &[vdfd, vdfd_bwt, turned, turned_bwt, dfd, dfd_bwt, nscl, nscl_bwt]
 };
 
 /// A published figure and what was measured.

@@ -71,6 +71,46 @@ pub static ALL: &[Preset] = &[
         base: Some("til-cifar100-20"),
         settings: TIL_CIFAR100_10,
     },
+    Preset {
+        name: "vdfd-cifar100-10",
+        summary: "Split CIFAR-100, task-incremental, 10 tasks: PreAct-ResNet-18, Adam, 80 epochs: for vdfd, dfd, adam-nscl, ewc, \
+                  lwf and others",
+        paper: "Li et al., TPAMI 2023, and the authors' code",
+        deviations: VDFD_DEVIATIONS,
+        base: None,
+        settings: VDFD_CIFAR100_10,
+    },
+    Preset {
+        name: "vdfd-cifar100-10-short",
+        summary: "its first five tasks with 20 channels and 10 epochs, in batches of 64",
+        paper: "Li et al., TPAMI 2023, shortened",
+        deviations: VDFD_DEVIATIONS,
+        base: Some("vdfd-cifar100-10"),
+        settings: VDFD_SHORT,
+    },
+    Preset {
+        name: "vdfd-cifar100-20",
+        summary: "the same in 20 tasks, with half the weight on the regulariser",
+        paper: "Li et al., TPAMI 2023, and the authors' code",
+        deviations: VDFD_DEVIATIONS,
+        base: Some("vdfd-cifar100-10"),
+        settings: VDFD_CIFAR100_20,
+    },
+    Preset {
+        name: "vdfd-cifar100-20-short",
+        summary: "its first five tasks with 20 channels and 10 epochs, in batches of 64",
+        paper: "Li et al., TPAMI 2023, shortened",
+        deviations: VDFD_DEVIATIONS,
+        base: Some("vdfd-cifar100-20"),
+        settings: VDFD_SHORT,
+    },
+];
+
+const VDFD_DEVIATIONS: &[&str] = &[
+    "rates, penalties and λ are VDFD's; engram reproduce vdfd-cifar100-10 has those of dfd and adam-nscl beside it",
+    "hyper-parameters with rotations are not published: those without are taken",
+    "weights begin with the deviation √(2/fan-in); the authors' network has PyTorch's default, √(1/(3·fan-in))",
+    "initial values, the order of images and draws come from engram's own generator",
 ];
 
 const TIL_DEVIATIONS: &[&str] = &[
@@ -193,6 +233,42 @@ const TIL_CIFAR100_20: &[(&str, &str)] = &[
 
 const TIL_CIFAR100_10: &[(&str, &str)] =
     &[("classes_per_task", "10"), ("epochs", "10"), ("batch_size", "32"), ("replay_batch", "128")];
+
+const VDFD_CIFAR100_10: &[(&str, &str)] = &[
+    ("dataset", "cifar-100"),
+    ("scenario", "task"),
+    ("classes_per_task", "10"),
+    ("augment", "crop-flip"),
+    ("model", "preact-resnet18"),
+    ("epochs", "80"),
+    ("batch_size", "32"),
+    ("optimizer", "adam"),
+    ("lr", "1e-4"),
+    ("head_lr", "5e-3"),
+    ("lr_steps", "30,60"),
+    ("lr_decay", "0.5"),
+    ("weight_decay", "5e-4"),
+    ("decay", "all"),
+    ("memory", "1300"),
+    ("reg_weight", "10"),
+    ("relation_lr", "7e-4"),
+    ("relation_decay", "5e-4"),
+    ("log_det_epsilon", "1e-3"),
+];
+
+const VDFD_CIFAR100_20: &[(&str, &str)] = &[("classes_per_task", "5"), ("reg_weight", "5"), ("null_space", "30")];
+
+/// 20 channels in place of 64, and a rate for training that short.
+const VDFD_SHORT: &[(&str, &str)] = &[
+    ("max_tasks", "5"),
+    ("width", "0.3125"),
+    ("epochs", "10"),
+    ("batch_size", "64"),
+    ("lr", "1e-3"),
+    ("lr_steps", "4,8"),
+    ("jacobian_samples", "512"),
+    ("covariance_samples", "1024"),
+];
 
 /// The settings of the preset of this name: those of all methods that it is for.
 ///

@@ -77,6 +77,9 @@ pub struct ModelCard {
     pub std: Vec<f32>,
     /// Outputs of the network, those of classes not seen yet included.
     pub n_outputs: usize,
+    /// Of each class, the first of which is its answer.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub outputs_per_class: usize,
     /// The classes seen, in order of label: entry i is output i and row i of the class means.
     pub classes: Vec<Class>,
     /// The ways to classify by what lies beside this file, the method's own first: none for methods whose statistics are not kept.
@@ -85,6 +88,14 @@ pub struct ModelCard {
     pub activation: Activation,
     /// CRC-32 of the files that belong to this one, in hexadecimal; this one has its own in a last field `checksum`.
     pub checksums: BTreeMap<String, String>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 impl ModelCard {
@@ -110,6 +121,7 @@ impl ModelCard {
             mean: dataset.mean.clone(),
             std: dataset.std.clone(),
             n_outputs: network.n_outputs,
+            outputs_per_class: method.outputs_per_class(),
             classes,
             classifiers: method
                 .classifiers()
@@ -168,7 +180,8 @@ impl ModelCard {
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         let network = |name: &String| name == NETWORK || self.checksums.contains_key(MEANS);
         let checks = [
-            (n_classes == 0 || n_classes > self.n_outputs, "classes"),
+            (n_classes == 0 || n_classes > self.n_outputs / self.outputs_per_class.max(1), "classes"),
+            (self.outputs_per_class == 0, "outputs_per_class"),
             (self.n_outputs > MOST_OUTPUTS, "n_outputs"),
             (n_means != channels && n_means != channels * height * width, "mean"),
             (!finite(&self.mean), "mean"),
@@ -366,7 +379,8 @@ impl Predictor {
     }
 
     fn likeliest_first(&self, logits: &[f32]) -> Vec<Prediction> {
-        let logits = &logits[..self.card.classes.len()];
+        let logits: Vec<f32> =
+            logits.iter().step_by(self.card.outputs_per_class).take(self.card.classes.len()).copied().collect();
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = logits.iter().map(|z| (z - largest).exp()).sum();
         let probability = |z: f32| match self.card.activation {

@@ -34,8 +34,8 @@ pub static BACKBONES: &[BackboneSpec] = &[BackboneSpec {
     options: models::Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5 },
     input: [3, 32, 32],
     n_outputs: 100,
-    mean: &[0.507_075_2, 0.486_549, 0.440_917_8],
-    std: &[0.267_334_3, 0.256_438_4, 0.276_150_5],
+    mean: &[0.5071, 0.4865, 0.4409],
+    std: &[0.2673, 0.2564, 0.2762],
     weights: include_bytes!("natural32.safetensors"),
 }];
 

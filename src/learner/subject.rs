@@ -96,17 +96,17 @@ impl Subject {
         self.for_chunks(images, samples, false, f)
     }
 
-    /// φ(x) of images, or where mirrors keep their class the mean of φ(x) and φ of the mirror image: n rows of D numbers.
+    /// φ(x) of images, or if `mirrored` the mean of φ(x) and φ of the mirror image: n rows of D numbers.
     ///
     /// # Errors
     /// As [`Subject::for_chunks`].
-    pub fn features(&self, images: &Images, samples: &[u32]) -> Result<Vec<f32>> {
+    pub fn features(&self, images: &Images, samples: &[u32], mirrored: bool) -> Result<Vec<f32>> {
         let mut features = Vec::with_capacity(samples.len() * self.network.n_features);
         self.evaluate(images, samples, |_, output| {
             features.extend(output.features.to_vec()?);
             Ok(())
         })?;
-        if self.flips {
+        if mirrored {
             let d = self.network.n_features;
             self.for_chunks(images, samples, true, |first, output| {
                 for (sum, mirrored) in features[first * d..].iter_mut().zip(output.features.to_vec()?) {

@@ -3,6 +3,7 @@
 pub mod export;
 mod list;
 mod network;
+mod preact;
 mod resnet;
 mod settings;
 mod vgg;
@@ -13,7 +14,7 @@ use crate::nn::{Builder, LayerInfo};
 use crate::ops::Conv2d;
 use crate::settings::{Choose, Setting};
 pub use list::LayerList;
-pub use network::Network;
+pub use network::{Network, Product};
 use serde::{Deserialize, Serialize};
 pub use settings::{MODEL, ModelSettings, NORMALIZED, RESIDUAL, option_rows};
 use std::sync::RwLock;
@@ -171,6 +172,13 @@ pub static ALL: &[ModelSpec] = &[
         input: RGB,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::imagenet(b, options, [3, 4, 6, 3], n_outputs),
+    },
+    ModelSpec {
+        name: "preact-resnet18",
+        summary: "residual network, batch norms before convolutions, 4 stages of 2 blocks, 64-128-256-512 channels",
+        input: RGB,
+        settings: NORMALIZED,
+        build: |b, options, n_outputs| preact::imagenet(b, options, [2, 2, 2, 2], n_outputs),
     },
     ModelSpec {
         name: "vgg11",

@@ -5,7 +5,7 @@ use super::{LayerList, Options, spec};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Place, Statistics, Tap};
-use crate::ops::Mode;
+use crate::ops::{Conv2d, Mode};
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
@@ -33,6 +33,17 @@ pub struct Network {
     /// Multiply–accumulates of one forward pass of one image.
     pub macs: u64,
     first_layer_macs: u64,
+}
+
+/// A layer that multiplies its input with a weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// The weight's number among the parameters: (O, I), or (O, C, KH, KW) of a convolution.
+    pub weight: usize,
+    /// Where its input is to be had; `None` for the images themselves.
+    pub input: Option<Tap>,
+    /// Stride, padding and dilation of a convolution.
+    pub geometry: Option<Conv2d>,
 }
 
 impl Network {
@@ -173,6 +184,19 @@ impl Network {
                 Err(Error::usage(message))
             }
         }
+    }
+
+    /// Every layer that multiplies its input with a weight, in order; the last of them makes the logits.
+    pub fn products(&self) -> Vec<Product> {
+        let of = |(i, layer): (usize, &Layer)| {
+            let input = i.checked_sub(1).map(|layer| Tap { layer, before_relu: false });
+            match *layer {
+                Layer::Conv { weight, geometry, .. } => Some(Product { weight, input, geometry: Some(geometry) }),
+                Layer::Linear { weight, .. } => Some(Product { weight, input, geometry: None }),
+                _ => None,
+            }
+        };
+        self.layers.iter().enumerate().filter_map(of).collect()
     }
 
     /// A frozen copy with the same weights and running statistics.

@@ -177,6 +177,11 @@ impl Builder {
         self.push(LayerSpec::Resume { slot });
     }
 
+    /// The sum with what a slot keeps, which has the same shape.
+    pub fn add_slot(&mut self, slot: usize) {
+        self.push(LayerSpec::Add { slot });
+    }
+
     /// Declares what left the last layer to be φ(x).
     pub fn feature(&mut self) {
         self.push(LayerSpec::Feature {});
@@ -263,6 +268,17 @@ impl Builder {
                 self.current.clear();
                 self.layers.push(Layer::Resume(slot));
                 Ok(())
+            }
+            &LayerSpec::Add { slot } => {
+                let (kept, is_map) = self.in_slot(slot)?;
+                if kept != self.shape || is_map != self.is_map {
+                    let [[c, h, w], [kept_c, kept_h, kept_w]] = [self.shape, kept];
+                    return Err(format!(
+                        "slot {slot} keeps {kept_c}×{kept_h}×{kept_w}, which cannot be added to {c}×{h}×{w}: give both the \
+                         same shape"
+                    ));
+                }
+                self.add(None, "sum".into(), 0, 0, Layer::Add(slot))
             }
             LayerSpec::Feature {} => {
                 if self.n_features > 0 {

@@ -55,6 +55,8 @@ pub enum Layer {
     Keep(usize),
     /// Goes on with what a slot keeps.
     Resume(usize),
+    /// The sum with what a slot keeps.
+    Add(usize),
     /// What leaves the layer before is the feature vector φ(x).
     Feature,
 }
@@ -186,6 +188,7 @@ pub fn forward_with(
                 x
             }
             Layer::Resume(slot) => kept(&slots, slot)?,
+            Layer::Add(slot) => x.add(&kept(&slots, slot)?)?,
             Layer::Feature => {
                 let x = as_rows(x)?;
                 features = Some(x.clone());

@@ -86,6 +86,11 @@ pub enum LayerSpec {
         /// Its number.
         slot: usize,
     },
+    /// The sum with what a slot keeps, which has the same shape.
+    Add {
+        /// Its number.
+        slot: usize,
+    },
     /// What left the layer before is the feature vector φ(x).
     Feature {},
     /// Names what left the layer before, so that distillation can compare it.
@@ -137,6 +142,7 @@ impl LayerSpec {
             LayerSpec::GlobalAvgPool {} => "global-avg-pool",
             LayerSpec::Keep { .. } => "keep",
             LayerSpec::Resume { .. } => "resume",
+            LayerSpec::Add { .. } => "add",
             LayerSpec::Feature {} => "feature",
             LayerSpec::Stage {} => "stage",
         }

@@ -240,6 +240,21 @@ impl Parameters {
         Ok(())
     }
 
+    /// What was declared, in order, and where each begins in the flat buffer, in words.
+    pub fn places(&self) -> impl Iterator<Item = (&Parameter, usize)> {
+        self.entries.iter().zip(self.offsets.iter().copied())
+    }
+
+    /// Where the last layer begins in the flat buffer: its weight, the last of those that decay, and its bias, the last of the
+    /// others, if there is one. Both reach to the end of their kind.
+    pub fn last_layer(&self) -> (usize, Option<usize>) {
+        let last = |decay: bool| {
+            let i = self.entries.iter().rposition(|entry| entry.decay == decay)?;
+            Some(self.offsets[i])
+        };
+        (last(true).unwrap_or(0), last(false))
+    }
+
     /// Host copies of all gradients, in order of declaration.
     ///
     /// # Errors

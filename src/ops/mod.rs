@@ -15,6 +15,7 @@ mod check;
 mod conv2d;
 mod coop;
 mod cross_entropy;
+mod filters;
 mod gather_rows;
 mod gemm;
 mod global_avg_pool;
@@ -26,6 +27,7 @@ mod importance;
 mod kl_div;
 mod l2_normalize;
 mod linear;
+mod log_det;
 mod log_softmax;
 mod map;
 mod matmul;
@@ -38,6 +40,7 @@ mod pair_differences;
 mod pair_loss;
 mod penalty;
 mod project;
+mod quarter_turns;
 mod reshape;
 mod row_loss;
 mod row_sum;
@@ -59,6 +62,7 @@ pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
 pub use conv2d::Conv2d;
 pub use conv2d::candidates as conv2d_candidates;
+pub use filters::{FilterRun, Filters};
 pub use gradient_scale::GradientScale;
 pub use image_batch::{Normalization, image_batch};
 pub use importance::{add_magnitudes, add_path, add_squares};
@@ -66,6 +70,7 @@ pub use matmul::candidates as matmul_candidates;
 pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
 pub use penalty::{add_penalty_gradient, penalty};
 pub use project::project;
+pub use quarter_turns::quarter_turns;
 pub use scatter_rows::scatter_rows;
 pub use tiles::Candidate;
 
@@ -118,15 +123,18 @@ pub static ALL: &[&Op] = &[
     &over_positive_mean::OP,
     &pair_differences::OP,
     &gram::OP,
+    &log_det::OP,
     &argmin::ARGMIN,
     &argmin::ARGMAX,
     &gather_rows::OP,
     &herding::OP,
     &image_batch::OP,
+    &quarter_turns::OP,
     &optimizer_steps::SGD,
     &optimizer_steps::ADAM,
     &gradient_scale::OP,
     &penalty::OP,
+    &filters::OP,
     &importance::OP,
     &project::OP,
     &scatter_rows::OP,

@@ -90,6 +90,8 @@ pub struct Optimizer {
     weight_decay: f32,
     decay: Decay,
     velocity: Velocity,
+    /// What the rate is multiplied with for the last layer, which is then not decayed.
+    last_layer: Option<f32>,
     /// Velocity; or first and second moment.
     state: Vec<Array>,
     n_steps: u32,
@@ -106,7 +108,9 @@ impl Optimizer {
         let state: Result<Vec<Array>> =
             (0..n_vectors).map(|_| Array::empty(&values.device(), values.shape(), DType::F32)).collect();
         let (decay, velocity) = (Decay::Weights, Velocity::Gradients);
-        let mut optimizer = Optimizer { kind, momentum, weight_decay, decay, velocity, state: state?, n_steps: 0 };
+        let state = state?;
+        let last_layer = None;
+        let mut optimizer = Optimizer { kind, momentum, weight_decay, decay, velocity, last_layer, state, n_steps: 0 };
         optimizer.reset()?;
         Ok(optimizer)
     }
@@ -119,6 +123,12 @@ impl Optimizer {
     /// The same with a velocity of this kind; at first it sums up gradients. Adam has none.
     pub fn with_velocity(self, velocity: Velocity) -> Optimizer {
         Optimizer { velocity, ..self }
+    }
+
+    /// The same with a rate for the last layer that is `factor` times that of the others, and without weight decay there: a head
+    /// that gets no gradient stays as it is.
+    pub fn with_last_layer(self, factor: Option<f32>) -> Optimizer {
+        Optimizer { last_layer: factor, ..self }
     }
 
     /// Forgets velocity and moments.
@@ -168,26 +178,58 @@ impl Optimizer {
     /// One step; none if the scale says that gradients overflowed.
     fn advance(&mut self, parameters: &Parameters, lr: f32, scale: Option<&GradientScale>) -> Result<()> {
         let gradients = parameters.gradients().ok_or_else(|| Error::op("step", "the parameters are frozen"))?;
-        let (w, weight_decay) = (parameters.values(), self.weight_decay);
+        let w = parameters.values();
         let n_decayed = match self.decay {
             Decay::Weights => parameters.n_decayed(),
             Decay::All => w.n_elements(),
         };
         self.n_steps += 1;
         let unless = scale.map(GradientScale::state);
+        let Some(factor) = self.last_layer else {
+            return self.act(gradients, w, &self.state, [lr, self.weight_decay], n_decayed, unless);
+        };
+        for (piece, is_last) in pieces(parameters) {
+            let part = |array: &Array| array.slice(piece.start, [piece.len()]);
+            let state: Vec<Array> = self.state.iter().map(part).collect::<Result<_>>()?;
+            let [lr, decay] = if is_last { [factor * lr, 0.0] } else { [lr, self.weight_decay] };
+            let n_decayed = n_decayed.clamp(piece.start, piece.end) - piece.start;
+            self.act(&part(gradients)?, &part(w)?, &state, [lr, decay], n_decayed, unless)?;
+        }
+        Ok(())
+    }
+
+    /// A step of one stretch of the parameters.
+    fn act(
+        &self,
+        gradients: &Array,
+        w: &Array,
+        state: &[Array],
+        [lr, weight_decay]: [f32; 2],
+        n_decayed: usize,
+        unless: Option<&Array>,
+    ) -> Result<()> {
         match self.kind {
             Kind::Sgd => {
                 let velocity_of_steps = self.velocity == Velocity::Steps;
                 let step = SgdStep { lr, velocity_of_steps, momentum: self.momentum, weight_decay, n_decayed };
-                sgd_step(gradients, w, &self.state[0], step, unless)
+                sgd_step(gradients, w, &state[0], step, unless)
             }
             Kind::Adam => {
                 let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
                 let step = AdamStep { lr, beta1, beta2, epsilon, weight_decay, n_decayed, t: self.n_steps };
-                adam_step(gradients, w, &self.state[0], &self.state[1], step, unless)
+                adam_step(gradients, w, &state[0], &state[1], step, unless)
             }
         }
     }
+}
+
+/// The flat vector in stretches, and whether each is the last layer's.
+fn pieces(parameters: &Parameters) -> Vec<(std::ops::Range<usize>, bool)> {
+    let (weight, bias) = parameters.last_layer();
+    let (n_decayed, end) = (parameters.n_decayed(), parameters.values().n_elements());
+    let bias = bias.unwrap_or(end);
+    let all = [(0..weight, false), (weight..n_decayed, true), (n_decayed..bias, false), (bias..end, true)];
+    all.into_iter().filter(|(piece, _)| !piece.is_empty()).collect()
 }
 
 /// One step of each optimiser, by gradients of one [`backward`](crate::nn::backward) pass over all these parameters, named in the

@@ -87,7 +87,8 @@ impl Session {
 }
 
 impl Session {
-    /// The learner for other programs; "none of these" and the nearest pictures stay behind.
+    /// The learner for other programs; "none of these" and the nearest pictures stay behind. What is written averages every picture with
+    /// its mirror image, or none if no known picture has colour.
     ///
     /// # Errors
     /// [`Error::Usage`] if it knows no class, or its method cannot be written.
@@ -108,7 +109,7 @@ impl Session {
             network: self.backbone.network(),
             mean: mean.to_vec(),
             std: std.to_vec(),
-            mirrored: self.backbone.flips(),
+            mirrored: self.subject.flips && self.known.values().any(|known| !known.is_grey),
             unit_length,
             head,
             classes: self.classes.iter().map(|class| class.name.clone()).collect(),

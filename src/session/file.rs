@@ -23,10 +23,11 @@ const CARD: &str = "engram.session";
 const SUM: &str = "checksum";
 /// Before the names of the backbone's tensors, which are PyTorch's.
 const NETWORK: &str = "backbone.";
-/// (pictures, D), their labels and the MD5 of their bytes.
+/// (pictures, D), their labels, the MD5 of their bytes, and 1 where they have no colour.
 const FEATURES: &str = "features";
 const LABELS: &str = "labels";
 const DIGESTS: &str = "digests";
+const GREY: &str = "grey";
 /// (exemplars, C, H, W), and which pictures they are.
 const EXEMPLARS: &str = "exemplars";
 const EXEMPLAR_DIGESTS: &str = "exemplar_digests";
@@ -167,6 +168,8 @@ impl Session {
         let labels = Stored { dtype: Dtype::U32, shape: vec![n], bytes: bytemuck::cast_slice(&labels).to_vec() };
         tensors.insert(LABELS.into(), labels);
         tensors.insert(DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.known.keys())));
+        let grey = self.known.values().map(|known| u8::from(known.is_grey)).collect();
+        tensors.insert(GREY.into(), Stored::u8(&[n], grey));
         let [c, h, w] = self.input();
         let n = self.exemplars.len();
         tensors.insert(EXEMPLARS.into(), Stored::u8(&[n, c, h, w], self.exemplars.images().pixels.clone()));
@@ -316,9 +319,12 @@ impl Read<'_> {
         if labels.iter().any(|&label| label as usize >= described.classes.len()) {
             return Err(damaged("a picture is of a class that there is not"));
         }
-        let rows = digests.into_iter().zip(labels).zip(described.pictures).zip(features.chunks_exact(d));
+        let grey = self.bytes(GREY, Dtype::U8, &[n])?;
+        let rows = digests.into_iter().zip(labels).zip(described.pictures).zip(features.chunks_exact(d)).zip(grey);
         session.known = rows
-            .map(|(((digest, label), name), features)| (digest, Known { label, name, features: features.to_vec() }))
+            .map(|((((digest, label), name), features), &grey)| {
+                (digest, Known { label, name, features: features.to_vec(), is_grey: grey > 0 })
+            })
             .collect();
         let named = described.classes.iter().all(|class| class_name(&class.name).is_ok_and(|name| name == class.name));
         session.classes = described.classes;

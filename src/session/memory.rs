@@ -72,6 +72,12 @@ pub struct Forgotten {
     pub n_classes: usize,
 }
 
+/// Whether a picture of C×H×W bytes has no colour.
+fn is_grey(pixels: &[u8], channels: usize) -> bool {
+    let plane = pixels.len() / channels;
+    pixels[plane..].iter().enumerate().all(|(i, value)| *value == pixels[i % plane])
+}
+
 impl Session {
     /// Learns pictures with the names of their classes. Known classes get more of them, new ones are added. A picture that is
     /// known already is not counted twice; if it comes with another class, it is moved there.
@@ -105,13 +111,23 @@ impl Session {
         Ok(learned)
     }
 
-    /// Features of pictures, n rows of D.
+    /// Features of pictures, n rows of D; of coloured ones averaged with those of the mirror image, where the backbone is for that.
     pub(super) fn features_of<'a>(&self, pictures: impl Iterator<Item = &'a Picture>) -> Result<Vec<f32>> {
         let [channels, height, width] = self.input();
         let pixels: Vec<u8> = pictures.flat_map(|picture| &picture.pixels).copied().collect();
         let n = pixels.len() / (channels * height * width);
         let images = Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() };
-        let features = self.subject.features(&images, &(0..n as u32).collect::<Vec<_>>())?;
+        // Writing has no colours and no mirror images.
+        let is_grey = |i: &u32| is_grey(images.image(*i as usize), channels);
+        let (grey, coloured): (Vec<u32>, Vec<u32>) = (0..n as u32).partition(is_grey);
+        let d = self.subject.network.n_features;
+        let mut features = vec![0.0; n * d];
+        for (places, mirrored) in [(&grey, false), (&coloured, self.subject.flips)] {
+            let rows = self.subject.features(&images, places, mirrored)?;
+            for (&place, row) in places.iter().zip(rows.chunks_exact(d)) {
+                features[place as usize * d..][..d].copy_from_slice(row);
+            }
+        }
         match features.iter().all(|x| x.is_finite()) {
             true => Ok(features),
             false => Err(Error::Training("the backbone makes features that are no finite numbers".into())),
@@ -119,7 +135,7 @@ impl Session {
     }
 
     fn take_in(&mut self, new: &[(u128, Picture, String)], features: &[f32]) -> Learned {
-        let d = self.subject.network.n_features;
+        let (d, channels) = (self.subject.network.n_features, self.input()[0]);
         let mut reports: Vec<ClassReport> = Vec::new();
         for ((digest, picture, class), features) in new.iter().zip(features.chunks_exact(d)) {
             let (label, is_new) = match self.classes.iter().position(|known| known.name == *class) {
@@ -142,7 +158,8 @@ impl Session {
                 }
                 None => {
                     let (name, features) = (picture.name.clone(), features.to_vec());
-                    self.known.insert(*digest, Known { label: label as u32, name, features });
+                    let is_grey = is_grey(&picture.pixels, channels);
+                    self.known.insert(*digest, Known { label: label as u32, name, features, is_grey });
                     reports[at].n_added += 1;
                 }
             }

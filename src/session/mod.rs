@@ -94,6 +94,8 @@ struct Known {
     name: String,
     /// φ(x), or the mean with its mirror image: D numbers.
     features: Vec<f32>,
+    /// Whether it has no colour: then its mirror image is not looked at.
+    is_grey: bool,
 }
 
 /// What is computed from everything known.

@@ -67,6 +67,15 @@ pub const TRAINING: &[Setting] = &[
 pub const RESET_OPTIMIZER: Setting =
     Setting::switch("reset_optimizer", "Whether velocity and moments are forgotten between tasks").usually("true");
 
+/// Another row that only a stream of tasks has.
+pub const HEAD_LR: Setting = Setting::number(
+    "head_lr",
+    "RATE",
+    "Learning rate of the last layer, which then has no L2 penalty; it falls as --lr does",
+)
+.positive()
+.open("--lr, and the penalty");
+
 /// How the rate falls where nothing is said of it.
 ///
 /// # Errors

@@ -376,6 +376,15 @@ def gram(draw):
 
 
 @op
+def log_det(draw):
+    def run(x):
+        return torch.logdet(torch.bmm(x, x.transpose(1, 2)) + 0.5 * torch.eye(x.shape[1], dtype=x.dtype))
+
+    yield "grams", [draw.normal(2, 3, 5)], run
+    yield "one_row", [draw.normal(3, 1, 2)], run
+
+
+@op
 def bce_with_logits(draw):
     def loss(z, targets):
         return F.binary_cross_entropy_with_logits(z, targets).reshape(1)
@@ -431,6 +440,36 @@ def penalty(draw):
 
     yield "value", [draw.normal(13) for _ in range(3)], value, ()
     yield "gradient", [draw.normal(13) for _ in range(4)], gradient, ()
+
+
+@op
+def filters(draw):
+    # Two tensors, of 3 filters of 5 and 4 of 1, with padding between them, in a vector of 24.
+    runs = [(0, 3, 5), (18, 4, 1)]
+    spans = [slice(0, 3), slice(3, 7)]
+
+    def cut(flat):
+        return [flat[start : start + n * length].reshape(n, length) for start, n, length in runs]
+
+    def dots(u, sums):
+        return torch.stack([(u[:, span] * sums[span]).sum(1) for span in spans], 1)
+
+    def gradient(g, u, coefficients):
+        g = g.clone()
+        for (start, n, length), span, own in zip(runs, spans, coefficients.T):
+            g[start : start + n * length] += 0.7 * (own[:, None] * u[:, span]).sum(0).repeat_interleave(length)
+        return g
+
+    yield "sums", [draw.normal(24)], lambda flat: torch.cat([piece.sum(1) for piece in cut(flat)]), ()
+    means = lambda flat, y: y + 0.3 * torch.cat([piece.mean(1) for piece in cut(flat)])
+    yield "means", [draw.normal(24), draw.normal(7)], means, ()
+    yield "dots", [draw.normal(2, 7), draw.normal(7)], dots, ()
+    yield "gradient", [draw.normal(24), draw.normal(2, 7), draw.normal(2, 2)], gradient, ()
+
+
+@op
+def quarter_turns(draw):
+    yield "images", [draw.normal(2, 1, 3, 3)], lambda x: torch.cat([torch.rot90(x, k, (2, 3)) for k in range(4)]), ()
 
 
 @op

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from networks import ResNet, vgg11, vgg11_slim
+from networks import PreActResNet, ResNet, vgg11, vgg11_slim
 
 
 def export(name, model, batch, size, outputs):
@@ -50,5 +50,6 @@ def export(name, model, batch, size, outputs):
 export("resnet20-a", ResNet([2, 4, 8], [3, 3, 3], "a", False, 7), 5, 9, 7)
 export("resnet20-b", ResNet([2, 4, 8], [3, 3, 3], "b", True, 7), 5, 9, 7)
 export("resnet18", ResNet([2, 4, 8, 16], [2, 2, 2, 2], "b", True, 7), 5, 17, 7)
+export("preact-resnet18", PreActResNet([2, 4, 8, 16], [2, 2, 2, 2], 7), 5, 17, 7)
 export("vgg11", vgg11([2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"], 7), 5, 32, 7)
 export("vgg11-slim", vgg11_slim([2, "M", 4, "M", 8, 8, "M", 16, 16], 16, 4, 7), 5, 16, 7)

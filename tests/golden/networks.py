@@ -59,6 +59,49 @@ class ResNet(nn.Module):
         return self.fc(self.features(x))
 
 
+class PreActBlock(nn.Module):
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.shortcut = None
+        if stride != 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False))
+
+    def forward(self, x):
+        activated = F.relu(self.bn1(x))
+        if self.shortcut is not None:
+            x = self.shortcut(activated)
+        return x + self.conv2(F.relu(self.bn2(self.conv1(activated))))
+
+
+class PreActResNet(nn.Module):
+    def __init__(self, widths, blocks, outputs):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        c_in = widths[0]
+        for i, (width, n) in enumerate(zip(widths, blocks)):
+            stage = []
+            for j in range(n):
+                stage.append(PreActBlock(c_in, width, 2 if i > 0 and j == 0 else 1))
+                c_in = width
+            setattr(self, f"stage{i + 1}", nn.Sequential(*stage))
+        self.stages = len(widths)
+        self.bn_last = nn.BatchNorm2d(c_in)
+        self.last = nn.Linear(c_in, outputs)
+
+    def features(self, x):
+        x = self.conv1(x)
+        for i in range(self.stages):
+            x = getattr(self, f"stage{i + 1}")(x)
+        return F.relu(self.bn_last(x)).mean((2, 3))
+
+    def forward(self, x):
+        return self.last(self.features(x))
+
+
 def vgg11(widths, outputs):
     layers, c_in = [], 3
     for width in widths:

@@ -103,9 +103,11 @@ impl<'a> Run<'a> {
         };
         let Images { channels, height, width, .. } = *dataset.train;
         let input = [channels, height, width];
-        let network = config.model.network(input, stream.n_classes, device, config.seed)?;
-        let optimizer = config.training.optimizer(&network.parameters)?;
         let method = (config.method.build)(&config.values);
+        let n_outputs = method.outputs_per_class() * stream.n_classes;
+        let network = config.model.network(input, n_outputs, device, config.seed)?;
+        let head_factor = config.find::<f32>("head_lr").map(|lr| lr / config.training.schedule.lr);
+        let optimizer = config.training.optimizer(&network.parameters)?.with_last_layer(head_factor);
         let metrics = Metrics {
             method: config.method.name.into(),
             dataset: dataset.name.clone(),

@@ -260,6 +260,10 @@ impl Body {
                 self.write();
                 self.x = format!("kept{slot}");
             }
+            LayerSpec::Add { slot } => {
+                self.x += &format!(" + kept{slot}");
+                self.write();
+            }
             LayerSpec::Feature {} => {
                 if step.arrives.is_map {
                     self.x += ".flatten(1)";
@@ -301,7 +305,7 @@ fn name_of(step: &Step) -> Option<&str> {
 fn slots(step: &Step) -> (Option<usize>, Option<usize>) {
     match step.spec {
         LayerSpec::Keep { slot } => (None, Some(slot)),
-        LayerSpec::Resume { slot } => (Some(slot), None),
+        LayerSpec::Resume { slot } | LayerSpec::Add { slot } => (Some(slot), None),
         _ => (step.add.map(|(slot, _)| slot), None),
     }
 }

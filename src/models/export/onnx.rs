@@ -198,6 +198,7 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
                 x
             }
             LayerSpec::Resume { slot } => slots[slot].clone(),
+            LayerSpec::Add { slot } => graph.node("Add", &[input, &slots[slot]], &[]),
             LayerSpec::Feature {} => {
                 features = x.clone();
                 x

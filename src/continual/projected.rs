@@ -1,0 +1,205 @@
+//! What Adam-NSCL and OWM share: second moments of every layer's inputs, gathered after a task, and steps whose part in each
+//! weight is multiplied with a projector.
+
+use super::{Learner, MethodState, TaskData};
+use crate::device::{self, Array, DType};
+use crate::error::{Error, Result};
+use crate::linalg::Matrix;
+use crate::models::Product;
+use crate::ops::{Conv2d, Mode};
+use crate::tensor::{Tensor, no_grad};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The patches of a feature map (C, H, W) that a convolution with a square kernel multiplies its weight with: a row for each
+/// place of its result, (C, KH, KW) each.
+pub fn unfold(map: &[f32], [c, h, w]: [usize; 3], kernel: usize, geometry: Conv2d) -> Vec<f64> {
+    let Conv2d { stride, padding, dilation } = geometry;
+    let (Some(p), Some(q)) = (geometry.outputs(h, kernel), geometry.outputs(w, kernel)) else { return Vec::new() };
+    let mut rows = Vec::with_capacity(p * q * c * kernel * kernel);
+    let at = |place: usize, tap: usize, size: usize| {
+        (place * stride + tap * dilation).checked_sub(padding).filter(|at| *at < size)
+    };
+    for place in 0..p * q {
+        for channel in 0..c {
+            for tap in 0..kernel * kernel {
+                let (i, j) = (at(place / q, tap / kernel, h), at(place % q, tap % kernel, w));
+                let value = i.zip(j).map_or(0.0, |(i, j)| map[(channel * h + i) * w + j]);
+                rows.push(f64::from(value));
+            }
+        }
+    }
+    rows
+}
+
+/// Σ x·xᵀ over the inputs x of every layer with a weight, all but the last: of a convolution the patches, at every place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InputMoments {
+    /// (I, I) for each layer, row after row.
+    pub sums: Vec<Vec<f32>>,
+}
+
+/// The layers whose steps are projected: all with a weight but the last.
+fn layers(learner: &Learner) -> Vec<Product> {
+    let mut all = learner.network.products();
+    all.pop();
+    all
+}
+
+impl InputMoments {
+    /// Adds those of a task's images in eval mode, batch by batch: of each image, or of the batch's mean input (`averaged`).
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the task is; then nothing has changed.
+    pub fn add_task(&mut self, learner: &Learner, task: &TaskData, samples: &[u32], averaged: bool) -> Result<()> {
+        let (layers, entries) = (layers(learner), learner.network.parameters.tensors());
+        let taps: Vec<_> = layers.iter().filter_map(|layer| layer.input).collect();
+        let width = |layer: &Product| entries[layer.weight].shape().rows_cols().1;
+        let mut sums: Vec<Vec<f64>> = match self.sums.is_empty() {
+            true => layers.iter().map(|layer| vec![0.0; width(layer).pow(2)]).collect(),
+            false => self.sums.iter().map(|sum| sum.iter().map(|&x| f64::from(x)).collect()).collect(),
+        };
+        for chunk in samples.chunks(learner.at_once) {
+            if task.interrupted.load(Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let x = learner.plain_input(chunk)?;
+            let (_, mut values) = no_grad(|| learner.network.forward_with(&x, Mode::Eval, &taps))?;
+            values.reverse();
+            for (layer, sum) in layers.iter().zip(&mut sums) {
+                let input = if layer.input.is_some() { values.pop() } else { None }.unwrap_or_else(|| x.clone());
+                let kernel = entries[layer.weight].shape().last().copied().unwrap_or(1);
+                let rows = rows_of(&input, kernel, layer.geometry, averaged)?;
+                let rows = Matrix::new(rows.len() / width(layer), width(layer), rows)?;
+                sum.iter_mut().zip(rows.gram().values()).for_each(|(sum, new)| *sum += new);
+            }
+        }
+        self.sums = sums.into_iter().map(|sum| sum.into_iter().map(|x| x as f32).collect()).collect();
+        Ok(())
+    }
+
+    /// The moments of a layer.
+    pub fn matrix(&self, layer: usize) -> Matrix {
+        let sum = &self.sums[layer];
+        let n = sum.len().isqrt();
+        Matrix::from_fn(n, n, |i, j| 0.5 * (f64::from(sum[i * n + j]) + f64::from(sum[j * n + i])))
+    }
+
+    /// Bytes of the sums.
+    pub fn bytes(&self) -> u64 {
+        4 * self.sums.iter().map(|sum| sum.len() as u64).sum::<u64>()
+    }
+
+    pub(super) fn state(&self) -> Vec<(String, Vec<f32>)> {
+        self.sums.iter().enumerate().map(|(i, sum)| (format!("moments.{i}"), sum.clone())).collect()
+    }
+
+    pub(super) fn restored(state: &mut MethodState) -> InputMoments {
+        InputMoments { sums: (0..).map_while(|i| state.take(&format!("moments.{i}"))).collect() }
+    }
+}
+
+/// What a layer multiplies its weight with, a row for each image (or for their mean) and place.
+fn rows_of(input: &Tensor, kernel: usize, geometry: Option<Conv2d>, averaged: bool) -> Result<Vec<f64>> {
+    let (n, size) = input.shape().rows_cols();
+    let mean = |input: &Tensor| -> Result<Vec<f32>> {
+        let ones = Tensor::from_f32(&input.device(), [1, n], &vec![1.0 / n as f32; n])?;
+        ones.matmul(&input.reshape([n, size])?)?.to_vec()
+    };
+    let maps = if averaged { mean(input)? } else { input.to_vec()? };
+    Ok(match (geometry, &*input.shape()) {
+        (Some(geometry), &[_, c, h, w]) => {
+            maps.chunks_exact(size).flat_map(|map| unfold(map, [c, h, w], kernel, geometry)).collect()
+        }
+        _ => maps.into_iter().map(f64::from).collect(),
+    })
+}
+
+/// Changes what an optimiser's step has done: each weight's part is multiplied with a projector, and other parameters of the
+/// layers in between move by a factor. The last layer is left as the optimiser has it.
+pub(super) struct ProjectedSteps {
+    /// The parameters before the step.
+    before: Array,
+    weights: Vec<Projected>,
+    others: Vec<Piece>,
+    /// On steps of weights, after the projector.
+    factor: f32,
+    /// On steps of scales, shifts and biases.
+    factor_of_others: f32,
+}
+
+struct Projected {
+    piece: Piece,
+    rows: usize,
+    /// (I, I).
+    projector: Tensor,
+}
+
+struct Piece {
+    start: usize,
+    n: usize,
+}
+
+impl ProjectedSteps {
+    /// With a projector for each layer, in order.
+    pub fn new(learner: &Learner, projectors: &[Matrix], factor: f32, factor_of_others: f32) -> Result<ProjectedSteps> {
+        let parameters = &learner.network.parameters;
+        let places: Vec<_> = parameters.places().collect();
+        let last = learner.network.products().pop().map(|product| product.weight);
+        let (_, last_bias) = parameters.last_layer();
+        let layers = layers(learner);
+        let mut weights = Vec::new();
+        for (layer, projector) in layers.iter().zip(projectors) {
+            let (entry, start) = places[layer.weight];
+            let values: Vec<f32> = projector.values().iter().map(|&x| x as f32).collect();
+            weights.push(Projected {
+                piece: Piece { start, n: entry.shape.n_elements() },
+                rows: entry.shape[0],
+                projector: Tensor::from_f32(&learner.device, [projector.rows(), projector.columns()], &values)?,
+            });
+        }
+        let is_other = |i: usize, start: usize| {
+            Some(i) != last && Some(start) != last_bias && layers.iter().all(|layer| layer.weight != i)
+        };
+        let others = places.iter().enumerate().filter(|(i, (_, start))| is_other(*i, *start));
+        Ok(ProjectedSteps {
+            before: Array::empty(&learner.device, parameters.values().shape(), DType::F32)?,
+            others: others.map(|(_, (entry, start))| Piece { start: *start, n: entry.shape.n_elements() }).collect(),
+            weights,
+            factor,
+            factor_of_others,
+        })
+    }
+
+    /// Before the optimiser's step.
+    pub fn remember(&self, learner: &Learner) -> Result<()> {
+        device::copy(learner.network.parameters.values(), &self.before)
+    }
+
+    /// After it: w ← w₀ + factor·(w − w₀)·P.
+    pub fn apply(&self, learner: &Learner) -> Result<()> {
+        let w = learner.network.parameters.values();
+        let ends = |piece: &Piece, shape: [usize; 2]| -> Result<(Array, Tensor, Tensor)> {
+            let now = w.slice(piece.start, shape)?;
+            let before = Tensor::constant(self.before.slice(piece.start, shape)?);
+            let step = Tensor::constant(now.clone()).sub(&before)?;
+            Ok((now, before, step))
+        };
+        no_grad(|| {
+            for Projected { piece, rows, projector } in &self.weights {
+                let (now, before, step) = ends(piece, [*rows, piece.n / rows])?;
+                let moved = before.add(&step.matmul(projector)?.scale(self.factor)?)?;
+                device::copy(moved.array(), &now)?;
+            }
+            for piece in &self.others {
+                let (now, before, step) = ends(piece, [1, piece.n])?;
+                let moved = if self.factor_of_others == 0.0 {
+                    before
+                } else {
+                    before.add(&step.scale(self.factor_of_others)?)?
+                };
+                device::copy(moved.array(), &now)?;
+            }
+            Ok(())
+        })
+    }
+}
