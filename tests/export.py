@@ -39,6 +39,7 @@ RUNS = [
     ("icarl", "glyphs", "resnet18", "--width 0.25 --bn-epsilon 1e-3"),
     ("er", "shapes", "resnet18", "--width 0.25 --shortcut a"),
     ("er", "shapes", "vgg11", "--width 0.25"),
+    ("er", "shapes", "preact-resnet18", "--width 0.25"),
 ]
 
 
