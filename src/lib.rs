@@ -58,6 +58,8 @@ pub mod session;
 pub mod campaign;
 // Console tables, curves, summaries, report.html.
 pub mod report;
+// A web page and JSON in front of something that learns.
+pub mod serve;
 // The command line.
 pub mod cli;
 

@@ -25,6 +25,7 @@ const FLOORS: &[&[&str]] = &[
     &["session"],
     &["campaign"],
     &["report"],
+    &["serve"],
     &["cli"],
 ];
 

@@ -1,4 +1,4 @@
-"""Exports tiny runs and compares what onnxruntime and PyTorch answer with what engram answers.
+"""Exports tiny runs and learners and compares what onnxruntime and PyTorch answer with what engram answers.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy onnxruntime      # seconds; for the first half
     /tmp/venv/bin/pip install torch safetensors onnx                              # for all of it
@@ -39,6 +39,7 @@ RUNS = [
     ("icarl", "glyphs", "resnet18", "--width 0.25 --bn-epsilon 1e-3"),
     ("er", "shapes", "resnet18", "--width 0.25 --shortcut a"),
     ("er", "shapes", "vgg11", "--width 0.25"),
+    ("er", "shapes", "preact-resnet18", "--width 0.25"),
 ]
 
 
@@ -144,6 +145,59 @@ def check(folder, run, name):
     return worst
 
 
+def session_of(path):
+    """What a learner's file says of itself: the metadata of a safetensors file."""
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["engram.session"])
+
+
+def check_learner(folder, method):
+    """Both exports of a learner of three classes of noise."""
+    rng = np.random.default_rng(3)
+    shape = (3, 32, 32)
+    for name in ("dark", "light", "red"):
+        (folder / method / name).mkdir(parents=True)
+        for i in range(12):
+            image = rng.integers(0, 128, shape, dtype=np.uint8)
+            image[0 if name == "red" else slice(None)] += 0 if name == "dark" else 120
+            write_png(folder / method / name / f"{i}.png", image)
+    learner = f"{method}.engram"
+    engram(folder, "learn", learner, "--from", method, "--method", method, "--device", "cpu")
+    images = pictures(folder, shape)
+    x = images.astype(np.float32) / 255
+    text = engram(folder, "classify", learner, "pictures", "--json", "--top-k", "3", "--device", "cpu")
+    session = session_of(folder / learner)
+    names = [one["name"] for one in session["classes"]]
+    # Confidences are a softmax of scores by a temperature: differences of scores come back from them.
+    rows = [{one["name"]: one["confidence"] for one in row["classes"]} for row in json.loads(text)]
+    expected = session["fitted"]["temperature"] * np.log([[row[name] for name in names] for row in rows])
+
+    def as_the_learner_has(scores):
+        """Of distances between vectors of length 1 the cosines that a learner goes by."""
+        return 1 - np.asarray(scores, np.float64) ** 2 / 2 if method == "ncm" else scores
+
+    def differences(scores):
+        return np.asarray(scores, np.float64) - np.asarray(scores, np.float64).max(1, keepdims=True)
+
+    def apart_from_expected(scores):
+        scores = as_the_learner_has(scores)
+        scale = np.abs(scores).max(1, keepdims=True)
+        return float((np.abs(differences(scores) - differences(expected)) / scale).max())
+
+    engram(folder, "export", learner, "--to", "onnx", "--out", f"{method}.onnx")
+    session = onnxruntime.InferenceSession(str(folder / f"{method}.onnx"), providers=["CPUExecutionProvider"])
+    features, scores = session.run(["features", "scores"], {"images": x})
+    errors = {"onnxruntime": apart_from_expected(scores)}
+    if torch:
+        engram(folder, "export", learner, "--to", "torch", "--out", f"{method}-torch")
+        others = torch_answers(folder / f"{method}-torch", x)
+        errors["torch"] = apart_from_expected(others[2])
+        errors["features"] = apart(others[0], features)
+    print(f"{'learner':36} {method:8} {'scores':9} " + ", ".join(f"{who} {error:.1e}" for who, error in errors.items()))
+    return max(errors.values())
+
+
 def main():
     if torch is None:
         print("SKIPPED: no torch and safetensors, so only onnxruntime is asked")
@@ -154,6 +208,7 @@ def main():
             arguments = f"{method} {TINY} --dataset {dataset} --model {model} {options} --out run{i}"
             engram(folder, *arguments.split())
             worst = max(worst, check(folder, f"run{i}", f"{model} {options}".strip()))
+        worst = max(worst, *(check_learner(folder, method) for method in ("ranpac", "ncm")))
     print(f"largest difference: {worst:.1e}, allowed {TOLERANCE:.0e}")
     # Not `worst > TOLERANCE`, which a NaN would pass.
     sys.exit(0 if worst <= TOLERANCE else 1)

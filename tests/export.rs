@@ -290,3 +290,36 @@ fn the_command_writes_whole_files_and_overwrites_none() {
     fails(dir.path(), "export nowhere --to onnx --out a.onnx", 2, &["nowhere", "no such run"]);
     assert!(!Path::new(&dir.path().join("a.onnx")).exists());
 }
+
+/// What tells a learner's classes apart is exported as well: a regression on the features of pictures and their mirrors, or means.
+#[test]
+fn a_learner_is_exported_by_its_method() {
+    let dir = tempfile::tempdir().unwrap();
+    for class in 0..2u8 {
+        for i in 0..6u8 {
+            let path = dir.path().join(format!("pictures/class{class}"));
+            std::fs::create_dir_all(&path).unwrap();
+            let pixel = |x: u32, y: u32| image::Rgb([200 * class + 5 * i, (8 * x) as u8, (8 * y) as u8 / (i + 1)]);
+            image::RgbImage::from_fn(32, 32, pixel).save(path.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    for (method, tensors) in
+        [("ranpac", &["/head/projection", "/head/weight"][..]), ("ncm", &["/head/least_length", "/head/means"])]
+    {
+        succeeds(dir.path(), &format!("learn {method}.engram --from pictures --method {method} --device cpu"));
+        succeeds(dir.path(), &format!("export {method}.engram --to onnx --out {method}.onnx"));
+        let bytes = std::fs::read(dir.path().join(format!("{method}.onnx"))).unwrap();
+        let model = proto::Model::decode(&bytes[..]).unwrap();
+        assert_eq!(model.metadata[0].value, r#"["class0","class1"]"#);
+        let graph = model.graph.unwrap();
+        fits_together(&graph);
+        let mut head: Vec<&str> = graph.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
+        head.retain(|name| name.starts_with("/head"));
+        head.sort_unstable();
+        assert_eq!(head, tensors);
+        assert!(graph.nodes.iter().any(|node| node.op == "Concat"), "the mirror images count too");
+    }
+    fails(dir.path(), "export ncm.engram --to torch --out a --classifier nme", 2, &["--classifier has no effect"]);
+    succeeds(dir.path(), "learn fecam.engram --from pictures --method fecam --device cpu");
+    fails(dir.path(), "export fecam.engram --to onnx --out a.onnx", 2, &["fecam", "--method ranpac"]);
+}

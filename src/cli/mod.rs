@@ -16,6 +16,7 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
+mod serve;
 mod settings;
 mod terminal;
 mod tune;
@@ -74,9 +75,11 @@ enum Command {
     Merge(learner::MergeArgs),
     /// Let a learner forget a class or a picture, as if it had never seen it
     Forget(learner::ForgetArgs),
+    /// Serve a learner: a web page and a small JSON interface
+    Serve(serve::ServeArgs),
     /// Classify pictures with the model of a run
     Predict(predict::PredictArgs),
-    /// Write the model of a run for other programs: ONNX or PyTorch
+    /// Write the model of a run or a learner for other programs: ONNX or PyTorch
     Export(export::ExportArgs),
     /// Make report.html of run folders again
     Report(report::ReportArgs),
@@ -271,6 +274,7 @@ fn other_command(command: Command) -> Result<()> {
         Command::Rename(args) => learner::rename(&args),
         Command::Merge(args) => learner::merge(&args),
         Command::Forget(args) => learner::forget(&args),
+        Command::Serve(args) => serve::run(args),
         Command::Predict(args) => predict::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),

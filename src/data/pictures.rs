@@ -4,7 +4,9 @@ use crate::error::{Error, Result};
 use image::imageops::FilterType;
 use image::{ColorType, DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
 use image::{Rgb, RgbImage, RgbaImage};
+use std::borrow::Cow;
 use std::fmt;
+use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Mutex;
@@ -90,13 +92,35 @@ pub fn with_picture<R>(path: &Path, f: impl FnOnce(DynamicImage) -> R) -> Result
     if !found.is_file() || found.len() > MAX_FILE {
         return Err(refuse(format!("no picture: no regular file of at most {} MiB", MAX_FILE >> 20)));
     }
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path, "read"))?;
+    decoded(path, reader, || std::fs::read(path).map(Cow::Owned).map_err(Error::io(path, "read")), f)
+}
+
+/// The same of the content of a file, which is called `name` in messages.
+///
+/// # Errors
+/// As [`with_picture`].
+pub fn with_bytes<R>(name: &Path, bytes: &[u8], f: impl FnOnce(DynamicImage) -> R) -> Result<R> {
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Error::file(name, format!("no picture: more than {} MiB", MAX_FILE >> 20)));
+    }
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io(name, "read"))?;
+    decoded(name, reader, || Ok(Cow::Borrowed(bytes)), f)
+}
+
+/// What both have in common; `content` gives all bytes.
+fn decoded<'a, R>(
+    path: &Path,
+    mut reader: ImageReader<impl BufRead + Seek>,
+    content: impl FnOnce() -> Result<Cow<'a, [u8]>>,
+    f: impl FnOnce(DynamicImage) -> R,
+) -> Result<R> {
+    let refuse = |why: String| Error::file(path, why);
     let undecodable = |e: ImageError| match e {
         ImageError::IoError(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Error::io(path, "read")(e),
         ImageError::Unsupported(_) => refuse(format!("no picture of a known kind: {KINDS} are read")),
         e => refuse(format!("no readable picture ({KINDS}): {e}")),
     };
-    let mut reader =
-        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path, "read"))?;
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_BYTES);
@@ -112,7 +136,7 @@ pub fn with_picture<R>(path: &Path, f: impl FnOnce(DynamicImage) -> R) -> Result
         (decoder.total_bytes() > LARGE).then(|| LARGE_ONES.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let orientation = decoder.orientation().map_err(undecodable)?;
     let mut picture = match is_jpeg {
-        true => whole_jpeg(path, decoder.color_type())?,
+        true => whole_jpeg(path, &content()?, decoder.color_type())?,
         false => DynamicImage::from_decoder(decoder).map_err(undecodable)?,
     };
     picture.apply_orientation(orientation);
@@ -122,9 +146,8 @@ pub fn with_picture<R>(path: &Path, f: impl FnOnce(DynamicImage) -> R) -> Result
 const KINDS: &str = "PNG or JPEG, WebP, BMP, TIFF, GIF";
 
 /// A JPEG file of which nothing is missing: the usual decoder makes grey of what is.
-fn whole_jpeg(path: &Path, color: ColorType) -> Result<DynamicImage> {
+fn whole_jpeg(path: &Path, bytes: &[u8], color: ColorType) -> Result<DynamicImage> {
     let broken = |why: String| Error::file(path, format!("no readable picture: the JPEG file is not whole: {why}"));
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let end = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
     if !bytes[..=end].windows(2).rev().take(64 << 10).any(|pair| pair == [0xff, 0xd9]) {
         return Err(broken("its end is missing".into()));
@@ -133,7 +156,7 @@ fn whole_jpeg(path: &Path, color: ColorType) -> Result<DynamicImage> {
     let side = MAX_SIDE as usize;
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(side).set_max_height(side);
     let options = options.jpeg_set_out_colorspace(space);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let pixels = decoder.decode().map_err(|e| broken(format!("{e:?}")))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| broken("it has no size".into()))?;
     let (width, height) = (width as u32, height as u32);
@@ -160,6 +183,14 @@ impl Picture {
     /// If the file cannot be read or is no whole picture.
     pub fn read(path: &Path, input: [usize; 3]) -> Result<Picture> {
         with_picture(path, |picture| fit(picture, input))
+    }
+
+    /// The same of the content of a file, which is called `name` in messages.
+    ///
+    /// # Errors
+    /// If it is no whole picture.
+    pub fn decode(name: &Path, bytes: &[u8], input: [usize; 3]) -> Result<Picture> {
+        with_bytes(name, bytes, |picture| fit(picture, input))
     }
 
     /// The same with dark and bright swapped.
