@@ -25,6 +25,7 @@ const USUAL: Pairs = &[
     ("memory_epochs", "2"),
     // Large enough to be seen, and small enough for this rate.
     ("penalty_weight", "0.1"),
+    ("reg_weight", "1e-3"),
 ];
 
 fn short(method: &'static MethodSpec, more: &[Pairs]) -> (Metrics, Weights) {

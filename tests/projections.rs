@@ -75,7 +75,7 @@ fn multipliers_satisfy_the_conditions_of_a_minimum_and_are_the_best_of_all_sets(
         }
         let best = enumerated(&with_ridge, &q, margin);
         assert!((objective(&with_ridge, &q, &v) - best).abs() < 1e-8 * best.abs().max(1.0), "{key}");
-        n_mixed += usize::from(v.iter().any(|v| *v == margin) && v.iter().any(|v| *v > margin));
+        n_mixed += usize::from(v.contains(&margin) && v.iter().any(|v| *v > margin));
     }
     assert!(n_mixed > 10, "hardly any program had both kinds of multipliers: {n_mixed}");
 }

@@ -65,16 +65,17 @@ fn columns(x: &Tensor) -> usize {
     x.shape().rows_cols().1
 }
 
-/// The three passes over filters in turn: h filters of k + 1 numbers, and w of as many as are left, of which there is at least one.
+/// The passes over filters in turn: h filters that have half of the numbers, and w that have the rest.
 fn filters(x: &[Tensor]) -> Result<Tensor> {
-    let (w, h) = (x[0].shape()[0], x[1].shape()[0]);
-    let (n, length) = (x[2].shape()[0], x[1].shape().rows_cols().1);
-    let (flat, second) = (copy(&x[0])?, x[0].n_elements().saturating_sub(h * length) / w);
+    let (w, n) = (x[0].shape()[0], x[2].shape()[0]);
+    let h = x[1].n_elements().saturating_sub(w);
+    let (flat, sums) = (copy(&x[0])?, copy(&x[1])?);
+    let length = x[0].n_elements() / (2 * h.max(1));
+    let second = x[0].n_elements().saturating_sub(h * length) / w;
     let runs = [ops::FilterRun { start: 0, n: h, length }, ops::FilterRun { start: h * length, n: w, length: second }];
     let filters = ops::Filters::new(&flat.device(), &runs)?;
-    let empty = |shape: [usize; 2]| Array::empty(&flat.device(), shape, DType::F32);
-    let (sums, dots) = (empty([1, h + w])?, empty([n, 2])?);
-    filters.sums(&flat, &sums)?;
+    let dots = Array::empty(&flat.device(), [n, 2], DType::F32)?;
+    filters.add_means(&flat, 0.3, &sums)?;
     filters.dots(x[2].array(), &sums, &dots)?;
     filters.add_gradient(&flat, x[2].array(), &dots, 0.1)?;
     Ok(Tensor::constant(flat))
@@ -386,10 +387,10 @@ fn case(op: &Op, s: Sizes) -> Case {
         "filters" => {
             let inputs = vec![
                 Input::constant([w, k * h + h + 1], Fill::Uniform(-1.0, 1.0)),
-                Input::constant([h, k + 1], Fill::Uniform(-1.0, 1.0)),
+                Input::constant([1, h + w], Fill::Uniform(-1.0, 1.0)),
                 Input::constant([n, h + w], Fill::Uniform(-1.0, 1.0)),
             ];
-            (inputs, filters, sum((k * h + w).max(n)))
+            (inputs, filters, sum(w * (k + 1) + h + n))
         }
         "penalty" => {
             let runs: [Run; 2] = [
