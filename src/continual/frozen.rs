@@ -205,6 +205,8 @@ const BASE: MethodSpec = MethodSpec {
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
     options: &[BACKBONE],
+    // A class of which nothing was learned has no statistics, and so no score.
+    ignores: &["candidates"],
     ..MethodSpec::BASE
 };
 

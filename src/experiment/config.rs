@@ -134,7 +134,7 @@ impl Config {
             training: Recipe::of(&values)?,
             place: PlaceSettings::of(&values),
             adapter: String::new(),
-            candidates: values.get("candidates"),
+            candidates: values.find("candidates").unwrap_or_default(),
             eval_every: values.find("eval_every"),
             reset_optimizer: values.find("reset_optimizer").unwrap_or(true),
             seed: values.get("seed"),

@@ -339,13 +339,14 @@ impl Read<'_> {
             let statistics = self.statistics(&session, kind(&fit.method)?)?;
             let (temperature, threshold) = (fit.temperature, fit.threshold);
             let in_place = |estimate: &Estimate| estimate.fits(session.classes.len());
-            if !(temperature > 0.0 && threshold.is_finite()) || !fit.estimate.as_ref().is_none_or(in_place) {
+            let sound = temperature > 0.0 && threshold.is_finite() && fit.estimate.as_ref().is_none_or(in_place);
+            if !sound {
                 return Err(damaged("what it says of its accuracy contradicts itself"));
             }
             let (kind, estimate) = (kind(&fit.method)?, fit.estimate);
             session.fitted = Some(Fitted { kind, statistics, temperature, threshold, estimate });
         }
-        match session.fitted.is_some() == !session.classes.is_empty() {
+        match session.fitted.is_none() == session.classes.is_empty() {
             true => Ok(session),
             false => Err(damaged("its classes were not fitted")),
         }

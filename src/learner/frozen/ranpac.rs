@@ -12,6 +12,9 @@ use crate::tensor::Tensor;
 /// The penalties λ that are tried, 10⁻⁸ to 10⁸.
 pub const LAMBDAS: std::ops::RangeInclusive<i32> = -8..=8;
 
+/// No larger penalty is tried where a smaller one cannot be solved with.
+const LARGEST: f64 = 1e8;
+
 /// Rows that are projected at a time.
 const CHUNK: usize = 512;
 
@@ -202,8 +205,16 @@ impl Statistics for Ranpac {
     }
 
     fn fit(&mut self) -> Result<()> {
-        self.weights = self.solved(self.lambda)?;
-        Ok(())
+        // Pictures that are nearly the same ask for a penalty so small that nothing can be solved with it.
+        loop {
+            match self.solved(self.lambda) {
+                Err(_) if self.lambda < LARGEST => self.lambda *= 10.0,
+                weights => {
+                    self.weights = weights?;
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn scores(&self, features: &[f32]) -> Result<Vec<f32>> {
