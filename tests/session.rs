@@ -122,7 +122,8 @@ fn scores_by_hand() {
 fn pictures_that_are_the_same_are_learned() {
     let mut ranpac = Ranpac::new(D, 40, 1).unwrap();
     ranpac.lambda = 1e-30;
-    ranpac.learn(&[[1.0; D], [1.0; D], [2.0; D]].concat(), &[0, 0, 1]).unwrap();
+    let other: Vec<f32> = (0..D).map(|i| (i % 2) as f32).collect();
+    ranpac.learn(&[&[1.0; D][..], &[1.0; D], &other].concat(), &[0, 0, 1]).unwrap();
     ranpac.fit().unwrap();
     let scores = ranpac.scores(&[1.0; D]).unwrap();
     assert!(ranpac.lambda > 1e-30 && scores[0] > scores[1], "{scores:?}");

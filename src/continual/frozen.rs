@@ -15,6 +15,7 @@ use crate::rng::{Purpose, Rng};
 use crate::settings::{Kind, Setting, Values};
 use crate::tensor::Tensor;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Of all methods here.
 const BACKBONE: Setting = Setting::new(
@@ -147,6 +148,9 @@ impl Method for Frozen {
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        if task.interrupted.load(Relaxed) {
+            return Err(Error::Interrupted);
+        }
         self.statistics = Some(self.with_task(learner, task)?);
         self.know_means(learner)
     }
