@@ -1,8 +1,8 @@
 """Exports tiny runs and learners and compares what onnxruntime and PyTorch answer with what engram answers.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy onnxruntime      # seconds; for the first half
-    /tmp/venv/bin/pip install torch safetensors onnx                              # for all of it
-    cargo build --release && /tmp/venv/bin/python tests/export.py target/release/engram
+    pip install numpy onnxruntime            # seconds; for the first half
+    pip install torch safetensors onnx       # for all of it
+    cargo build --release && python3 tests/export.py target/release/engram
 
 Without torch, PyTorch's half is skipped, and it says so. Every answer must agree to 1e-5 of the largest answer to that picture.
 """

@@ -1,8 +1,8 @@
 """Uses the page of `engram serve` as a person does, in a headless Chromium: learns two classes, asks, corrects, forgets.
 
     apt-get install chromium
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install playwright
-    cargo build --release && /tmp/venv/bin/python tests/serve.py target/release/engram [SCREENSHOT.png]
+    pip install playwright
+    cargo build --release && python3 tests/serve.py target/release/engram [SCREENSHOT.png]
 """
 import json
 import re
