@@ -172,14 +172,7 @@ impl Method for AdamNscl {
         samples.truncate(self.covariance_samples.unwrap_or(usize::MAX));
         self.moments.add_task(learner, task, &samples, self.averaging == Averaging::Batches)?;
         let new = self.norms_fisher(learner, task, &samples)?;
-        let quadratic = match self.quadratic.take() {
-            Some(quadratic) => quadratic,
-            None => Quadratic::none(learner)?,
-        };
-        let importance: Vec<f32> =
-            quadratic.importance.to_vec()?.iter().zip(&new).map(|(old, new)| old + new).collect();
-        let w = learner.network.parameters.values().to_vec()?;
-        self.quadratic.insert(quadratic).set(&importance, &w)?;
+        self.quadratic = Some(Quadratic::raised(self.quadratic.take(), learner, &new)?);
         self.steps = None;
         Ok(())
     }

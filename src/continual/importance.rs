@@ -63,6 +63,17 @@ impl Quadratic {
         add_penalty_gradient(gradients, parameters.values(), &self.anchor, &self.importance, 2.0 * weight)
     }
 
+    /// With what a task adds to Ω, held at the parameters as they are.
+    pub fn raised(before: Option<Quadratic>, learner: &Learner, new: &[f32]) -> Result<Quadratic> {
+        let mut quadratic = match before {
+            Some(quadratic) => quadratic,
+            None => Quadratic::none(learner)?,
+        };
+        let importance: Vec<f32> = quadratic.importance.to_vec()?.iter().zip(new).map(|(old, new)| old + new).collect();
+        quadratic.set(&importance, &learner.network.parameters.values().to_vec()?)?;
+        Ok(quadratic)
+    }
+
     /// Replaces Ω and θ*.
     pub fn set(&mut self, importance: &[f32], anchor: &[f32]) -> Result<()> {
         self.largest = importance.iter().copied().fold(0.0, f32::max);

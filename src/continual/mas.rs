@@ -37,14 +37,8 @@ impl Method for Mas {
         let (samples, labels) = measured_samples(learner, task, self.fisher_samples);
         let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
         let new = output_sensitivity(learner, &on)?.to_vec()?;
-        let quadratic = match self.quadratic.take() {
-            Some(quadratic) => quadratic,
-            None => Quadratic::none(learner)?,
-        };
-        let importance: Vec<f32> =
-            quadratic.importance.to_vec()?.iter().zip(&new).map(|(old, new)| old + new).collect();
-        let w = learner.network.parameters.values().to_vec()?;
-        self.quadratic.insert(quadratic).set(&importance, &w)
+        self.quadratic = Some(Quadratic::raised(self.quadratic.take(), learner, &new)?);
+        Ok(())
     }
 
     fn stiffness(&self) -> Option<f32> {

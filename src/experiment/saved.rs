@@ -337,9 +337,15 @@ impl Predictor {
     /// One of its classifiers, for other programs: the scores are logits of the network, or negative distances to class means.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the run has no such classifier.
+    /// [`Error::Usage`] if the run has no such classifier, or its network several outputs for a class.
     pub fn export(&self, classifier: &str) -> Result<Export<'_>> {
         self.expect_classifier(classifier)?;
+        if self.card.outputs_per_class > 1 {
+            return Err(Error::usage(format!(
+                "a network with {} outputs for each class, as --rotations makes it, cannot be written for other programs",
+                self.card.outputs_per_class
+            )));
+        }
         let head = match self.class_means(classifier) {
             Some(means) => Head::NearestMean { means: means.to_vec()? },
             None => Head::Network,

@@ -14,8 +14,7 @@ pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outp
         for block in 0..n_blocks {
             let stride = if i > 0 && block == 0 { 2 } else { 1 };
             let name = format!("stage{}.{block}", i + 1);
-            basic_block(b, &name, channels, stride);
-            b.name(&name);
+            basic_block(b, &name, "shortcut.0", channels, stride, false);
         }
         b.end_stage();
     }
@@ -25,18 +24,29 @@ pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outp
     b.linear("last", n_outputs);
 }
 
-/// x' + conv(relu(bn(conv(a)))) with a = relu(bn(x)), where x' is x, or a 1×1 convolution of a if the shape changes.
-fn basic_block(b: &mut Builder, name: &str, channels: usize, stride: usize) {
+/// x' + conv(relu(bn(conv(a)))) with a = relu(bn(x)), where x' is x, or a 1×1 convolution of a, called `shortcut`, if the shape changes.
+/// Where the block `ends_stage`, the stage before is named where its values enter the ReLU.
+pub(super) fn basic_block(
+    b: &mut Builder,
+    name: &str,
+    shortcut: &str,
+    channels: usize,
+    stride: usize,
+    ends_stage: bool,
+) {
     const SHORTCUT: usize = 0;
     const ACTIVATED: usize = 1;
-    let same = stride == 1 && b.shape[0] == channels;
+    let same = stride == 1 && b.shape[0] == channels && !ends_stage;
     if same {
         b.keep(SHORTCUT);
     }
     b.batch_norm(&format!("{name}.bn1"), None, true);
+    if ends_stage {
+        b.end_stage();
+    }
     if !same {
         b.keep(ACTIVATED);
-        b.conv(&format!("{name}.shortcut.0"), channels, 1, Conv2d::new(stride, 0), false);
+        b.conv(&format!("{name}.{shortcut}"), channels, 1, Conv2d::new(stride, 0), false);
         b.keep(SHORTCUT);
         b.resume(ACTIVATED);
     }
@@ -44,4 +54,5 @@ fn basic_block(b: &mut Builder, name: &str, channels: usize, stride: usize) {
     b.batch_norm(&format!("{name}.bn2"), None, true);
     b.conv(&format!("{name}.conv2"), channels, 3, Conv2d::new(1, 1), false);
     b.add_slot(SHORTCUT);
+    b.name(name);
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::learner::ImageStore;
 use crate::learner::frozen::FrozenKind;
 use crate::tensor::Tensor;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// With fewer pictures a class, on average, class means are better than what is fitted.
@@ -199,8 +200,9 @@ impl Session {
 
     /// Of each class the pictures that herding chooses among the exemplars so far and the new pictures.
     fn choose_exemplars(&mut self, new: &[(u128, Picture, String)]) -> Result<()> {
+        let mut kept: BTreeSet<u128> = self.exemplar_digests.iter().copied().collect();
         for (digest, picture, _) in new {
-            if !self.exemplar_digests.contains(digest) {
+            if kept.insert(*digest) {
                 self.exemplars.push(&picture.pixels, 0);
                 self.exemplar_digests.push(*digest);
             }
