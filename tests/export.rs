@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::program::{TINY, fails, names, succeeds};
+use common::program::{PLAIN, TINY, fails, names, succeeds};
 use engram::Device;
 use engram::models::export::{Export, Format, Head};
 use engram::models::{self, LayerList, Network};
@@ -289,6 +289,15 @@ fn the_command_writes_whole_files_and_overwrites_none() {
     fails(dir.path(), "export run --to tensorflow --out a", 2, &["tensorflow"]);
     fails(dir.path(), "export nowhere --to onnx --out a.onnx", 2, &["nowhere", "no such run"]);
     assert!(!Path::new(&dir.path().join("a.onnx")).exists());
+}
+
+/// Its first outputs are those of one class in its quarter turns, not of the first classes.
+#[test]
+fn a_network_of_several_outputs_a_class_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    succeeds(dir.path(), &format!("dfd {PLAIN} --scenario task --max-tasks 1 --rotations true --out run"));
+    fails(dir.path(), "export run --to onnx --out a.onnx", 2, &["4 outputs for each class", "--rotations"]);
+    assert!(!dir.path().join("a.onnx").exists());
 }
 
 /// What tells a learner's classes apart is exported as well: a regression on the features of pictures and their mirrors, or means.

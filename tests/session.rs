@@ -294,6 +294,16 @@ fn a_file_holds_everything() {
     }
 }
 
+/// Two networks of one name are two backbones.
+#[test]
+fn backbones_are_told_apart_by_their_weights() {
+    let open = || Backbone::open("natural32", &Device::cpu()).unwrap();
+    let (a, b) = (open(), open());
+    assert!(a.is_same(&b).unwrap());
+    b.network().parameters.set("bn1.bias", &[16], &[0.5; 16]).unwrap();
+    assert!(a.name() == b.name() && !a.is_same(&b).unwrap());
+}
+
 #[test]
 fn damaged_files_are_refused_with_one_clear_message() {
     let mut session = session(None);

@@ -191,7 +191,7 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
 fn known_learner(args: &LearnArgs, device: &Device) -> Result<Session> {
     let mut session = Session::load(&args.learner, device)?;
     if let Some(backbone) = &args.backbone
-        && Backbone::open(backbone, device)?.name() != session.backbone().name()
+        && !Backbone::open(backbone, device)?.is_same(session.backbone())?
     {
         return Err(Error::usage(format!(
             "{}: this learner goes by features of {}, and what it knows cannot be carried over to others: leave out --backbone, or \

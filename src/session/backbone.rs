@@ -48,7 +48,7 @@ impl Card {
 /// A network whose features a session goes by, and how pictures enter it.
 pub struct Backbone {
     pub(super) card: Card,
-    pub(super) network: Network,
+    pub(super) subject: Subject,
 }
 
 impl Backbone {
@@ -71,6 +71,13 @@ impl Backbone {
         Err(BackboneSpec::unknown(which, "the folder of a run"))
     }
 
+    /// A trained network with what a file says about it.
+    pub(super) fn of(card: Card, network: Network) -> Result<Backbone> {
+        let device = network.parameters.values().device().clone();
+        let subject = Subject::new(network, &device, &card.mean, &card.std, card.flips)?;
+        Ok(Backbone { card, subject })
+    }
+
     fn built_in(spec: &BackboneSpec, device: &Device) -> Result<Backbone> {
         let card = Card {
             name: spec.name.into(),
@@ -85,7 +92,7 @@ impl Backbone {
         };
         let network = card.network(device)?;
         network.load_bytes(spec.weights, Path::new(spec.name))?;
-        Ok(Backbone { card, network })
+        Backbone::of(card, network)
     }
 
     fn of_run(folder: &Path, device: &Device) -> Result<Backbone> {
@@ -107,7 +114,7 @@ impl Backbone {
         };
         let network = card.network(device)?;
         network.load_safetensors(&folder.join(WEIGHTS))?;
-        Ok(Backbone { card, network })
+        Backbone::of(card, network)
     }
 
     /// What it is called.
@@ -117,7 +124,7 @@ impl Backbone {
 
     /// The network.
     pub fn network(&self) -> &Network {
-        &self.network
+        &self.subject.network
     }
 
     /// Mean and standard deviation that pixels are normalised by: (p/255 − mean)/std of a byte p.
@@ -130,10 +137,11 @@ impl Backbone {
         self.card.flips
     }
 
-    /// A copy of the network with its input pipeline.
-    pub(super) fn subject(&self) -> Result<Subject> {
-        let network = self.network.snapshot()?;
-        let device = network.parameters.values().device().clone();
-        Subject::new(network, &device, &self.card.mean, &self.card.std, self.card.flips)
+    /// Whether both make the same features of every picture.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn is_same(&self, other: &Backbone) -> Result<bool> {
+        Ok(self.card == other.card && self.network().to_safetensors()? == other.network().to_safetensors()?)
     }
 }

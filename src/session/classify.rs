@@ -67,7 +67,7 @@ impl Session {
         let n_classes = self.classes.len();
         let scores = fitted.statistics.scores(&features)?;
         let known: Vec<(&u128, &Known)> = self.known.iter().collect();
-        let nearest = nearest(&self.rows().0, &features, self.subject.network.n_features, None)?;
+        let nearest = nearest(&self.rows().0, &features, self.backbone.subject.network.n_features, None)?;
         let answer = |(row, (place, similarity)): (&[f32], (usize, f32))| {
             let confidences = estimate::confidences(row, fitted.temperature);
             let mut ranked: Vec<Ranked> =
@@ -109,7 +109,7 @@ impl Session {
             network: self.backbone.network(),
             mean: mean.to_vec(),
             std: std.to_vec(),
-            mirrored: self.subject.flips && self.known.values().any(|known| !known.is_grey),
+            mirrored: self.backbone.subject.flips && self.known.values().any(|known| !known.is_grey),
             unit_length,
             head,
             classes: self.classes.iter().map(|class| class.name.clone()).collect(),

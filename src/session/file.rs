@@ -154,7 +154,7 @@ impl Session {
     }
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
-        let network = &self.backbone.network;
+        let network = self.backbone.network();
         let mut tensors = BTreeMap::new();
         for (name, shape, values) in network.parameters.to_host()? {
             tensors.insert(format!("{NETWORK}{name}"), Stored::f32(&shape, &values));
@@ -299,7 +299,7 @@ impl Read<'_> {
         let statistics: Result<Vec<Vec<f32>>> =
             statistics.map(|(name, values)| self.f32(&format!("{NETWORK}{name}"), &[values.len()])).collect();
         network.statistics.set(&statistics?)?;
-        Ok(Backbone { card, network })
+        Backbone::of(card, network)
     }
 
     fn session(&self, described: Described, device: &Device) -> Result<Session> {
@@ -312,7 +312,7 @@ impl Read<'_> {
             seed: described.settings.seed,
         };
         let mut session = Session::new(self.backbone(described.backbone, device)?, settings)?;
-        let (n, d) = (described.pictures.len(), session.subject.network.n_features);
+        let (n, d) = (described.pictures.len(), session.backbone.subject.network.n_features);
         let features = self.f32(FEATURES, &[n, d])?;
         let labels: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes(LABELS, Dtype::U32, &[n])?);
         let digests = self.digests(DIGESTS, n)?;
@@ -369,7 +369,7 @@ impl Read<'_> {
 
     /// What tells classes apart: read where it is dear to compute, otherwise computed.
     fn statistics(&self, session: &Session, kind: FrozenKind) -> Result<Box<dyn Statistics>> {
-        let (n, d, seed) = (session.classes.len(), session.subject.network.n_features, session.settings.seed);
+        let (n, d, seed) = (session.classes.len(), session.backbone.subject.network.n_features, session.settings.seed);
         if kind == FrozenKind::Ranpac {
             let weights = self.f32(WEIGHTS, &[n, Ranpac::PROJECTIONS])?;
             return Ok(Box::new(Ranpac::new(d, Ranpac::PROJECTIONS, seed)?.with_weights(weights)));

@@ -121,10 +121,10 @@ impl Session {
         // Writing has no colours and no mirror images.
         let is_grey = |i: &u32| is_grey(images.image(*i as usize), channels);
         let (grey, coloured): (Vec<u32>, Vec<u32>) = (0..n as u32).partition(is_grey);
-        let d = self.subject.network.n_features;
+        let d = self.backbone.subject.network.n_features;
         let mut features = vec![0.0; n * d];
-        for (places, mirrored) in [(&grey, false), (&coloured, self.subject.flips)] {
-            let rows = self.subject.features(&images, places, mirrored)?;
+        for (places, mirrored) in [(&grey, false), (&coloured, self.backbone.subject.flips)] {
+            let rows = self.backbone.subject.features(&images, places, mirrored)?;
             for (&place, row) in places.iter().zip(rows.chunks_exact(d)) {
                 features[place as usize * d..][..d].copy_from_slice(row);
             }
@@ -136,7 +136,7 @@ impl Session {
     }
 
     fn take_in(&mut self, new: &[(u128, Picture, String)], features: &[f32]) -> Learned {
-        let (d, channels) = (self.subject.network.n_features, self.input()[0]);
+        let (d, channels) = (self.backbone.subject.network.n_features, self.input()[0]);
         let mut reports: Vec<ClassReport> = Vec::new();
         for ((digest, picture, class), features) in new.iter().zip(features.chunks_exact(d)) {
             let (label, is_new) = match self.classes.iter().position(|known| known.name == *class) {
@@ -212,7 +212,7 @@ impl Session {
 
     /// Keeps so many exemplars of each class as the settings say, those that herding chooses, and those of known pictures only.
     pub(super) fn bound_exemplars(&mut self) -> Result<()> {
-        let d = self.subject.network.n_features;
+        let d = self.backbone.subject.network.n_features;
         let mut of_class: Vec<Vec<(u128, usize)>> = vec![Vec::new(); self.classes.len()];
         for (place, digest) in self.exemplar_digests.iter().enumerate() {
             if let Some(known) = self.known.get(digest) {
@@ -319,7 +319,7 @@ impl Session {
             self.fitted = None;
             return Ok(());
         }
-        let (kind, d) = (self.kind(), self.subject.network.n_features);
+        let (kind, d) = (self.kind(), self.backbone.subject.network.n_features);
         let (features, labels) = self.rows();
         let trial = estimate::hold_out(kind, &features, &labels, d, self.settings.seed)?;
         let mut statistics = trial.statistics;

@@ -44,8 +44,8 @@ pub use reading::{ReadPictures, read_files, read_labelled};
 
 use crate::data::labelled::class_name;
 use crate::error::{Error, Result, did_you_mean};
+use crate::learner::ImageStore;
 use crate::learner::frozen::{FrozenKind, Statistics};
-use crate::learner::{ImageStore, Subject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -112,7 +112,6 @@ struct Fitted {
 
 /// A learner that is kept.
 pub struct Session {
-    subject: Subject,
     backbone: Backbone,
     settings: Settings,
     /// By label.
@@ -132,10 +131,8 @@ impl Session {
     /// # Errors
     /// If the device is out of memory.
     pub fn new(backbone: Backbone, settings: Settings) -> Result<Session> {
-        let subject = backbone.subject()?;
-        let exemplars = ImageStore::new(subject.network.input);
+        let exemplars = ImageStore::new(backbone.network().input);
         Ok(Session {
-            subject,
             backbone,
             settings,
             classes: Vec::new(),
@@ -177,7 +174,7 @@ impl Session {
 
     /// Channels, height and width of the pictures that its network takes.
     pub fn input(&self) -> [usize; 3] {
-        self.subject.network.input
+        self.backbone.subject.network.input
     }
 
     /// What tells classes apart now; `None` before the first was learned.
