@@ -24,7 +24,7 @@ fn a_distillation_from_the_command_line() {
     {
         assert!(first.out.contains(wanted), "'{wanted}' is not in:\n{}", first.out);
     }
-    assert!(first.out.lines().all(|line| line.chars().count() <= 100), "{}", first.out);
+    assert!(first.out.lines().all(|line| line.chars().count() <= 80), "{}", first.out);
     let a = results(&dir.path().join("a"));
     assert!(a.complete && a.students.len() == 8 && a.comparisons().len() == 2);
     assert_eq!(a.students.iter().map(|s| s.n_images).max(), Some(54), "60 images but those of class 3");
@@ -136,7 +136,7 @@ fn schemes_are_listed_and_shown() {
         assert!(list.contains(spec.name));
         let shown = succeeds(&dir, &format!("distill show {}", spec.name)).out;
         assert!(shown.contains(spec.paper.split(',').next().unwrap()), "{shown}");
-        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     }
     for preset in presets::ALL {
         assert!(list.contains(preset.name));
@@ -153,7 +153,7 @@ fn schemes_stand_side_by_side() {
     for wanted in ["scratch", "hinton", "all peers", "all exits", "all generations", "schemes.csv", "labels alone"] {
         assert!(first.contains(wanted), "'{wanted}' is not in:\n{first}");
     }
-    assert!(first.lines().all(|line| line.chars().count() <= 100), "{first}");
+    assert!(first.lines().all(|line| line.chars().count() <= 80), "{first}");
     let [hinton, dml, born_again] =
         ["hinton", "dml", "born-again"].map(|name| results(&dir.path().join("s").join(name)));
     assert!(hinton.complete && dml.complete && born_again.complete);

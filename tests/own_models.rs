@@ -134,6 +134,8 @@ fn what_a_file_says_is_final() {
     fails(&dir, "distill --student net.json", 2, &["net.json", "unknown model"]);
     // Grey images: the list is for colour.
     fails(&dir, "finetune --model net.json --device cpu --out run", 2, &["net.json", "3×32×32", "1×28×28", "input"]);
+    assert!(!dir.path().join("run").exists(), "a folder was made for a run that cannot be");
+    fails(&dir, "models show resnet20 --json --outputs 5", 2, &["--outputs", "--json"]);
     fails(&dir, "finetune --model resnet", 2, &["unknown model", "Did you mean 'resnet20'?"]);
 }
 

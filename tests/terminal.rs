@@ -1,4 +1,4 @@
-//! The program on a terminal: help fits 100 columns, colour only appears on a terminal that wants it, shells accept the completion
+//! The program on a terminal: text fits 80 columns, colour only appears on a terminal that wants it, shells accept the completion
 //! scripts, and the version says what a bug report needs.
 
 mod common;
@@ -26,7 +26,7 @@ fn commands(help: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_help_fits_100_columns() {
+fn every_help_fits_80_columns() {
     let mut todo: Vec<Vec<String>> = vec![Vec::new()];
     let mut n_commands = 0;
     while let Some(path) = todo.pop() {
@@ -35,7 +35,7 @@ fn every_help_fits_100_columns() {
             for variables in [&[("COLUMNS", "100")][..], &[]] {
                 let help = out(&arguments, variables);
                 for line in help.lines() {
-                    assert!(line.chars().count() <= 100, "engram {arguments:?}, too wide:\n{line}");
+                    assert!(line.chars().count() <= 80, "engram {arguments:?}, too wide:\n{line}");
                 }
                 if flag == "--help" && variables.is_empty() {
                     n_commands += 1;

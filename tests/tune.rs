@@ -94,7 +94,7 @@ fn the_command_prints_what_it_tried_and_ends_with_an_answer() {
     for wanted in ["Task 2 of 2: 2 3", "diverged", "--penalty-weight 100 ", "kept", "Answer: mas with --lr 0.00"] {
         assert!(out.contains(wanted), "no {wanted:?} in {out}");
     }
-    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
     let search = json(dir.path().join("T/tune.json"));
     assert_eq!((search["complete"].as_bool(), search["tasks"].as_array().map(Vec::len)), (Some(true), Some(2)));
     assert_eq!(search["trade_off_start"]["penalty_weight"], 100.0);

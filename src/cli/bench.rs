@@ -173,7 +173,7 @@ impl Row {
         let Row { name, ms, first_ms, host, gflops, dispatches, held_bytes, kernels, .. } = self;
         let host_ms = host.map_or("–".into(), |host| format!("{:.3}", host.sum()));
         let held = *held_bytes as f64 / f64::from(1 << 20);
-        println!("{name:<42} {ms:>9.3} {gflops:>8.1} {dispatches:>10} {host_ms:>8} {first_ms:>8.0} {held:>8.1}");
+        println!("{name:<31} {ms:>9.3} {gflops:>8.1} {dispatches:>8} {host_ms:>6} {first_ms:>6.0} {held:>6.0}");
         if let Some(kernels) = kernels {
             println!("\n{}", kernel_table(kernels));
         }
@@ -217,9 +217,9 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     if !common.json {
         let [name, unit] = [device.describe(), format!("median of {}, in ms", common.repeat)];
         println!("{name}, {unit}");
-        let columns = ["", "ms", "GFLOP/s", "dispatches", "host", "first", "MiB held"];
+        let columns = ["", "ms", "GFLOP/s", "launches", "host", "first", "MiB"];
         let [what, ms, gflops, dispatches, host, first, held] = columns;
-        println!("{what:<42} {ms:>9} {gflops:>8} {dispatches:>10} {host:>8} {first:>8} {held:>8}");
+        println!("{what:<31} {ms:>9} {gflops:>8} {dispatches:>8} {host:>6} {first:>6} {held:>6}");
     }
     let mut all = Vec::new();
     let mut tell = |rows: Vec<Row>| {
@@ -331,8 +331,8 @@ fn conv2d(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>> {
         let flop = 2.0 * (batch * 14 * 14 * 64 * 32 * kernel * kernel) as f64;
         let geometry = Conv2d::new(1, kernel / 2);
         let name = |pass: &str| format!("conv2d {pass} {batch}×32×14×14 {kernel}×{kernel} 64");
-        rows.push(time(device, name("forward"), flop, repeat, || x.conv2d(&w, None, geometry).map(drop))?);
-        for (pass, x, w) in [("d input", x.with_gradient(), w.clone()), ("d weight", x.clone(), w.with_gradient())] {
+        rows.push(time(device, name("y"), flop, repeat, || x.conv2d(&w, None, geometry).map(drop))?);
+        for (pass, x, w) in [("dx", x.with_gradient(), w.clone()), ("dw", x.clone(), w.with_gradient())] {
             let y = x.conv2d(&w, None, geometry)?;
             let dy = Array::from_f32(device, y.shape(), &random_cotangent(y.shape()))?;
             rows.push(time(device, name(pass), flop, repeat, || y.backward_with(dy.clone()).map(drop))?);
@@ -419,17 +419,17 @@ fn distill(
         let name = if spec.has_teacher() { teacher } else { student };
         let network = network(name, 1)?;
         teacher_flop = (2 * network.macs) as f64 * batch as f64;
-        rows.push(time(device, format!("forward of the teacher {name}"), teacher_flop, repeat, || {
+        rows.push(time(device, format!("teacher {name}, forward"), teacher_flop, repeat, || {
             no_grad(|| network.forward(&images.0, Mode::Eval)).map(drop)
         })?);
         teachers.push(network);
     }
-    let name = format!("step of the student {student}");
+    let name = format!("student {student}, step");
     let mut alone = Student::new(&student_network, None, sgd)?;
     rows.push(time(device, name, student_flop, repeat, || train(&mut alone, &images, 1e-4))?);
     let mut companions = spec.companions(&spec.settings(), teachers, &student_network, device, 1)?;
     companions.prepare(&mut std::iter::once_with(|| Ok(images.0.clone())))?;
-    let name = format!("step of {} batch {batch}", spec.name);
+    let name = format!("{} batch {batch}", spec.name);
     let mut taught = Student::new(&student_network, Some(&*companions), sgd)?;
     rows.push(time(device, name, teacher_flop + student_flop, repeat, || train(&mut taught, &images, 1e-4))?);
     let (whole, parts) = rows.split_last_mut().expect("bug: nothing was timed");

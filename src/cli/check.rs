@@ -4,6 +4,7 @@ use super::DeviceArgs;
 use crate::device::{Device, Precision, Selection};
 use crate::error::{Error, Result};
 use crate::ops::{self, compare};
+use crate::report::message;
 use clap::Args;
 use std::time::Instant;
 
@@ -24,7 +25,8 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     let driver = if let Device::Gpu(gpu) = &device { format!(", driver {}", gpu.driver()) } else { String::new() };
     let precision = device.precision();
     let precision = if precision == Precision::Full { String::new() } else { format!(", products {precision}") };
-    println!("engram {} on {}{driver}{precision}", env!("CARGO_PKG_VERSION"), device.describe());
+    let text = format!("engram {} on {}{driver}{precision}", env!("CARGO_PKG_VERSION"), device.describe());
+    print!("{}", message(&text));
     println!("{:<18} {:<22} {:<4} {:>10} {:>10} {:>9}", "op", "case", "", "max error", "tolerance", "ms");
     let (mut n_results, mut failures) = (0, Vec::new());
     for op in ops::ALL.iter().filter(|op| op.name.contains(&args.filter)) {

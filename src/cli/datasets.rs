@@ -4,7 +4,7 @@ use super::{INTERRUPTED, warn};
 use crate::data::files::thousands;
 use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
 use crate::error::{Error, Result};
-use crate::report::hang;
+use crate::report::{hang, message};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -128,15 +128,15 @@ fn list(data_dir: &Path) -> Result<()> {
             Presence::Missing { files, searched } => {
                 let searched: Vec<String> = searched.iter().map(|path| path.display().to_string()).collect();
                 line("", &format!("missing: {}", files.join(", ")));
-                println!("{:<14} looked for in {}", "", searched.join(" and "));
+                line("", &format!("looked for in {}", searched.join(" and ")));
                 line("", &format!("get it: engram datasets fetch {}", spec.name));
             }
         }
     }
     line("folder:DIR", "your own pictures: one sub-folder of picture files per class");
-    println!(
-        "\nOther folders: --data-dir DIR, or the environment variable ENGRAM_DATA_DIR. Sources: datasets/README.md"
-    );
+    let text =
+        "Other folders: --data-dir DIR, or the environment variable ENGRAM_DATA_DIR. Sources: datasets/README.md";
+    print!("\n{}", message(text));
     Ok(())
 }
 
@@ -188,7 +188,7 @@ impl fetch::Watcher for Bar {
     fn started(&mut self, name: &str, url: &str, from: u64, bytes: u64) {
         let rest = if from > 0 { format!(", of which {} are here", thousands(from)) } else { String::new() };
         eprintln!("{url} ({} bytes{rest})", thousands(bytes));
-        let style = "{msg} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
+        let style = "{msg} {bar:16} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
         let style = ProgressStyle::with_template(style).expect("bug: the bar's template");
         // indicatif draws nothing where stderr is no terminal.
         let bar = ProgressBar::new(bytes).with_style(style).with_message(name.to_string());

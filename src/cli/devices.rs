@@ -9,11 +9,11 @@ pub fn run() -> Result<()> {
     let adapters = list_adapters();
     let chosen = Selection::Auto.choose(&adapters)?;
     let mark = |is_chosen: bool| if is_chosen { "*" } else { " " };
-    println!("  {:<8} {:<38} {:<8} {:<15} largest tensor", "device", "name", "backend", "kind");
+    println!("  {:<7} {:<31} {:<7} {:<14} largest tensor", "device", "name", "backend", "kind");
     for (i, adapter) in adapters.iter().enumerate() {
-        let name: String = adapter.info.name.chars().take(38).collect();
+        let name: String = adapter.info.name.chars().take(31).collect();
         println!(
-            "{} {:<8} {name:<38} {:<8} {:<15} {} MiB",
+            "{} {:<7} {name:<31} {:<7} {:<14} {} MiB",
             mark(chosen == Some(i)),
             format!("gpu:{i}"),
             format!("{:?}", adapter.info.backend),
@@ -23,7 +23,7 @@ pub fn run() -> Result<()> {
     }
     let threads = rayon::current_num_threads();
     println!(
-        "{} {:<8} {:<38} {:<8} {:<15} host memory",
+        "{} {:<7} {:<31} {:<7} {:<14} host memory",
         mark(chosen.is_none()),
         "cpu",
         format!("{threads} threads"),
@@ -41,7 +41,8 @@ pub fn run() -> Result<()> {
             Selection::Gpu.choose(&adapters).map_or_else(|e| e.to_string(), |_| String::new())
         );
     } else if chosen.is_none() {
-        println!("There is no hardware adapter; a software one is slower than the CPU and taken only on request.");
+        let text = "There is no hardware adapter; a software one is slower than the CPU and taken only on request.";
+        print!("{}", message(text));
     }
     Ok(())
 }

@@ -225,21 +225,21 @@ fn open(config: &DistillConfig, checked: bool) -> Result<(Dataset, Device)> {
 
 /// What is passed on, over who teaches.
 fn list() {
-    print!("{:<10}", "");
-    let titles = Training::ALL.map(|training| format!(" {:<29}", training.name()));
-    println!("{}", titles.concat().trim_end());
+    let line = |first: &str, cells: [String; 3]| {
+        let [a, b, c] = cells;
+        println!("{}", format!("{first:<10} {a:<26} {b:<20} {c}").trim_end());
+    };
+    line("", Training::ALL.map(|training| training.name().to_string()));
     for knowledge in Knowledge::ALL {
-        let cell = |training| -> Vec<&str> {
+        let cell = |training| {
             let own = distill::ALL.iter().filter(|spec| (spec.knowledge, spec.training) == (knowledge, training));
-            own.map(|spec| spec.name).collect()
+            own.map(|spec| spec.name).collect::<Vec<_>>().join(", ")
         };
-        let cells = Training::ALL.map(|training| format!(" {:<29}", cell(training).join(", ")));
-        println!("{}", format!("{:<10}{}", knowledge.name(), cells.concat()).trim_end());
+        line(knowledge.name(), Training::ALL.map(cell));
     }
-    println!(
-        "\nKnowledge: what is passed on. Offline: a teacher is trained before. Online: others are trained at once."
-    );
-    println!("Self: the network teaches itself. (Gou et al. 2021)\n");
+    let legend = "Knowledge: what is passed on. Offline: a teacher is trained before. Online: others are trained at once. Self: the \
+                  network teaches itself. (Gou et al. 2021)";
+    println!("\n{}", message(legend));
     println!("{:<11} what the student learns from", "scheme");
     for spec in distill::ALL {
         print!("{}", hang(&format!("{:<11} ", spec.name), spec.summary));
@@ -277,7 +277,7 @@ fn show(spec: &SchemeSpec) {
 
 fn show_temperatures(args: ShowArgs) -> Result<()> {
     const TEMPERATURES: [f32; 4] = [1.0, 4.0, 20.0, 100.0];
-    const BAR: f32 = 12.0;
+    const BAR: f32 = 8.0;
     let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
     let given = [
         ("dataset", args.dataset),
@@ -299,16 +299,17 @@ fn show_temperatures(args: ShowArgs) -> Result<()> {
     println!("Test image {} of {}, class {label}; teacher {}\n", asked.image, dataset.name, asked.origin.display());
     let logits = Tensor::from_f32(&Device::cpu(), [1, asked.logits.len()], &asked.logits)?;
     let columns = TEMPERATURES.iter().map(|&t| logits.softmax(t)?.to_vec()).collect::<Result<Vec<_>>>()?;
-    let titles: String = TEMPERATURES.iter().map(|t| format!(" {:<19}", format!("T = {t}"))).collect();
+    let titles: String = TEMPERATURES.iter().map(|t| format!(" {:<14}", format!("T = {t}"))).collect();
     println!("{:<12} {:>6} {}", "class", "logit", titles.trim_end());
     for (class, (name, logit)) in dataset.class_names.iter().zip(&asked.logits).enumerate() {
         let mut line = format!("{:<12} {logit:>6.1} ", name.chars().take(12).collect::<String>());
         for column in &columns {
             let bar = "█".repeat((column[class] * BAR).round() as usize);
-            line += &format!(" {:<19}", format!("{:.3} {bar}", column[class]));
+            line += &format!(" {:<14}", format!("{:.3} {bar}", column[class]));
         }
         println!("{}", line.trim_end());
     }
-    println!("\nAt T = 1 the answer hides what the teacher knows about the other classes; at a high T all look alike.");
+    let text = "At T = 1 the answer hides what the teacher knows about the other classes; at a high T all look alike.";
+    print!("\n{}", message(text));
     Ok(())
 }

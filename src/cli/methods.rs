@@ -2,7 +2,7 @@
 
 use crate::continual::{self, MethodSpec};
 use crate::error::Result;
-use crate::report::hang;
+use crate::report::{hang, message};
 use crate::settings::{Usual, flag};
 use clap::{Args, Subcommand};
 
@@ -40,11 +40,12 @@ fn list() {
         facts.retain(|fact| fact != "–");
         print!("{}", hang(&" ".repeat(22), &facts.join("; ")));
     }
-    println!("\nMore of one: engram methods show NAME. A run: engram NAME. Side by side: engram compare NAME NAME …");
+    let text = "More of one: engram methods show NAME. A run: engram NAME. Side by side: engram compare NAME NAME …";
+    print!("\n{}", message(text));
 }
 
 fn show(spec: &MethodSpec) {
-    println!("{}: {}\n", spec.name, spec.summary);
+    print!("{}\n", message(&format!("{}: {}", spec.name, spec.summary)));
     let line = |title: &str, text: &str| print!("{}", hang(&format!("{title:<12}"), text));
     line("paper", spec.paper);
     line("equations", spec.equations);

@@ -194,7 +194,7 @@ fn command() -> clap::Command {
         .mut_subcommand("reproduce", |command| {
             command.after_help("What is not given is the preset's; defaults below it: engram icarl --help.")
         });
-    with_plain_numbers(cli.subcommands(methods))
+    with_plain_numbers(cli.subcommands(methods)).max_term_width(WIDTH)
 }
 
 /// The method that the command line names and its flags, if its command is a method.

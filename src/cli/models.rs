@@ -4,7 +4,7 @@ use super::settings::ModelFlags;
 use crate::error::{Error, Result};
 use crate::models::{self, MODEL, ModelSettings, Options};
 use crate::nn::LayerInfo;
-use crate::report::{hang, thousands};
+use crate::report::{hang, message, thousands};
 use crate::settings::{Origin, Values, resolve};
 use clap::{Args, Subcommand};
 
@@ -28,7 +28,8 @@ struct ShowArgs {
     /// Images: channels×height×width [default: the model's]
     #[arg(long, value_name = "CxHxW")]
     input: Option<String>,
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    /// Outputs, one for each class. A file of layers has none: they come with the data
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "json")]
     outputs: usize,
     /// Print the layers as a file that --model takes
     #[arg(long)]
@@ -54,9 +55,9 @@ fn list() -> Result<()> {
         let sizes = format!("{c}×{h}×{w}");
         print!("{}", hang(&format!("{:<11} {sizes:>10} {n_parameters:>12} {mmac:>8.2}  ", spec.name), spec.summary));
     }
-    println!("\nWith ten outputs; MMAC: million multiply–accumulates of one image's forward pass.");
+    println!("\nWith ten outputs. MMAC: million multiply–accumulates of one image, forward.");
     println!("Layer by layer: engram models show NAME. In a run: --model NAME --width FACTOR.");
-    println!("A network of your own: engram models show NAME --json > net.json, then --model net.json.");
+    println!("A network of your own: engram models show NAME --json > net.json, then\n--model net.json.");
     Ok(())
 }
 
@@ -74,16 +75,17 @@ fn show(args: ShowArgs) -> Result<()> {
     let layers = model.table(input, args.outputs)?;
     let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
     let summary = if model.layers.is_some() { "a list of layers" } else { models::spec(&model.model)?.summary };
-    println!("{}: {summary}\n", model.model);
-    println!("{:<24} {:<30} {:>12} {:>12} {:>10}", "layer", "", "result", "parameters", "MMAC");
-    println!("{:<24} {:<30} {:>12}", "images", "", shape(input));
+    print!("{}\n", message(&format!("{}: {summary}", model.model)));
+    println!("{:<20} {:<27} {:>10} {:>10} {:>9}", "layer", "", "result", "parameters", "MMAC");
+    println!("{:<20} {:<27} {:>10}", "images", "", shape(input));
     for layer in &layers {
         let n_parameters = if layer.n_parameters == 0 { String::new() } else { thousands(layer.n_parameters as u64) };
         let mmac = if layer.macs == 0 { String::new() } else { format!("{:.3}", layer.macs as f64 / 1e6) };
-        println!("{:<24} {:<30} {:>12} {n_parameters:>12} {mmac:>10}", layer.name, layer.what, shape(layer.shape));
+        let (name, what, shape) = (&layer.name, &layer.what, shape(layer.shape));
+        println!("{}", format!("{name:<20} {what:<27} {shape:>10} {n_parameters:>10} {mmac:>9}").trim_end());
     }
     let (n_parameters, macs) = totals(&layers);
-    println!("{:<24} {:<30} {:>12} {:>12} {:>10.3}", "all", "", "", thousands(n_parameters as u64), macs as f64 / 1e6);
+    println!("{:<20} {:<27} {:>10} {:>10} {:>9.3}", "all", "", "", thousands(n_parameters as u64), macs as f64 / 1e6);
     Ok(())
 }
 

@@ -69,7 +69,7 @@ pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
     let (dataset, device) = terminal.open(&config)?;
     let config = Config { adapter: device.describe(), ..config };
     // Wrong use is found before `--force` replaces anything.
-    config.stream.split().tasks(&dataset)?;
+    config.check_data(&dataset)?;
 
     if let Some(time) = args.stop_after {
         stop_after(time);

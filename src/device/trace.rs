@@ -202,18 +202,18 @@ pub fn table(rows: &[KernelUse]) -> String {
         written_bytes: sum(|row| row.written_bytes),
         microseconds: rows.iter().filter_map(|row| row.microseconds).reduce(|a, b| a + b),
     };
-    let mut text = format!("{:<30} {:>7} {:>9} {:>9}", "kernel", "calls", "MiB read", "written");
+    let mut text = format!("{:<25} {:>5} {:>8} {:>8}", "kernel", "calls", "MiB read", "written");
     if all.microseconds.is_some() {
-        let _ = write!(text, " {:>10} {:>9} {:>6} {:>6}", "total ms", "µs/call", "GB/s", "share");
+        let _ = write!(text, " {:>9} {:>7} {:>5} {:>6}", "total ms", "µs/call", "GB/s", "share");
     }
     text.push('\n');
     for row in rows.iter().chain([&all]) {
         let KernelUse { kernel, dispatches, read_bytes, written_bytes, microseconds } = row;
-        let _ = write!(text, "{kernel:<30} {dispatches:>7} {:>9.2} {:>9.2}", mib(*read_bytes), mib(*written_bytes));
+        let _ = write!(text, "{kernel:<25} {dispatches:>5} {:>8.2} {:>8.2}", mib(*read_bytes), mib(*written_bytes));
         if let (Some(time), Some(whole)) = (microseconds, all.microseconds) {
             let (ms, per_call) = (time / 1e3, time / *dispatches as f64);
             let (rate, share) = ((read_bytes + written_bytes) as f64 / time / 1e3, 100.0 * time / whole);
-            let _ = write!(text, " {ms:>10.3} {per_call:>9.1} {rate:>6.0} {share:>5.1}%");
+            let _ = write!(text, " {ms:>9.3} {per_call:>7.1} {rate:>5.0} {share:>5.1}%");
         }
         text.push('\n');
     }

@@ -1,7 +1,7 @@
 //! A run, resolved: every setting, checked, as what it means, and where its value is from.
 
 use crate::continual::{self, Candidates, MethodSpec};
-use crate::data::{DATA, DataSettings, STREAM, Scenario, StreamSettings, data_recipe, stream_recipe};
+use crate::data::{DATA, DataSettings, Dataset, Images, STREAM, Scenario, StreamSettings, data_recipe, stream_recipe};
 use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
 use crate::models::{MODEL, ModelSettings, option_rows};
@@ -220,6 +220,16 @@ impl Config {
     pub fn rows(&self) -> Vec<&'static Setting> {
         let model = ModelSettings::rows(&self.values).expect("bug: a run with an unknown model");
         rows_with(self.method, model)
+    }
+
+    /// Finds wrong use before a folder is made: that this data set cannot be split, or shown to the model, as the settings say.
+    ///
+    /// # Errors
+    /// As [`Split::tasks`](crate::data::Split::tasks) and [`ModelSettings::table`].
+    pub fn check_data(&self, dataset: &Dataset) -> Result<()> {
+        let (dataset, stream) = self.stream.split().tasks(dataset)?;
+        let Images { channels, height, width, .. } = *dataset.train;
+        self.model.table([channels, height, width], stream.n_classes).map(drop)
     }
 
     /// Every setting that decides results, by name: not where a run takes place and where its data lie.

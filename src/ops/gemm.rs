@@ -1,8 +1,13 @@
 //! The matrix product of the CPU, on the calling thread.
 //!
-//! Where the processor has AVX-512 two register-tiled kernels of our own do the work: operands are read where they lie, and
-//! every element of the result is added up in the same order wherever it stands, so a sample's result does not depend on
-//! the batch around it. Elsewhere, and for the one layout that neither kernel reads well, the `gemm` crate does it.
+//! Every element of the result is added up in the same order wherever it stands, so a sample's result does not depend on the
+//! batch around it. Where the processor has AVX-512 two register-tiled kernels of our own do the work, which read operands where
+//! they lie. Elsewhere, and for the one layout that neither kernel reads well, the `gemm` crate does it.
+
+/// The most products that the `gemm` crate adds up in one go, whatever the other sizes.
+const CRATE_DEPTH: usize = 512;
+/// Up to so many elements it may take a kernel that adds up in lanes.
+const CRATE_FEW: usize = 256;
 
 /// A matrix in a slice: steps from row to row and from column to column.
 #[derive(Clone, Copy)]
@@ -15,6 +20,17 @@ pub struct Matrix<'a> {
 impl Matrix<'_> {
     fn covers(&self, rows: usize, columns: usize) -> bool {
         (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+
+    /// Its elements row by row, rows `width` apart, and zeros up to a length.
+    fn copied(&self, rows: usize, columns: usize, len: usize, width: usize) -> Vec<f32> {
+        let mut copy = vec![0.0; len];
+        for (row, copy) in copy.chunks_exact_mut(width).take(rows).enumerate() {
+            for (column, copy) in copy.iter_mut().take(columns).enumerate() {
+                *copy = self.data[row * self.row + column * self.column];
+            }
+        }
+        copy
     }
 }
 
@@ -33,30 +49,68 @@ pub fn gemm_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f3
             return unsafe { avx512::multiply_dots(m, k, n, a, b, y, accumulate) };
         }
     }
-    // SAFETY: the assertion bounds every index that the strides can form in a, b and y, and y is borrowed mutably, so it
-    // overlaps neither.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            n as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a.column as isize,
-            a.row as isize,
-            b.data.as_ptr(),
-            b.column as isize,
-            b.row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+    by_crate(m, k, n, a, b, y, accumulate);
+}
+
+/// By the `gemm` crate, kept from what makes an element's sum depend on the number of rows: depths cut by all sizes at once, and
+/// other orders for single rows, single columns and few elements.
+fn by_crate(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
+    let (rows, columns) = (m.max(2), n.max(2));
+    let few = (a.column == 1 || m == 1) && b.row == 1 && rows * columns <= CRATE_FEW;
+    if m > 1 && n > 1 && !few {
+        return blocks_by_crate(m, k, n, a, b, y, accumulate);
+    }
+    let (two_rows, by_row);
+    let a = match m {
+        1 => {
+            two_rows = a.copied(1, k, 2 * k, k);
+            Matrix { data: &two_rows, row: k, column: 1 }
+        }
+        _ => a,
+    };
+    let b = match few || n == 1 {
+        true => {
+            by_row = b.copied(k, n, k * columns, columns);
+            Matrix { data: &by_row, row: columns, column: 1 }
+        }
+        false => b,
+    };
+    let own = Matrix { data: y, row: n, column: 1 };
+    let mut sums = if accumulate { own.copied(m, n, rows * columns, columns) } else { vec![0.0; rows * columns] };
+    blocks_by_crate(rows, k, columns, a, b, &mut sums, accumulate);
+    for (y, sums) in y[..m * n].chunks_exact_mut(n).zip(sums.chunks_exact(columns)) {
+        y.copy_from_slice(&sums[..n]);
+    }
+}
+
+fn blocks_by_crate(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f32], accumulate: bool) {
+    assert!(a.covers(m, k) && b.covers(k, n) && y.len() >= m * n, "bug: a matrix of a product is too short");
+    for first in (0..k).step_by(CRATE_DEPTH) {
+        // SAFETY: the assertion bounds every index that the strides can form in a, b and y, and y is borrowed mutably, so it
+        // overlaps neither.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                (k - first).min(CRATE_DEPTH),
+                y.as_mut_ptr(),
+                1,
+                n as isize,
+                accumulate || first > 0,
+                a.data.as_ptr().add(first * a.column),
+                a.column as isize,
+                a.row as isize,
+                b.data.as_ptr().add(first * b.row),
+                b.column as isize,
+                b.row as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
     }
 }
 
@@ -228,6 +282,38 @@ mod avx512 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With the kernels of this processor, and with the crate's where those are not taken.
+    #[test]
+    fn a_row_alone_has_the_bits_that_it_has_among_others() {
+        let value = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 500.0 - 1.0;
+        for (m, k, n) in
+            [(20, 5, 1), (20, 700, 1), (20, 700, 2), (30, 70, 10), (70, 1100, 10), (3, 33, 300), (5, 600, 129)]
+        {
+            let a: Vec<f32> = (0..m * k).map(value).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| value(i + 5)).collect();
+            for (a_row, a_column) in [(k, 1), (1, m)] {
+                for (b_row, b_column) in [(n, 1), (1, k)] {
+                    let b = Matrix { data: &b, row: b_row, column: b_column };
+                    for product in [gemm_rows, by_crate] {
+                        let from = |first: usize, rows: usize, accumulate| {
+                            let a = Matrix { data: &a[first * a_row..], row: a_row, column: a_column };
+                            let mut y = vec![0.1; rows * n];
+                            product(rows, k, n, a, b, &mut y, accumulate);
+                            y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                        };
+                        for accumulate in [false, true] {
+                            let whole = from(0, m, accumulate);
+                            for (first, rows) in [(0, 1), (m - 1, 1), (1, 2), (0, m - 1)] {
+                                let same = from(first, rows, accumulate) == whole[first * n..(first + rows) * n];
+                                assert!(same, "{rows} of {m}×{k}×{n}, strides {a_row} {a_column}, {b_row} {b_column}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_layout_and_edge_size_is_right() {

@@ -1,7 +1,7 @@
 //! A comparison of methods as text: one table, and at its end an answer.
 
 use super::WIDTH;
-use super::text::{bytes, duration, fit, hundredfold, points, wrap};
+use super::text::{bytes, duration, fit, hundredfold, wrap};
 use crate::experiment::comparison::{Cost, Entry, Number, Outcome, Place, budgets, ranking};
 use crate::experiment::metrics::mean_sd;
 use std::fmt::Write;
@@ -47,18 +47,17 @@ fn table(entries: &[Entry]) -> String {
     // Where classes accumulate, accuracies on all seen; elsewhere ACC and BWT, means over tasks.
     let by_task = m.scenario != "class";
     let two: [(&str, Number); 2] = match by_task {
-        false => [
-            ("final", |run| run.main().final_accuracy),
-            ("average inc.", |run| run.main().average_incremental_accuracy),
-        ],
+        false => {
+            [("final", |run| run.main().final_accuracy), ("average", |run| run.main().average_incremental_accuracy)]
+        }
         true => [("ACC", |run| run.main().average_accuracy), ("BWT", |run| run.main().backward_transfer)],
     };
-    let head = [two[0].0, two[1].0, "forgetting", "held", "seconds", "end", "images/s"];
-    let _ = write!(out, "{:<22}", "method");
+    let head = [two[0].0, two[1].0, "forgetting", "held", "seconds", "end"];
+    let _ = write!(out, "{:<16}", "method");
     for (i, title) in head.iter().enumerate() {
         let _ = write!(out, " {title:>width$}", width = widths()[i]);
     }
-    let _ = writeln!(out, "\n{}", "─".repeat(WIDTH - 1));
+    let _ = writeln!(out, "\n{}", "─".repeat(WIDTH));
     for entry in entries {
         let seconds = |of: fn(&Outcome) -> f64| format!("{:.1}", mean_sd(&entry.values(|run| Some(of(run)))).0);
         let cells = [
@@ -68,9 +67,8 @@ fn table(entries: &[Entry]) -> String {
             cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
             seconds(Outcome::seconds_training),
             seconds(|run| run.timing.seconds_end_of_task.iter().sum()),
-            seconds(|run| run.timing.images_per_second),
         ];
-        let _ = write!(out, "{:<22}", fit(&entry.name(), 22));
+        let _ = write!(out, "{:<16}", fit(&entry.name(), 16));
         for (cell, width) in cells.iter().zip(widths()) {
             let _ = write!(out, " {cell:>width$}");
         }
@@ -79,8 +77,8 @@ fn table(entries: &[Entry]) -> String {
     out
 }
 
-fn widths() -> [usize; 7] {
-    [11, 12, 11, 10, 8, 7, 9]
+fn widths() -> [usize; 6] {
+    [12, 12, 12, 9, 7, 6]
 }
 
 /// What is said of a place that is not the first.
@@ -90,7 +88,7 @@ pub(super) fn distance(place: &Place) -> String {
         Some((low, mean, high)) => {
             let interval = format!("[{:.1}, {:.1}]", hundredfold(low), hundredfold(high));
             let verdict = if place.is_indistinguishable() { ": indistinguishable" } else { "" };
-            format!("{} below first {interval}{verdict}", points(mean))
+            format!("{:.1} below {interval}{verdict}", hundredfold(mean))
         }
     }
 }
@@ -103,13 +101,13 @@ fn rankings(entries: &[Entry]) -> String {
             let places = ranking(entries, cost, budget);
             for (i, place) in places.iter().enumerate() {
                 let accuracy = mean_text(place.entry, |run| run.main().final_accuracy);
-                let line = format!("{:>4}. {:<22} {accuracy:>11}", i + 1, fit(&place.entry.name(), 22));
+                let line = format!("{:>4}. {:<16} {accuracy:>11}", i + 1, fit(&place.entry.name(), 16));
                 let distance = if i == 0 { String::new() } else { distance(place) };
-                let _ = writeln!(out, "{}", format!("{line}   {distance}").trim_end());
+                let _ = writeln!(out, "{}", format!("{line}  {distance}").trim_end());
             }
         }
     }
-    out + "(Differences are paired by seed, with 95 % intervals by Student's t.)\n"
+    out + &wrap("(Below the first in points; differences are paired by seed, with 95 % intervals by Student's t.)", 0)
 }
 
 /// One sentence per kind of budget, for the largest budget and the smallest.

@@ -2,7 +2,7 @@
 
 use super::summary::{Summary, main_classifier};
 use super::table::{run_header, table_header, table_row};
-use super::text::{counted, fit, message, percent, printable};
+use super::text::{counted, fit, message, percent, printable, wrap};
 use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::sink::{Listener, Phase, Progress, RunHeader, Sink, TaskFinished, TaskStarted};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -111,7 +111,7 @@ impl<W: Write> Sink for Console<W> {
         self.clear_bar();
         if self.show_bars {
             let bar = ProgressBar::with_draw_target(Some(task.n_batches as u64), ProgressDrawTarget::stderr());
-            let template = "{prefix} [{bar:24}] {percent:>3} %  {msg}";
+            let template = "{prefix} [{bar:16}] {percent:>3} %  {msg}";
             bar.set_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("█▌ "));
             bar.set_prefix(format!("task {}/{}", task.task + 1, task.n_tasks));
             bar.set_message(task_message(task));
@@ -159,20 +159,20 @@ fn task_message(task: &TaskStarted) -> String {
     let images = counted(task.n_images, "new image", "new images");
     match task.n_exemplars {
         0 => images,
-        n => fit(&format!("{images}, {}", counted(n, "exemplar", "exemplars")), 50),
+        n => fit(&format!("{images}, {}", counted(n, "exemplar", "exemplars")), 40),
     }
 }
 
 fn progress_message(epoch: usize, n_epochs: usize, loss: Option<f32>, eta_seconds: u64) -> String {
     let loss = loss.map_or(String::new(), |loss| format!("  loss {loss:.4}"));
-    fit(&format!("epoch {}/{n_epochs}{loss}  {eta_seconds} s left", epoch + 1), 50)
+    fit(&format!("epoch {}/{n_epochs}{loss}  {eta_seconds} s left", epoch + 1), 40)
 }
 
 fn quiet_line(metrics: &Metrics, folder: Option<&Path>) -> String {
     let accuracy = main_classifier(metrics).and_then(|(name, result)| Some((name, result.final_accuracy?)));
     let accuracy = accuracy.map_or("no result".to_string(), |(name, a)| format!("{} ({name})", percent(a)));
     let folder = folder.map_or(String::new(), |folder| format!(", results in {}", folder.display()));
-    format!("{} on {}, seed {}: {accuracy}{folder}\n", metrics.method, metrics.dataset, metrics.seed)
+    wrap(&format!("{} on {}, seed {}: {accuracy}{folder}", metrics.method, metrics.dataset, metrics.seed), 2)
 }
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn bar_messages_fit_beside_the_bar() {
-        let prefix_bar_percent = "task 100/100".len() + 2 + 24 + 2 + 8;
+        let prefix_bar_percent = "task 100/100".len() + 2 + 16 + 2 + 8;
         let message = progress_message(199, 200, Some(1e30), u64::MAX);
         assert!(prefix_bar_percent + message.chars().count() <= WIDTH, "{message}");
         assert_eq!(progress_message(0, 2, Some(0.25), 3), "epoch 1/2  loss 0.2500  3 s left");

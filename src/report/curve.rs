@@ -8,7 +8,7 @@ const MARKS: [char; 6] = ['*', 'o', '+', 'x', '#', '@'];
 const ROWS: usize = 9;
 const LABEL: usize = 7;
 
-/// Plots up to six named series of fractions in 0..1, one point per task, in at most 11 lines of at most 100 columns.
+/// Plots up to six named series of fractions in 0..1, one point per task, in at most 11 lines of at most [`WIDTH`] columns.
 /// Where two series meet, the one named first is seen. Empty if there is nothing to plot.
 ///
 /// With more tasks than columns every second (third …) one is shown.

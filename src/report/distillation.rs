@@ -38,7 +38,7 @@ impl Listener for DistillConsole {
         self.clear();
         if !self.quiet && stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(started.n_steps as u64), ProgressDrawTarget::stderr());
-            let template = "{prefix} [{bar:24}] {percent:>3} %  {msg}";
+            let template = "{prefix} [{bar:16}] {percent:>3} %  {msg}";
             bar.set_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("█▌ "));
             bar.set_prefix(started.what.clone());
             self.bar = Some(bar);
@@ -136,8 +136,8 @@ pub fn ledger_text(rows: &[LedgerRow]) -> String {
 }
 
 /// A line of the table.
-fn line(cells: [String; 9]) -> String {
-    let widths = [18, 10, 10, 10, 10, 7, 7, 8, 10];
+fn line(cells: [String; 8]) -> String {
+    let widths = [13, 11, 11, 9, 10, 7, 7, 7];
     let mut line = String::new();
     for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let space = width - cell.chars().count().min(width);
@@ -150,20 +150,19 @@ fn line(cells: [String; 9]) -> String {
 }
 
 /// What answers beside the distilled students, as cells.
-fn others(comparison: &Comparison) -> Vec<[String; 9]> {
+fn others(comparison: &Comparison) -> Vec<[String; 8]> {
     let n = comparison.distilled.len();
     let calibrations = comparison.others(|other| other.calibration_error);
     let rows = comparison.others(|other| other.accuracy).into_iter().zip(calibrations);
     let none = || "–".to_string();
     rows.map(|((other, mean, sd), (_, calibration, sd_of_it))| {
         [
-            fit(&format!("  {}", other.name), 18),
+            fit(&format!("  {}", other.name), 13),
             percent_sd((mean, sd), n),
             none(),
             percent_sd((calibration, sd_of_it), n),
             thousands(other.n_parameters as u64),
             format!("{:.2}", other.macs as f64 / 1e6),
-            none(),
             none(),
             none(),
         ]
@@ -174,33 +173,33 @@ fn others(comparison: &Comparison) -> Vec<[String; 9]> {
 fn table(results: &DistillResults, comparison: &Comparison) -> String {
     let n = comparison.scratch.len();
     let caption = format!(
-        "Percent of the test images after the last epoch; students with {}, mean ± deviation over {}; ms per image.",
+        "Percent of the test images after the last epoch; students with {}, mean ± deviation over {}; ms per image in batches of 128; \
+         seconds of training.",
         counted(comparison.n_images, "labelled image", "labelled images"),
         counted(n, "pair", "pairs")
     );
     let mut out = format!("\n{}\n", wrap(&caption, 0));
-    let titles = ["", "accuracy", "as teacher", "calibr.", "parameters", "MMAC", "ms ×1", "ms ×128", "training"];
+    let titles = ["", "accuracy", "as teacher", "calibr.", "parameters", "MMAC", "ms", "trained"];
     out += &line(titles.map(String::from));
     let of_network = |network: &NetworkReport| {
         [
             thousands(network.n_parameters as u64),
             format!("{:.2}", network.macs as f64 / 1e6),
-            format!("{:.3}", network.ms_batch_1),
             format!("{:.3}", network.ms_batch_128),
         ]
     };
     for teacher in &results.teachers {
-        let [parameters, macs, one, many] = of_network(&teacher.network);
+        let [parameters, macs, ms] = of_network(&teacher.network);
         let (accuracy, calibration) =
             (percent_sd((teacher.accuracy, 0.0), 1), percent_sd((teacher.calibration_error, 0.0), 1));
-        let training = teacher.seconds_training.map_or("–".into(), duration);
+        let training = teacher.seconds_training.map_or("–".into(), |seconds| format!("{seconds:.0}"));
         let name = format!("teacher {}", teacher.network.name);
-        out += &line([fit(&name, 18), accuracy, "–".into(), calibration, parameters, macs, one, many, training]);
+        out += &line([fit(&name, 13), accuracy, "–".into(), calibration, parameters, macs, ms, training]);
     }
     for (arm, name) in [(Arm::Scratch, "scratch"), (Arm::Distilled, "distilled")] {
         let of = |number: fn(&StudentResult) -> f64| percent_sd(comparison.mean_sd(arm, number), n);
-        let [parameters, macs, one, many] = of_network(&results.student);
-        let training = duration(comparison.mean_sd(arm, |student| student.seconds_training).0);
+        let [parameters, macs, ms] = of_network(&results.student);
+        let training = format!("{:.0}", comparison.mean_sd(arm, |student| student.seconds_training).0);
         let agreement = match results.teachers.is_empty() {
             true => "–".into(),
             false => of(|student| student.agreement.unwrap_or_default()),
@@ -212,8 +211,7 @@ fn table(results: &DistillResults, comparison: &Comparison) -> String {
             of(|student| student.calibration_error),
             parameters,
             macs,
-            one,
-            many,
+            ms,
             training,
         ]);
     }

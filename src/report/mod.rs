@@ -39,4 +39,4 @@ pub use text::{fit, hang, message, printable, thousands};
 pub use tuning::{tuned_task_text, tuned_text};
 
 /// No line is wider, apart from paths, which are never broken.
-pub const WIDTH: usize = 100;
+pub const WIDTH: usize = 80;

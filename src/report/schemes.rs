@@ -2,7 +2,6 @@
 
 use super::distillation::percent_sd;
 use super::text::{bytes, counted, duration, fit, percent, wrap};
-use crate::distill;
 use crate::experiment::distillation::{DistillResults, Standing, schemes_answer};
 use std::fmt::Write;
 
@@ -17,28 +16,26 @@ pub fn schemes_text(standings: &[Standing], results: &[DistillResults]) -> Strin
         counted(first.n_pairs, "pair", "pairs")
     );
     let mut out = format!("\n{}\n", wrap(&caption, 0));
-    let widths = [9, 8, 11, 22, 9, 7, 10];
-    let line = |name: &str, cells: [&str; 7]| {
+    let widths = [11, 24, 10, 7, 10];
+    let line = |name: &str, cells: [&str; 5]| {
         let mut line = format!("{:<12}", fit(name, 12));
-        for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let _ = if i < 2 { write!(line, " {cell:<width$}") } else { write!(line, " {cell:>width$}") };
+        for (cell, width) in cells.iter().zip(widths) {
+            let _ = write!(line, " {cell:>width$}");
         }
         line.trim_end().to_string() + "\n"
     };
-    out += &line("scheme", ["knowledge", "teacher", "accuracy", "gain", "training", "× alone", "held"]);
+    out += &line("scheme", ["accuracy", "gain", "training", "× alone", "held"]);
     let alone = duration(first.seconds / first.times);
     let scratch = percent_sd(first.scratch, first.n_pairs);
-    out += &line("scratch", ["–", "–", &scratch, "–", &alone, "1.00", "–"]);
+    out += &line("scratch", [&scratch, "–", &alone, "1.00", "–"]);
     for one in standings {
-        let (knowledge, training) =
-            distill::spec(&one.scheme).map_or(("–", "–"), |spec| (spec.knowledge.name(), spec.training.name()));
         let gain = match one.gain {
             Some((low, mean, high)) => format!("{:+.2} [{:.2}, {:.2}]", 100.0 * mean, 100.0 * low, 100.0 * high),
             None => format!("{:+.2}", 100.0 * (one.accuracy.0 - one.scratch.0)),
         };
         let (accuracy, seconds) = (percent_sd(one.accuracy, one.n_pairs), duration(one.seconds));
         let (times, held) = (format!("{:.2}", one.times), bytes(one.held_bytes));
-        out += &line(&one.scheme, [knowledge, training, &accuracy, &gain, &seconds, &times, &held]);
+        out += &line(&one.scheme, [&accuracy, &gain, &seconds, &times, &held]);
     }
     let others: Vec<String> = standings
         .iter()

@@ -7,6 +7,9 @@ use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::{ClassifierResult, Metrics};
 use std::fmt::Write;
 
+/// Of its columns.
+const WIDTHS: [usize; 4] = [14, 19, 12, 17];
+
 /// Several seeds of one experiment as mean ± sample standard deviation, a row per classifier. Empty for no runs.
 pub fn seeds_table(runs: &[Metrics]) -> String {
     let Some(first) = runs.first() else { return String::new() };
@@ -20,27 +23,27 @@ pub fn seeds_table(runs: &[Metrics]) -> String {
     );
     let mut out = wrap(&title, 2);
     let titles = ["final accuracy", "average incremental", "forgetting", "backward transfer"];
-    let _ = write!(out, "{:<12}", "classifier");
-    for title in titles {
-        let _ = write!(out, "  {title:>19}");
+    let _ = write!(out, "{:<10}", "classifier");
+    for (title, width) in titles.iter().zip(WIDTHS) {
+        let _ = write!(out, "  {title:>width$}");
     }
-    let _ = write!(out, "\n{}\n", "─".repeat(WIDTH - 4));
+    let _ = write!(out, "\n{}\n", "─".repeat(WIDTH));
     for (name, _) in ordered_classifiers(first) {
         let results: Vec<&ClassifierResult> = runs.iter().filter_map(|run| run.classifiers.get(name)).collect();
-        let cell = |of: fn(&ClassifierResult) -> Option<f64>| {
+        let cell = |column: usize, of: fn(&ClassifierResult) -> Option<f64>| {
             let values: Vec<f64> = results.iter().filter_map(|result| of(result)).collect();
             let (mean, sd) = mean_sd(&values);
             let text = match values.is_empty() {
                 true => "–".to_string(),
                 false => format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd)),
             };
-            format!("  {text:>19}")
+            format!("  {text:>width$}", width = WIDTHS[column])
         };
-        let _ = write!(out, "{:<12}", fit(name, 12));
-        out += &cell(|result| result.final_accuracy);
-        out += &cell(|result| result.average_incremental_accuracy);
-        out += &cell(|result| result.forgetting);
-        out += &cell(|result| result.backward_transfer);
+        let _ = write!(out, "{:<10}", fit(name, 10));
+        out += &cell(0, |result| result.final_accuracy);
+        out += &cell(1, |result| result.average_incremental_accuracy);
+        out += &cell(2, |result| result.forgetting);
+        out += &cell(3, |result| result.backward_transfer);
         out.push('\n');
     }
     out

@@ -112,7 +112,7 @@ impl Summary<'_> {
             let filled = (now.clamp(0.0, 1.0) * BAR as f64).round() as usize;
             let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
             let number = i + 1;
-            let _ = write!(out, "  task {number:<3} {:<16} {bar} {:>7}", classes(&labels, 16), percent(now));
+            let _ = write!(out, "  task {number:<3} {:<13} {bar} {:>7}", classes(&labels, 13), percent(now));
             let first = result.matrix.get(i).and_then(|row| row.get(i).copied().flatten());
             if let (true, Some(first)) = (i < last, first) {
                 let _ = write!(out, "  ({} when it was new)", percent(first));

@@ -1,13 +1,13 @@
 //! The table that grows by a row per task.
 
 use super::summary::{main_classifier, ordered_classifiers};
-use super::text::{classes, counted, fit, percent, thousands, wrap};
+use super::text::{bytes, classes, counted, fit, percent, thousands, wrap};
 use crate::experiment::results::Metrics;
 use crate::experiment::sink::RunHeader;
 
-/// More classifiers than this would not fit into 100 columns.
-const MAX_CLASSIFIERS: usize = 4;
-const CLASSES: usize = 16;
+/// More classifiers than this would not fit.
+const MAX_CLASSIFIERS: usize = 3;
+const CLASSES: usize = 11;
 
 /// Three lines that say what is about to run.
 pub(super) fn run_header(header: &RunHeader) -> String {
@@ -37,14 +37,15 @@ pub(super) fn table_header(metrics: &Metrics) -> String {
     let legend: Vec<String> = names.iter().map(|name| format!("{name}{}", explained(metrics, name))).collect();
     let main = names.first().unwrap_or(&"–");
     let text = format!(
-        "Accuracy on the test images of all classes seen so far, by {}; \"1st task\": {main} on the first task alone.",
+        "Accuracy on the test images of all classes seen so far, by {}; \"1st task\": {main} on the first task alone. Held: by the \
+         method after the task.",
         legend.join(", ")
     );
     let mut cells = vec![format!("{:>7}", "task"), format!("{:<CLASSES$}", "classes")];
     cells.extend(names.iter().map(|name| format!("{:>8}", fit(name, 8))));
     cells.push(format!("{:>8}", "1st task"));
-    cells.push(format!("{:>10}", "memory KiB"));
-    cells.push(format!("{:>8}", "seconds"));
+    cells.push(format!("{:>9}", "held"));
+    cells.push(format!("{:>7}", "seconds"));
     let line = cells.join("  ");
     let rule = "─".repeat(line.chars().count());
     format!("\n{}{line}\n{rule}\n", wrap(&text, 2))
@@ -58,9 +59,9 @@ pub(super) fn table_row(metrics: &Metrics, task: usize, n_tasks: usize, names: &
     cells.extend(ordered_classifiers(metrics).take(MAX_CLASSIFIERS).map(|(_, result)| or_dash(result.final_accuracy)));
     let first_task = main_classifier(metrics).and_then(|(_, result)| *result.matrix.last()?.first()?);
     cells.push(or_dash(first_task));
-    let kib = metrics.memory_bytes.last().map_or(0, |memory| memory.total.div_ceil(1024));
-    cells.push(format!("{:>10}", thousands(kib)));
-    cells.push(format!("{seconds:>8.1}"));
+    let held = metrics.memory_bytes.last().map_or(0, |memory| memory.total);
+    cells.push(format!("{:>9}", bytes(held)));
+    cells.push(format!("{seconds:>7.1}"));
     cells.join("  ") + "\n"
 }
 
@@ -82,12 +83,12 @@ mod tests {
         let header = table_header(&metrics);
         let row = table_row(&metrics, 2, 3, &["4".into(), "5".into()], 12.34);
         let titles = header.lines().rev().nth(1).unwrap();
-        assert_eq!(titles, "   task  classes                nme   network       ncm  1st task  memory KiB   seconds");
+        assert_eq!(titles, "   task  classes           nme   network       ncm  1st task       held  seconds");
         assert_eq!(row, "    3/3  4 5                 90.0 %    60.0 %    95.0 %    80.0 %       3,000      12.3\n");
     }
 
     #[test]
-    fn nothing_is_wider_than_a_hundred_columns() {
+    fn nothing_is_wider_than_a_terminal() {
         let mut metrics = icarl();
         let result = metrics.classifiers["nme"].clone();
         for i in 0..9 {

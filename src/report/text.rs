@@ -170,11 +170,11 @@ mod tests {
     #[test]
     fn long_text_is_broken() {
         let wrapped = wrap(&"word ".repeat(60), 2);
-        assert!(wrapped.lines().count() > 3 && wrapped.lines().all(|line| line.len() <= 100));
+        assert!(wrapped.lines().count() > 3 && wrapped.lines().all(|line| line.len() <= 80));
         assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  word")));
 
         let text = message(&format!("error: {}\n  gpu:0  a   b", "word ".repeat(60)));
-        assert!(text.lines().all(|line| line.len() <= 100) && text.ends_with("word\n  gpu:0  a   b\n"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 80) && text.ends_with("word\n  gpu:0  a   b\n"), "{text}");
         let text = message(&format!("  item: {}", "word ".repeat(60)));
         let first = text.lines().next().unwrap();
         assert!(
@@ -184,7 +184,7 @@ mod tests {
 
         let line = format!("engram finetune --data-dir 'a b' {}", "--option value ".repeat(12).trim_end());
         let broken = command(&line);
-        assert!(broken.lines().count() > 1 && broken.lines().all(|line| line.len() <= 100), "{broken}");
+        assert!(broken.lines().count() > 1 && broken.lines().all(|line| line.len() <= 80), "{broken}");
         let joined: Vec<&str> = broken.split_whitespace().filter(|word| *word != "\\").collect();
         assert_eq!(joined.join(" "), line);
     }

@@ -1,5 +1,6 @@
 //! A search for hyper-parameters as text.
 
+use super::WIDTH;
 use super::text::{classes, command, percent, wrap};
 use crate::continual::Activation;
 use crate::experiment::Config;
@@ -17,14 +18,14 @@ fn trade_off_flags(config: &Config, factor: f64) -> Vec<String> {
 /// What was tried in the latest task: a line per training.
 pub fn tuned_task_text(config: &Config, tuned: &Tuned, n_tasks: usize, class_names: &[String]) -> String {
     let Some(task) = tuned.tasks.last() else { return String::new() };
-    let what = classes(class_names, 60);
+    let what = classes(class_names, 50);
     let mut out = format!("\nTask {} of {n_tasks}: {what}\n", task.task + 1);
-    let _ = writeln!(out, "{:<24}{:<40}{:>10}", "learnt by", "with", "new task");
-    out.push_str(&"─".repeat(92));
+    let _ = writeln!(out, "{:<16}{:<40}{:>9}", "learnt by", "with", "new task");
+    out.push_str(&"─".repeat(WIDTH));
     out.push('\n');
     let mut line = |who: &str, with: &str, tried: &Tried, note: &str| {
         let accuracy = tried.accuracy.map_or("diverged".to_string(), percent);
-        let line = format!("{who:<24}{with:<40}{accuracy:>10}  {note}");
+        let line = format!("{who:<16}{with:<40}{accuracy:>9}  {note}");
         let _ = writeln!(out, "{}", line.trim_end());
     };
     for tried in &task.rates {

@@ -101,11 +101,11 @@ pub fn fails(dir: impl AsRef<Path>, arguments: &str, code: i32, words: &[&str]) 
     outcome
 }
 
-/// No line is wider than 100 columns; a word that is, such as a path, has a line of its own.
+/// No line is wider than 80 columns; a word that is, such as a path, has a line of its own.
 #[track_caller]
 pub fn check_width(text: &str) {
     for line in text.lines() {
-        assert!(line.chars().count() <= 100 || line.split_whitespace().count() == 1, "too wide:\n{line}");
+        assert!(line.chars().count() <= 80 || line.split_whitespace().count() == 1, "too wide:\n{line}");
     }
 }
 

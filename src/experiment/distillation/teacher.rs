@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::accuracy;
 use crate::experiment::results::RunFolder;
-use crate::models::{Network, Options};
+use crate::models::{self, Network, Options};
 use crate::records::lock::is_in_use;
 use crate::records::{create_folder, sealed};
 use crate::training::{Listener, Recipe, Trainer};
@@ -28,6 +28,8 @@ struct Key<'a> {
     augment: crate::data::Augmentation,
     normalize: crate::data::Normalize,
     model: &'a str,
+    /// A program may register another model of the same name.
+    layers: String,
     width: f32,
     limit: Option<usize>,
     recipe: &'a Recipe,
@@ -53,9 +55,13 @@ pub(super) struct Trained {
 
 /// A network of the configuration, untrained.
 pub(super) fn network(name: &str, width: f32, dataset: &Dataset, device: &Device, seed: u64) -> Result<Network> {
-    let Images { channels, height, width: columns, .. } = *dataset.train;
     let options = Options { width, ..Options::default() };
-    Network::with_options(name, &options, [channels, height, columns], dataset.n_classes(), device, seed)
+    Network::with_options(name, &options, input(dataset), dataset.n_classes(), device, seed)
+}
+
+fn input(dataset: &Dataset) -> [usize; 3] {
+    let Images { channels, height, width, .. } = *dataset.train;
+    [channels, height, width]
 }
 
 /// The training images that a limit leaves, balanced over all classes.
@@ -79,12 +85,15 @@ pub(super) fn trained<L: Listener + ?Sized>(
         let origin = std::iter::once(file.display().to_string()).chain(notes).collect::<Vec<_>>().join(", ");
         return Ok(Trained { network, seconds_training: None, origin });
     }
+    let options = Options { width: config.teacher_width, ..Options::default() };
+    let layers = models::spec(name)?.layers(input(dataset), dataset.n_classes(), &options)?;
     let key = Key {
         version: env!("CARGO_PKG_VERSION"),
         data: fingerprint(dataset),
         augment: config.data.augment,
         normalize: config.data.normalize,
         model: name,
+        layers: format!("{layers:?}"),
         width: config.teacher_width,
         limit: config.teacher_limit,
         recipe: &config.teacher_training,
