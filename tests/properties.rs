@@ -129,7 +129,7 @@ const RUN_FOLDED: [Run; 9] = [
 ];
 
 fn pool<const SIZE: usize, const STRIDE: usize>(x: &[Tensor]) -> Result<Tensor> {
-    x[0].max_pool2d(SIZE, STRIDE)
+    x[0].max_pool2d(SIZE, STRIDE, 0)
 }
 const POOLS: [(usize, Run); 5] =
     [(1, pool::<1, 1>), (2, pool::<2, 2>), (3, pool::<3, 1>), (2, pool::<2, 3>), (3, pool::<3, 2>)];

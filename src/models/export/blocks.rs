@@ -241,8 +241,10 @@ impl Body {
                 }
             }
             LayerSpec::Relu {} => self.relu(),
-            LayerSpec::MaxPool { size } => {
-                self.x = format!("F.max_pool2d({}, {size})", self.x);
+            LayerSpec::MaxPool { size, stride, padding } => {
+                let stride = stride.map_or(String::new(), |stride| format!(", stride={stride}"));
+                let padding = if *padding > 0 { format!(", padding={padding}") } else { String::new() };
+                self.x = format!("F.max_pool2d({}, {size}{stride}{padding})", self.x);
                 self.write();
             }
             LayerSpec::GlobalAvgPool {} => self.x += ".mean((2, 3))",

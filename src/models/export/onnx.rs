@@ -86,6 +86,16 @@ impl Graph {
         self.node("Flatten", &[x], &[("axis", Attribute::Int(1))])
     }
 
+    fn max_pool(&mut self, x: &str, size: usize, stride: usize, padding: usize) -> String {
+        let (size, stride, pads) = ([size as i64; 2], [stride as i64; 2], [padding as i64; 4]);
+        let window = [
+            ("kernel_shape", Attribute::Ints(&size)),
+            ("strides", Attribute::Ints(&stride)),
+            ("pads", Attribute::Ints(&pads)),
+        ];
+        self.node("MaxPool", &[x], &window)
+    }
+
     /// What of x is added to a sum.
     fn subsampled(&mut self, x: &str, [stride, before, after]: [usize; 3]) -> String {
         let (starts, ends) = (self.ints(&[0, 0]), self.ints(&[i64::MAX, i64::MAX]));
@@ -180,10 +190,8 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
                 if *relu { graph.node("Relu", &[&y], &[]) } else { y }
             }
             LayerSpec::Relu {} => graph.node("Relu", &[input], &[]),
-            LayerSpec::MaxPool { size } => {
-                let window = [*size as i64; 2];
-                let window = [("kernel_shape", Attribute::Ints(&window)), ("strides", Attribute::Ints(&window))];
-                graph.node("MaxPool", &[input], &window)
+            LayerSpec::MaxPool { size, stride, padding } => {
+                graph.max_pool(input, *size, stride.unwrap_or(*size), *padding)
             }
             LayerSpec::GlobalAvgPool {} => {
                 let mean = graph.node("GlobalAveragePool", &[input], &[]);
