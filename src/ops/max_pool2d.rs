@@ -193,12 +193,12 @@ pub static OP: Op = Op {
                 .without_differences(),
             Case::new("not_a_number", not_a_number([1, 2, 5, 7]), |x| x[0].max_pool2d(3, 1, 0)).without_differences(),
             Case::new("k3_s2_p1", distinct([2, 3, 8, 7]), |x| x[0].max_pool2d(3, 2, 1)),
-            Case::new("k3_s1_p1_one_row", distinct([1, 2, 1, 5]), |x| x[0].max_pool2d(3, 1, 1)),
+            Case::new("k3_s1_p1", distinct([1, 2, 1, 5]), |x| x[0].max_pool2d(3, 1, 1)),
             Case::new("k2_s2_p1", distinct([1, 3, 4, 8]), |x| x[0].max_pool2d(2, 2, 1)),
             Case::new("padding_not_a_number", not_a_number([1, 2, 5, 7]), |x| x[0].max_pool2d(3, 2, 1))
                 .without_differences(),
             // Below every zero that padding might be taken for.
-            Case::new("padding_negative", vec![Input::new([1, 1, 4, 4], Fill::Values(&[-3.0, -1.5, -2.0]))], |x| {
+            Case::new("negative_k3_s2_p1", vec![Input::new([1, 1, 4, 4], Fill::Values(&[-3.0, -1.5, -2.0]))], |x| {
                 x[0].max_pool2d(3, 2, 1)
             })
             .without_differences(),
