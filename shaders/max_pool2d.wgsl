@@ -1,4 +1,5 @@
-// y[n, c, p, q] = max over the window of size × size pixels at (p·stride, q·stride) of x[n, c]
+// y[n, c, p, q] = max over the window of size × size pixels at (p·stride − padding, q·stride − padding) of x[n, c]; pixels
+// outside do not count
 //
 // Shapes: x (planes, H, W), y and argmax (planes, P, Q), planes = N·C. argmax is the place in the plane; the first of equal
 // maxima in reading order wins, and the last of what is not a number. forward: one invocation owns one output. backward: one
@@ -14,6 +15,7 @@ struct Params {
     q: u32,
     size: u32,
     stride: u32,
+    padding: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -35,12 +37,17 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         let row = (out - plane * outputs) / params.q;
         let column = out - plane * outputs - row * params.q;
         let start = plane * params.h * params.w;
-        let corner = row * params.stride * params.w + column * params.stride;
-        var best = x[start + corner];
-        var best_at = corner;
-        for (var i = 0u; i < params.size; i++) {
-            for (var j = 0u; j < params.size; j++) {
-                let here = corner + i * params.w + j;
+        let top = row * params.stride;
+        let left = column * params.stride;
+        let first_row = max(top, params.padding) - params.padding;
+        let end_row = min(top + params.size - params.padding, params.h);
+        let first_column = max(left, params.padding) - params.padding;
+        let end_column = min(left + params.size - params.padding, params.w);
+        var best_at = first_row * params.w + first_column;
+        var best = x[start + best_at];
+        for (var i = first_row; i < end_row; i++) {
+            for (var j = first_column; j < end_column; j++) {
+                let here = i * params.w + j;
                 let value = x[start + here];
                 if (value > best && !is_nan(best)) || is_nan(value) {
                     best = value;
@@ -60,8 +67,8 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     if pixel < params.planes * pixels {
         let plane = pixel / pixels;
         let here = pixel - plane * pixels;
-        let v = here / params.w;
-        let u = here - v * params.w;
+        let v = here / params.w + params.padding;
+        let u = here % params.w + params.padding;
         // Windows that start at most size − 1 pixels before this one.
         let first_row = (max(v + 1u, params.size) - params.size + params.stride - 1u) / params.stride;
         let end_row = min(v / params.stride + 1u, params.p);

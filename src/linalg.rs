@@ -243,6 +243,12 @@ impl Cholesky {
         (0..self.order).map(move |i| l[(i, i)])
     }
 
+    /// L, lower triangular, with A = L·Lᵀ.
+    pub fn lower(&self) -> Matrix {
+        let l = self.factor.L();
+        Matrix::from_fn(self.order, self.order, |i, j| if j <= i { l[(i, j)] } else { 0.0 })
+    }
+
     /// X with A·X = B, for as many right-hand sides as B has columns.
     ///
     /// # Errors

@@ -128,11 +128,18 @@ const RUN_FOLDED: [Run; 9] = [
     run_folded::<8>,
 ];
 
-fn pool<const SIZE: usize, const STRIDE: usize>(x: &[Tensor]) -> Result<Tensor> {
-    x[0].max_pool2d(SIZE, STRIDE)
+fn pool<const SIZE: usize, const STRIDE: usize, const PADDING: usize>(x: &[Tensor]) -> Result<Tensor> {
+    x[0].max_pool2d(SIZE, STRIDE, PADDING)
 }
-const POOLS: [(usize, Run); 5] =
-    [(1, pool::<1, 1>), (2, pool::<2, 2>), (3, pool::<3, 1>), (2, pool::<2, 3>), (3, pool::<3, 2>)];
+const POOLS: [(usize, Run); 7] = [
+    (1, pool::<1, 1, 0>),
+    (2, pool::<2, 2, 0>),
+    (3, pool::<3, 1, 0>),
+    (2, pool::<2, 3, 0>),
+    (3, pool::<3, 2, 0>),
+    (2, pool::<3, 2, 1>),
+    (1, pool::<2, 1, 1>),
+];
 
 fn sgd(x: &[Tensor]) -> Result<Tensor> {
     let [w, gradient, velocity] = [&x[0], &x[1], &x[2]].map(copy);

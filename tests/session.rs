@@ -4,7 +4,7 @@
 use engram::learner::frozen::{Fecam, FrozenKind, Ncm, Ranpac, Statistics, answers};
 use engram::records::faults::{Fault, under};
 use engram::rng::{Purpose, Rng};
-use engram::session::{Backbone, Picture, Session, Settings};
+use engram::session::{Backbone, Picture, Session, Settings, Way};
 use engram::{Device, Error};
 use std::path::Path;
 
@@ -173,6 +173,7 @@ fn pictures(class: &str, range: std::ops::Range<usize>) -> Vec<(Picture, String)
 
 fn session(method: Option<FrozenKind>) -> Session {
     let backbone = Backbone::open("natural32", &Device::cpu()).unwrap();
+    let method = method.map(Way::Frozen);
     Session::new(backbone, Settings { method, exemplars: 3, ..Settings::default() }).unwrap()
 }
 
@@ -271,9 +272,9 @@ fn few_pictures_are_not_taken_for_proof() {
     assert_eq!((estimate.n, estimate.per_class[1]), (2, (0, 0)), "the only one of its class is not judged");
     let (low, _) = estimate.interval();
     assert!(low < 0.5, "two pictures prove nothing: {low}");
-    assert_eq!(few.method(), Some(FrozenKind::Ncm));
+    assert_eq!(few.method(), Some(Way::Frozen(FrozenKind::Ncm)));
     few.learn([pictures("moss", 2..20), pictures("rust", 1..20)].concat()).unwrap();
-    assert_eq!(few.method(), Some(FrozenKind::Ranpac));
+    assert_eq!(few.method(), Some(Way::Frozen(FrozenKind::Ranpac)));
 }
 
 #[test]

@@ -3,9 +3,11 @@
     engram learn few.engram --from DRAW --method ranpac
     engram learn all.engram --from TEST --method ncm
     engram evaluate few.engram --from TEST
-    python benches/pytorch/ranpac.py few.engram all.engram
+    engram export few.engram --to torch --out few
+    python benches/pytorch/ranpac.py few.engram all.engram few/head.safetensors
 
-Needs torch and safetensors. The penalty is chosen among 1e-8 .. 1e8 by the squared error of leave-one-out, as engram does with up to
+Needs torch and safetensors. The last argument has engram's random projection; without it, PyTorch draws one, by which accuracies on 2,000
+pictures differ by half a point. The penalty is chosen among 1e-8 .. 1e8 by the squared error of leave-one-out, as engram does with up to
 1,000 pictures, or on a fifth of each class.
 """
 
@@ -54,7 +56,11 @@ def choose(h, y, labels):
 torch.manual_seed(0)
 (few, labels, names), (test, truth, test_names) = read(sys.argv[1]), read(sys.argv[2])
 truth = torch.tensor([names.index(test_names[label]) for label in truth])
-w = torch.randn(few.shape[1], 2000, dtype=few.dtype)
+if len(sys.argv) > 3:
+    with safe_open(sys.argv[3], "pt") as file:
+        w = file.get_tensor("projection").double().T
+else:
+    w = torch.randn(few.shape[1], 2000, dtype=few.dtype)
 h, test = torch.relu(few @ w), torch.relu(test @ w)
 y = torch.nn.functional.one_hot(labels, len(names)).double()
 penalty = choose(h, y, labels)

@@ -348,7 +348,7 @@ fn elementwise(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>>
     Ok(vec![
         time(device, name("relu"), n, repeat, || x.relu().map(drop))?,
         time(device, name("add"), n, repeat, || x.add(&x).map(drop))?,
-        time(device, name("max_pool2d"), n, repeat, || x.max_pool2d(2, 2).map(drop))?,
+        time(device, name("max_pool2d"), n, repeat, || x.max_pool2d(2, 2, 0).map(drop))?,
         time(device, name("sum"), n, repeat, || x.sum().map(drop))?,
     ])
 }

@@ -2,7 +2,7 @@
 
 use super::{INTERRUPTED, warn};
 use crate::data::files::thousands;
-use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
+use crate::data::{self, Chosen, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify, write_pictures};
 use crate::error::{Error, Result};
 use crate::report::{hang, message};
 use clap::{Args, Subcommand};
@@ -72,6 +72,25 @@ enum DatasetsCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Write a data set as picture files: DIR/train/CLASS/NUMBER.png and DIR/test/…, for `engram learn --from DIR`
+    Pictures {
+        /// Which, for example cifar-10
+        name: String,
+        /// A folder that does not exist yet
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Training images of each class, drawn by --seed [default: all]
+        #[arg(long, value_name = "N")]
+        per_class: Option<usize>,
+        /// Test images of each class [default: all]
+        #[arg(long, value_name = "N")]
+        test_per_class: Option<usize>,
+        /// Draws the images
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Write a grey data set as four IDX files
     Export {
         /// Which, for example glyphs
@@ -106,6 +125,16 @@ pub fn run(args: DatasetsArgs) -> Result<()> {
             let options =
                 LoadOptions { data_dir: place.data_dir, labels, format: image_format, ..LoadOptions::default() };
             show(&name, &options, out, force, per_class)
+        }
+        Some(DatasetsCommand::Pictures { name, dir, per_class, test_per_class, seed, place }) => {
+            if per_class == Some(0) {
+                return Err(Error::usage("--per-class must be at least 1"));
+            }
+            let dataset = data::spec(&name)?.load(&place.data_dir)?;
+            let [train, test] =
+                write_pictures(&dataset, &dir, Chosen { per_class, test_per_class, seed }, &INTERRUPTED)?;
+            println!("{}: {train} pictures in train, {test} in test", dir.display());
+            Ok(())
         }
         Some(DatasetsCommand::Export { name, dir, place }) => {
             let dataset = data::spec(&name)?.load(&place.data_dir)?;

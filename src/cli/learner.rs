@@ -1,19 +1,20 @@
-//! The commands of a learner that is kept in one file: `learn`, `evaluate`, `inspect`, `rename`, `merge`, `forget`.
+//! The commands of a learner that is kept in one file: `learn`, `evaluate`, `inspect`.
 
-use super::{DeviceArgs, settings, warn};
+use super::{DeviceArgs, INTERRUPTED, settings, warn};
 use crate::data::labelled::{Found, in_folder, in_table};
 use crate::data::sheet;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::learner::frozen::FrozenKind;
 use crate::records::lock::Lock;
 use crate::report::{accuracy_text, confusions_text, estimate_text, learned_text, message, printable, session_text};
-use crate::session::{Backbone, Estimate, Judged, Learned, Session, Settings, read_labelled};
+use crate::session::{Backbone, Estimate, Judged, Learned, Session, Settings, Way, read_labelled};
 use crate::settings::Choose;
+use crate::training::{Listener, Progress, Started};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 
 /// Pictures that cannot be read that are named.
 const NAMED: usize = 3;
@@ -50,9 +51,16 @@ pub struct LearnArgs {
     /// Whose features a new learner goes by: natural32 (part of the program), or the folder of a run [default: natural32]
     #[arg(long, value_name = "NAME|RUN")]
     backbone: Option<String>,
-    /// What tells classes apart: ranpac, ncm or fecam [default: by the number of pictures]
-    #[arg(long, value_name = "NAME", hide_possible_values = true, value_parser = settings::choice::<FrozenKind>())]
-    method: Option<FrozenKind>,
+    /// What tells classes apart. Features that do not change: ranpac, ncm or fecam. A network that is trained: icarl, er or der++, which
+    /// take minutes and need some hundred pictures a class [default: ncm or ranpac, by the number of pictures]
+    #[arg(long, value_name = "NAME", hide_possible_values = true, value_parser = settings::choice::<Way>())]
+    method: Option<Way>,
+    /// Where the network is trained: pictures kept of all classes together, to be trained on again [default: 1000]
+    #[arg(long, value_name = "K")]
+    memory: Option<usize>,
+    /// Where the network is trained: steps of 32 pictures for what is learned now [default: 300]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
     /// Pictures kept of each class, to be shown as reasons [default: 10]
     #[arg(long, value_name = "N")]
     exemplars: Option<usize>,
@@ -90,45 +98,6 @@ pub struct InspectArgs {
     json: bool,
 }
 
-#[derive(Args)]
-pub struct RenameArgs {
-    /// The learner
-    #[arg(value_name = "FILE")]
-    learner: PathBuf,
-    /// The class
-    #[arg(value_name = "CLASS")]
-    from: String,
-    /// Its new name
-    #[arg(value_name = "NAME")]
-    to: String,
-}
-
-#[derive(Args)]
-pub struct MergeArgs {
-    /// The learner
-    #[arg(value_name = "FILE")]
-    learner: PathBuf,
-    /// The class that ends
-    #[arg(value_name = "CLASS")]
-    from: String,
-    /// The class that its pictures become
-    #[arg(value_name = "INTO")]
-    into: String,
-}
-
-#[derive(Args)]
-pub struct ForgetArgs {
-    /// The learner
-    #[arg(value_name = "FILE")]
-    learner: PathBuf,
-    /// The class to forget
-    #[arg(value_name = "CLASS", required_unless_present = "pictures", conflicts_with = "pictures")]
-    class: Option<String>,
-    /// A picture to forget, whatever its class; may be given several times
-    #[arg(long = "picture", value_name = "FILE")]
-    pictures: Vec<PathBuf>,
-}
-
 fn opened(args: &DeviceArgs) -> Result<Device> {
     let (device, warning) = args.open()?;
     if let Some(warning) = warning {
@@ -147,8 +116,7 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
         false => {
             let backbone = Backbone::open(args.backbone.as_deref().unwrap_or("natural32"), &device)?;
             let usual = Settings::default();
-            let exemplars = args.exemplars.unwrap_or(usual.exemplars);
-            Session::new(backbone, Settings { method: args.method, exemplars, ..usual })?
+            Session::new(backbone, args.settings(Settings { method: args.method, ..usual })?)?
         }
     };
     let input = session.input();
@@ -160,7 +128,7 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
         );
         return Err(why);
     }
-    let learned = session.learn(read.pictures)?;
+    let learned = session.learn_with(read.pictures, &mut Steps::default(), &INTERRUPTED)?;
     session.save(&args.learner)?;
 
     let tests = read_labelled(found.pictures.iter().filter(|picture| picture.is_test), input);
@@ -200,13 +168,68 @@ fn known_learner(args: &LearnArgs, device: &Device) -> Result<Session> {
             printable(session.backbone().name())
         )));
     }
-    let own = session.settings();
-    session.set(Settings {
-        method: args.method.or(own.method),
-        exemplars: args.exemplars.unwrap_or(own.exemplars),
-        ..own
-    })?;
+    session.set(args.settings(session.settings())?)?;
     Ok(session)
+}
+
+impl LearnArgs {
+    /// Those of before, with what was asked for.
+    fn settings(&self, own: Settings) -> Result<Settings> {
+        let method = self.method.or(own.method);
+        for (flag, given) in [("--memory", self.memory.is_some()), ("--steps", self.steps.is_some())] {
+            if given && !method.is_some_and(Way::grows) {
+                return Err(Error::usage(format!(
+                    "{flag} has no effect here: the network is trained by --method icarl, er and der++ only"
+                )));
+            }
+        }
+        if self.steps == Some(0) {
+            return Err(Error::usage("--steps 0: at least one step is needed"));
+        }
+        if self.exemplars.is_some() && method.is_some_and(Way::grows) {
+            return Err(Error::usage(
+                "--exemplars has no effect here: --memory says how many pictures a trained network keeps",
+            ));
+        }
+        Ok(Settings {
+            method,
+            exemplars: self.exemplars.unwrap_or(own.exemplars),
+            memory: self.memory.unwrap_or(own.memory),
+            steps: self.steps.unwrap_or(own.steps),
+            ..own
+        })
+    }
+}
+
+/// How far a training is, in a line on stderr that is written over.
+#[derive(Default)]
+struct Steps {
+    n: usize,
+    shown: bool,
+}
+
+impl Listener for Steps {
+    fn training(&mut self, started: &Started) {
+        self.n = started.n_steps;
+        if !std::io::stderr().is_terminal() {
+            eprintln!("training {}: {} steps", started.what, self.n);
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if std::io::stderr().is_terminal() {
+            self.shown = true;
+            eprint!("\rtraining: step {} of {}", progress.batch, self.n);
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if self.shown {
+            eprintln!();
+        }
+    }
 }
 
 /// What of the files was not used, on stderr.
@@ -303,51 +326,6 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(path) = &args.sheet {
         println!("\nIts exemplars: {}", printable(&path.display().to_string()));
     }
-    Ok(())
-}
-
-/// Changes a learner that is there, and writes it again.
-fn changed<R>(path: &Path, change: impl FnOnce(&mut Session) -> Result<R>) -> Result<R> {
-    let _lock = Lock::of_file(path)?;
-    let mut session = Session::load(path, &Device::cpu())?;
-    let result = change(&mut session)?;
-    session.save(path)?;
-    Ok(result)
-}
-
-/// Gives a class another name.
-pub fn rename(args: &RenameArgs) -> Result<()> {
-    changed(&args.learner, |session| session.rename(&args.from, &args.to))?;
-    println!("{} is called {} now", printable(&args.from), printable(&args.to));
-    Ok(())
-}
-
-/// Makes two classes one.
-pub fn merge(args: &MergeArgs) -> Result<()> {
-    let n = changed(&args.learner, |session| session.merge(&args.from, &args.into))?;
-    println!("{} is part of {} now, which has {n} pictures", printable(&args.from), printable(&args.into));
-    Ok(())
-}
-
-/// Forgets a class or pictures.
-pub fn forget(args: &ForgetArgs) -> Result<()> {
-    if let Some(class) = &args.class {
-        let forgotten = changed(&args.learner, |session| session.forget(class))?;
-        println!("{} is forgotten, with {} pictures", printable(class), forgotten.n_pictures);
-        return Ok(());
-    }
-    let forgotten = changed(&args.learner, |session| {
-        let (pictures, errors) = crate::session::read_files(&args.pictures, session.input());
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error);
-        }
-        pictures.iter().try_fold((0, 0), |(n, n_classes), (_, picture)| {
-            let forgotten = session.forget_picture(picture)?;
-            Ok((n + forgotten.n_pictures, n_classes + forgotten.n_classes))
-        })
-    })?;
-    let classes = if forgotten.1 > 0 { ", the last of a class among them" } else { "" };
-    println!("{} pictures are forgotten{classes}", forgotten.0);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod classify;
 mod compare;
+mod correct;
 mod datasets;
 mod devices;
 mod distill;
@@ -70,11 +71,11 @@ enum Command {
     /// Show what a learner knows and how well it tells classes apart
     Inspect(learner::InspectArgs),
     /// Give a class of a learner another name
-    Rename(learner::RenameArgs),
+    Rename(correct::RenameArgs),
     /// Make two classes of a learner one
-    Merge(learner::MergeArgs),
-    /// Let a learner forget a class or a picture, as if it had never seen it
-    Forget(learner::ForgetArgs),
+    Merge(correct::MergeArgs),
+    /// Let a learner forget a class or a picture; where features do not change, as if it had never seen it
+    Forget(correct::ForgetArgs),
     /// Serve a learner: a web page and a small JSON interface
     Serve(serve::ServeArgs),
     /// Classify pictures with the model of a run
@@ -271,9 +272,9 @@ fn other_command(command: Command) -> Result<()> {
         Command::Classify(args) => classify::run(&args),
         Command::Evaluate(args) => learner::evaluate(&args),
         Command::Inspect(args) => learner::inspect(&args),
-        Command::Rename(args) => learner::rename(&args),
-        Command::Merge(args) => learner::merge(&args),
-        Command::Forget(args) => learner::forget(&args),
+        Command::Rename(args) => correct::rename(&args),
+        Command::Merge(args) => correct::merge(&args),
+        Command::Forget(args) => correct::forget(&args),
         Command::Serve(args) => serve::run(args),
         Command::Predict(args) => predict::run(&args),
         Command::Export(args) => export::run(&args),

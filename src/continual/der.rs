@@ -10,7 +10,7 @@ use super::memory::MEMORY;
 use super::old_teacher::{DISTILL, by_outputs, scheme, with_terms};
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, Replay, ReplayMemory, replayed_loss};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState};
+use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Renumbering};
 use crate::device::{self, Array, DType};
 use crate::distill::SchemeSpec;
 use crate::error::{Error, Result};
@@ -134,6 +134,25 @@ impl Method for Der {
             values.resize(table.n_elements(), 0.0);
             table.write(&values)?;
         }
+        Ok(())
+    }
+
+    /// Outputs of classes that have come since are held at 0.
+    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
+        let places = self.memory.renumber(to);
+        let Some(table) = self.logits.take() else { return Ok(()) };
+        let (device, width, values) = (table.device(), table.shape()[1], table.to_vec()?);
+        let mut moved = vec![0.0; places.len().max(1) * to.n_outputs];
+        for (row, place) in moved.chunks_exact_mut(to.n_outputs).zip(places) {
+            for (label, &logit) in values[place * width..(place + 1) * width].iter().enumerate() {
+                if let Some(label) = (to.label)(label as u32) {
+                    row[label as usize] = logit;
+                }
+            }
+        }
+        let new = Array::empty(&device, [moved.len() / to.n_outputs, to.n_outputs], DType::F32)?;
+        new.write(&moved)?;
+        self.logits = Some(new);
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, ReplayMemory, joined, replayed_loss};
-use super::{Batch, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Learner, Loss, Method, MethodSpec, MethodState, Renumbering, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
@@ -207,6 +207,12 @@ impl Method for Er {
         let kept: Kept = state.json()?;
         self.seen = kept.seen;
         self.memory.restore(kept.memory)
+    }
+
+    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
+        self.seen = self.seen.iter().filter_map(|&label| (to.label)(label)).collect();
+        self.memory.renumber(to);
+        Ok(())
     }
 
     fn memory(&self) -> Option<&ReplayMemory> {

@@ -18,7 +18,7 @@
 use super::memory::{HERDING, MEMORY, MEMORY_ROUNDING};
 use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
 use super::{Activation, Batch, Candidates, Classifier, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
-use super::{Rounding, TaskData};
+use super::{Renumbering, Rounding, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
 use crate::data::Scenario;
 use crate::distill::SchemeSpec;
@@ -249,6 +249,24 @@ impl Method for Icarl {
             let d = learner.network.n_features;
             self.exemplar_means = Some(Tensor::from_f32(&learner.device, [means.len() / d, d], &means)?);
         }
+        Ok(())
+    }
+
+    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
+        let moved = |all: &[Vec<u32>]| -> Vec<Vec<u32>> {
+            let numbers = |samples: Vec<u32>| samples.into_iter().filter_map(to.sample).collect();
+            to.by_label(all, Vec::new()).into_iter().map(numbers).collect()
+        };
+        (self.exemplars, self.seen) = (moved(&self.exemplars), moved(&self.seen));
+        if let Some(means) = self.exemplar_means.take() {
+            let d = means.shape()[1];
+            let rows: Vec<Vec<f32>> = means.to_vec()?.chunks_exact(d).map(<[f32]>::to_vec).collect();
+            let rows = to.by_label(&rows, vec![0.0; d]);
+            if !rows.is_empty() {
+                self.exemplar_means = Some(Tensor::from_f32(&means.device(), [rows.len(), d], &rows.concat())?);
+            }
+        }
+        (self.old, self.data_means, self.n_outputs) = (None, None, to.n_outputs);
         Ok(())
     }
 

@@ -57,6 +57,7 @@ use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::nn::Output;
 use crate::tensor::Tensor;
+use crate::training::Step;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
@@ -96,6 +97,48 @@ pub struct Batch {
     pub n_old: usize,
     /// Classes seen with this task: labels are below it.
     pub n_seen: usize,
+}
+
+impl Batch {
+    /// Images of the loader as a learner sees them in a step of a task. `epoch` is counted over the whole run.
+    ///
+    /// # Errors
+    /// If the images are not those of the learner, or the device is out of memory.
+    pub fn of(learner: &Learner, images: data::Batch, task: &TaskData, epoch: usize, step: Step) -> Result<Batch> {
+        Ok(Batch {
+            x: learner.input(&images)?,
+            labels: Tensor::from_u32(&learner.device, [images.len()], &images.labels)?,
+            n_old: task.n_old,
+            n_seen: task.n_seen,
+            key: ((epoch as u64) << 32) | step.batch() as u64,
+            first_pass: step.epoch() == 0,
+            images,
+        })
+    }
+}
+
+/// Other numbers for what a method keeps: where a learner is carried from pictures to pictures, and its classes change.
+pub struct Renumbering<'a> {
+    /// By sample: its number among the pictures that there are now; what has none is dropped.
+    pub sample: &'a dyn Fn(u32) -> Option<u32>,
+    /// By label: what it is called now; what has none is dropped. No two become one.
+    pub label: &'a dyn Fn(u32) -> Option<u32>,
+    /// Outputs of the network now.
+    pub n_outputs: usize,
+}
+
+impl Renumbering<'_> {
+    /// Something of each label, by label, in the new order; labels of which there was nothing get `empty`.
+    fn by_label<T: Clone>(&self, all: &[T], empty: T) -> Vec<T> {
+        let mut moved: Vec<T> = Vec::new();
+        for (label, one) in all.iter().enumerate() {
+            if let Some(label) = (self.label)(label as u32) {
+                moved.resize(moved.len().max(label as usize + 1), empty.clone());
+                moved[label as usize] = one.clone();
+            }
+        }
+        moved
+    }
 }
 
 /// Bytes that a method keeps between tasks, by kind.
@@ -313,6 +356,18 @@ pub trait Method {
     /// If the state is not this method's.
     fn restore(&mut self, _learner: &Learner, state: MethodState) -> Result<()> {
         self.memory_mut().map_or(Ok(()), |memory| memory.restore(state.json))
+    }
+
+    /// Between tasks: gives what is kept other numbers, for a learner that goes on with other pictures and outputs. What belongs to the
+    /// task before alone, such as an old network, may go. By default that of [`Method::memory`].
+    ///
+    /// # Errors
+    /// If the device was lost.
+    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
+        if let Some(memory) = self.memory_mut() {
+            memory.renumber(to);
+        }
+        Ok(())
     }
 
     /// What is kept from task to task.

@@ -1,6 +1,6 @@
 //! A bounded memory of single samples, filled while they stream by and replayed a few at a time.
 
-use super::{Batch, Held, Learner, TaskData};
+use super::{Batch, Held, Learner, Renumbering, TaskData};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
@@ -220,6 +220,18 @@ impl ReplayMemory {
         all.into_iter().for_each(|item| {
             self.offer(item, &mut rng);
         });
+    }
+
+    /// Gives samples and labels other numbers. Returns the places that what is left had before.
+    pub fn renumber(&mut self, to: &Renumbering) -> Vec<usize> {
+        let moved = |item: &Stored| Some(Stored { sample: (to.sample)(item.sample)?, label: (to.label)(item.label)? });
+        let kept: Vec<(usize, Stored)> =
+            self.items.iter().enumerate().filter_map(|(place, item)| Some((place, moved(item)?))).collect();
+        self.offered = self.offered.iter().filter_map(|(&label, &n)| Some(((to.label)(label)?, n))).collect();
+        self.full = self.full.iter().filter_map(|&label| (to.label)(label)).collect();
+        let (places, items) = kept.into_iter().unzip();
+        self.items = items;
+        places
     }
 
     /// Bytes of the images and of four-byte labels.

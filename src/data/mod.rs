@@ -7,6 +7,7 @@
 //! [`labelled`] finds pictures for a learner that goes on. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
 //! and contact sheets ([`sheet`], [`lettering`]).
 
+mod as_pictures;
 pub mod cifar;
 pub mod fetch;
 pub mod files;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use as_pictures::{Chosen, write_pictures};
 pub use fingerprint::Fingerprint;
 pub use known::{ALL, DatasetSpec, Presence, Recipe, export, spec};
 pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather};

@@ -16,7 +16,8 @@ pub const CONFIG_FILE: &str = "config.json";
 const FOR_THE_RECORD: [&str; 5] = ["method", "version", "adapter", "started_in", "checksum"];
 
 /// Settings of a run that belong to no block.
-const PROTOCOL: &[Setting] = &[
+/// How a run is judged, and what holds for all of it.
+pub const PROTOCOL: &[Setting] = &[
     Setting::choice::<Candidates>("candidates", "WHICH", "What classifiers choose among").usually("seen"),
     Setting::whole("eval_every", "N", "Measure any-time accuracy after every N batches").open("never"),
     RESET_OPTIMIZER,

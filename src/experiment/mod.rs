@@ -20,6 +20,6 @@ pub mod sink;
 pub mod statistics;
 pub mod tune;
 
-pub use config::{CONFIG_FILE, Config, Recorded, every_row, rows};
+pub use config::{CONFIG_FILE, Config, PROTOCOL, Recorded, every_row, rows};
 pub use recorded::{recorded_as, recorded_by, recorded_in};
 pub use runner::{Standing, complete, learn_task, resume, run};

@@ -21,7 +21,8 @@ use std::time::Duration;
 
 /// The format of `model.json` that this version writes; it reads this and earlier ones.
 const FORMAT: u32 = 1;
-const CARD: &str = "model.json";
+/// The file that describes a network.
+pub const CARD: &str = "model.json";
 /// The file of the weights.
 pub const WEIGHTS: &str = "model.safetensors";
 const MEANS: &str = "class_means.safetensors";
@@ -355,6 +356,7 @@ impl Predictor {
             mean: self.card.mean.clone(),
             std: self.card.std.clone(),
             mirrored: false,
+            quarters: None,
             unit_length: true,
             head,
             classes: self.card.classes.iter().map(|class| class.name.clone()).collect(),

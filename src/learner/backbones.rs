@@ -31,7 +31,7 @@ pub static BACKBONES: &[BackboneSpec] = &[BackboneSpec {
     name: "natural32",
     summary: "ResNet-20 trained on CIFAR-100: photographs of things, 32×32 pixels in colour, 64 features",
     model: "resnet20",
-    options: models::Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5 },
+    options: models::Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5, stem: models::Stem::Small },
     input: [3, 32, 32],
     n_outputs: 100,
     mean: &[0.5071, 0.4865, 0.4409],

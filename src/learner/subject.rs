@@ -4,12 +4,14 @@ use crate::data::{Draw, Images, gather};
 use crate::device::{Array, Device};
 use crate::error::Result;
 use crate::models::Network;
-use crate::nn::Output;
+use crate::nn::{Output, Tap};
 use crate::ops::{Mode, Normalization, image_batch};
 use crate::tensor::{Tensor, no_grad};
 
-/// The most images of a forward pass outside training.
+/// The most images of a forward pass outside training, and the most numbers of all of them: the layers of a network hold many
+/// times as many.
 const MOST_AT_ONCE: usize = 256;
+const MOST_NUMBERS: usize = 1 << 20;
 
 /// A network and what becomes of the bytes of a picture before they enter it: the same in training, evaluation and use.
 pub struct Subject {
@@ -35,13 +37,14 @@ impl Subject {
             mean: Tensor::from_f32(device, [mean.len()], mean)?,
             inverse_std: Tensor::from_f32(device, [inverse_std.len()], &inverse_std)?,
         };
-        Ok(Subject { network, device: device.clone(), normalization, flips, at_once: MOST_AT_ONCE })
+        let at_once = (MOST_NUMBERS / network.input.iter().product::<usize>()).clamp(1, MOST_AT_ONCE);
+        Ok(Subject { network, device: device.clone(), normalization, flips, at_once })
     }
 
     /// The same, for training in batches of so many images: outside of training no more are shown at once, so that whatever is
     /// trained can be evaluated, in the buffers that a step leaves.
     pub fn trained_by(self, batch_size: usize) -> Subject {
-        Subject { at_once: batch_size.clamp(1, MOST_AT_ONCE), ..self }
+        Subject { at_once: batch_size.clamp(1, self.at_once), ..self }
     }
 
     /// Plain images as the network's input, (n, C, H, W).
@@ -80,10 +83,26 @@ impl Subject {
         flip: bool,
         mut f: impl FnMut(usize, Output) -> Result<()>,
     ) -> Result<()> {
+        self.for_chunks_with(images, samples, flip, &[], |first, output, _| f(first, output))
+    }
+
+    /// As [`Subject::for_chunks`], with the values at `taps`.
+    ///
+    /// # Errors
+    /// As [`Subject::for_chunks`]; if there is no such layer.
+    pub fn for_chunks_with(
+        &self,
+        images: &Images,
+        samples: &[u32],
+        flip: bool,
+        taps: &[Tap],
+        mut f: impl FnMut(usize, Output, Vec<Tensor>) -> Result<()>,
+    ) -> Result<()> {
         let draw = Draw { flip: u32::from(flip), ..Draw::default() };
         for (i, chunk) in samples.chunks(self.at_once).enumerate() {
             let x = self.changed_input(images, chunk, draw)?;
-            f(i * self.at_once, no_grad(|| self.network.forward(&x, Mode::Eval))?)?;
+            let (output, values) = no_grad(|| self.network.forward_with(&x, Mode::Eval, taps))?;
+            f(i * self.at_once, output, values)?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::settings::{Choose, Setting};
 pub use list::{Cut, LayerList};
 pub use network::{Network, Product};
 use serde::{Deserialize, Serialize};
-pub use settings::{MODEL, ModelSettings, NORMALIZED, RESIDUAL, option_rows};
+pub use settings::{MODEL, ModelSettings, NORMALIZED, RESIDUAL, STEMMED, option_rows};
 use std::sync::RwLock;
 
 /// What may be changed about a model.
@@ -31,11 +31,14 @@ pub struct Options {
     pub last_relu: bool,
     /// ε of batch norms.
     pub bn_epsilon: f32,
+    /// What stands before the stages of a residual network of four.
+    #[serde(default, skip_serializing_if = "Stem::is_usual")]
+    pub stem: Stem,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5 }
+        Options { width: 1.0, shortcut: None, last_relu: true, bn_epsilon: 1e-5, stem: Stem::Small }
     }
 }
 
@@ -60,6 +63,34 @@ impl Choose for Shortcut {
     const NAMED: &'static [(Self, &'static str, &'static str)] = &[
         (Shortcut::A, "a", "Every other pixel, and zero channels on both sides: no parameters"),
         (Shortcut::B, "b", "A 1×1 convolution and a batch norm"),
+    ];
+}
+
+/// What stands before the stages of a residual network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// A 3×3 convolution.
+    #[default]
+    Small,
+    /// A 7×7 convolution that halves the image, and a 3×3 max-pool that halves it again.
+    Large,
+}
+
+impl Stem {
+    fn is_usual(&self) -> bool {
+        *self == Stem::Small
+    }
+}
+
+impl Choose for Stem {
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
+        (Stem::Small, "small", "A 3×3 convolution, for small images"),
+        (
+            Stem::Large,
+            "large",
+            "A 7×7 convolution with stride 2 and a 3×3 max-pool with stride 2: torchvision's, for 224×224",
+        ),
     ];
 }
 
@@ -90,7 +121,7 @@ pub struct ModelSpec {
     pub summary: &'static str,
     /// The images it is usually given: channels, height, width.
     pub input: [usize; 3],
-    /// What may be set about it, beside the width: [`RESIDUAL`], [`NORMALIZED`] or nothing. [`Options`] has the values.
+    /// What may be set about it, beside the width: [`RESIDUAL`], [`STEMMED`], [`NORMALIZED`] or nothing. [`Options`] has the values.
     pub settings: &'static [Setting],
     /// Calls the builder layer by layer. [`Builder::feature`] comes once; the last layer is linear, with as many outputs as the
     /// last argument says.
@@ -183,16 +214,16 @@ pub static ALL: &[ModelSpec] = &[
     },
     ModelSpec {
         name: "resnet18",
-        summary: "residual network, 4 stages of 2 blocks, 64-128-256-512 channels, stem for small images",
+        summary: "residual network, 4 stages of 2 blocks, 64-128-256-512 channels (`--stem large` is torchvision's)",
         input: RGB,
-        settings: RESIDUAL,
+        settings: STEMMED,
         build: |b, options, n_outputs| resnet::imagenet(b, options, [2, 2, 2, 2], n_outputs),
     },
     ModelSpec {
         name: "resnet34",
         summary: "the same with 3, 4, 6 and 3 blocks",
         input: RGB,
-        settings: RESIDUAL,
+        settings: STEMMED,
         build: |b, options, n_outputs| resnet::imagenet(b, options, [3, 4, 6, 3], n_outputs),
     },
     ModelSpec {

@@ -1,7 +1,7 @@
-//! Residual networks (He et al., "Deep residual learning for image recognition", CVPR 2016) for small images: a 3×3 stem
-//! without pooling. Names of parameters are torchvision's.
+//! Residual networks (He et al., "Deep residual learning for image recognition", CVPR 2016). The stem is a 3×3
+//! convolution, for small images, or that of the paper. Names of parameters are torchvision's.
 
-use super::{Options, Shortcut};
+use super::{Options, Shortcut, Stem};
 use crate::nn::Builder;
 use crate::ops::Conv2d;
 
@@ -9,22 +9,34 @@ use crate::ops::Conv2d;
 /// in iCaRL's code.
 pub fn cifar(b: &mut Builder, options: &Options, n_blocks: usize, n_outputs: usize) {
     let stages = [16, 32, 64].map(|channels| (options.scaled(channels), n_blocks));
+    small_stem(b, stages[0].0);
     network(b, options, &stages, options.shortcut.unwrap_or(Shortcut::A));
     b.linear_normal("fc", n_outputs);
 }
 
-/// ResNet-18 and 34 of table 1, four stages, 64 to 512 channels wide, with the stem of the CIFAR networks.
+/// ResNet-18 and 34 of table 1, four stages, 64 to 512 channels wide.
 pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outputs: usize) {
     let widths = [64, 128, 256, 512].map(|channels| options.scaled(channels));
     let stages: Vec<(usize, usize)> = widths.into_iter().zip(n_blocks).collect();
+    match options.stem {
+        Stem::Small => small_stem(b, stages[0].0),
+        Stem::Large => {
+            b.conv("conv1", stages[0].0, 7, Conv2d::new(2, 3), false);
+            b.batch_norm("bn1", None, true);
+            b.max_pool_with(3, 2, 1);
+        }
+    }
     network(b, options, &stages, options.shortcut.unwrap_or(Shortcut::B));
     b.linear("fc", n_outputs);
 }
 
-/// Stem and stages of (channels, blocks); every stage but the first halves the image.
-fn network(b: &mut Builder, options: &Options, stages: &[(usize, usize)], shortcut: Shortcut) {
-    b.conv("conv1", stages[0].0, 3, Conv2d::new(1, 1), false);
+fn small_stem(b: &mut Builder, channels: usize) {
+    b.conv("conv1", channels, 3, Conv2d::new(1, 1), false);
     b.batch_norm("bn1", None, true);
+}
+
+/// Stages of (channels, blocks); every one but the first halves the image.
+fn network(b: &mut Builder, options: &Options, stages: &[(usize, usize)], shortcut: Shortcut) {
     for (i, &(channels, n_blocks)) in stages.iter().enumerate() {
         for block in 0..n_blocks {
             let stride = if i > 0 && block == 0 { 2 } else { 1 };

@@ -1,6 +1,6 @@
 //! What may be set about a network.
 
-use super::{LayerList, Network, Options, Shortcut, all, spec};
+use super::{LayerList, Network, Options, Shortcut, Stem, all, spec};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::LayerInfo;
@@ -34,6 +34,13 @@ const BN_EPSILON: Setting = Setting::number("bn_epsilon", "EPSILON", "ε of batc
 
 /// Those of residual networks.
 pub const RESIDUAL: &[Setting] = &[SHORTCUT, LAST_RELU, BN_EPSILON];
+
+const STEM: Setting =
+    Setting::choice::<Stem>("stem", "KIND", "What stands before the stages of a residual network of four")
+        .usually("small");
+
+/// Those of residual networks of four stages.
+pub const STEMMED: &[Setting] = &[SHORTCUT, LAST_RELU, BN_EPSILON, STEM];
 
 /// Those of networks with batch norms and without shortcuts.
 pub const NORMALIZED: &[Setting] = &[BN_EPSILON];
@@ -100,6 +107,7 @@ impl ModelSettings {
             shortcut: values.find("shortcut"),
             last_relu: values.find("last_relu").unwrap_or(usual.last_relu),
             bn_epsilon: values.find("bn_epsilon").unwrap_or(usual.bn_epsilon),
+            stem: values.find("stem").unwrap_or(usual.stem),
         };
         Ok(match named(values) {
             Document::Name(name) => ModelSettings { model: spec(&name)?.name.into(), options, layers: None },

@@ -3,7 +3,7 @@
 use super::layer::{Layer, Place};
 use super::layer_spec::{LayerSpec, Start};
 use super::parameters::{Init, Parameter};
-use crate::ops::{Conv2d, residual_fits};
+use crate::ops::{Conv2d, pooled, residual_fits};
 use crate::shape::Shape;
 
 /// Larger than any network here. Lists of layers may come from a file: nothing is allocated for what it merely claims.
@@ -144,7 +144,12 @@ impl Builder {
 
     /// The maximum of windows of `size` × `size` that touch; what does not fill a window is left out.
     pub fn max_pool(&mut self, size: usize) {
-        self.push(LayerSpec::MaxPool { size });
+        self.push(LayerSpec::MaxPool { size, stride: None, padding: 0 });
+    }
+
+    /// The maximum of windows of `size` × `size` that are `stride` apart, of which up to `padding` pixels lie outside.
+    pub fn max_pool_with(&mut self, size: usize, stride: usize, padding: usize) {
+        self.push(LayerSpec::MaxPool { size, stride: Some(stride), padding });
     }
 
     /// The mean of each channel.
@@ -240,14 +245,7 @@ impl Builder {
                 self.current = before;
                 Ok(())
             }
-            &LayerSpec::MaxPool { size } => {
-                let [c, h, w] = self.map()?;
-                if size == 0 || h < size || w < size {
-                    return Err(format!("a map of {h}×{w} cannot be pooled by {size}"));
-                }
-                self.shape = [c, h / size, w / size];
-                self.add(None, format!("max-pool {size}"), 0, 0, Layer::MaxPool { size, stride: size })
-            }
+            &LayerSpec::MaxPool { size, stride, padding } => self.add_max_pool(size, stride.unwrap_or(size), padding),
             LayerSpec::GlobalAvgPool {} => {
                 let [c, ..] = self.map()?;
                 (self.shape, self.is_map) = ([c, 1, 1], false);
@@ -295,6 +293,24 @@ impl Builder {
                 self.add_name(&format!("stage{}", self.n_stages))
             }
         }
+    }
+
+    fn add_max_pool(&mut self, size: usize, stride: usize, padding: usize) -> Fits<()> {
+        let [c, h, w] = self.map()?;
+        if let Some(large) = [size, stride, padding].into_iter().find(|&number| number > MOST_STEPS) {
+            return Err(format!("{large}: size, stride and padding are at most {MOST_STEPS}"));
+        }
+        let (Some(p), Some(q)) = (pooled(h, size, stride, padding), pooled(w, size, stride, padding)) else {
+            let more = if padding > 0 {
+                format!(" with padding {padding}, which is at most half of it")
+            } else {
+                String::new()
+            };
+            return Err(format!("a map of {h}×{w} cannot be pooled by {size}{more}"));
+        };
+        self.shape = [c, p, q];
+        let apart = if stride == size { String::new() } else { format!(", stride {stride}") };
+        self.add(None, format!("max-pool {size}{apart}"), 0, 0, Layer::MaxPool { size, stride, padding })
     }
 
     fn add_conv(

@@ -41,6 +41,8 @@ pub enum Layer {
         size: usize,
         /// Pixels between neighbouring windows.
         stride: usize,
+        /// Pixels around the image that do not count.
+        padding: usize,
     },
     /// The mean of each channel.
     GlobalAvgPool,
@@ -179,7 +181,7 @@ pub fn forward_with(
                 }
             }
             Layer::Relu => x.relu()?,
-            Layer::MaxPool { size, stride } => x.max_pool2d(size, stride)?,
+            Layer::MaxPool { size, stride, padding } => x.max_pool2d(size, stride, padding)?,
             Layer::GlobalAvgPool => x.global_avg_pool()?,
             Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias]))?,
             Layer::Keep(slot) => {

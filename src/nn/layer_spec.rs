@@ -55,10 +55,16 @@ pub enum LayerSpec {
     },
     /// max(x, 0).
     Relu {},
-    /// The maximum of windows that touch.
+    /// The maximum of windows.
     MaxPool {
         /// Rows and columns of a window.
         size: usize,
+        /// Pixels between neighbouring windows: windows touch if `None`.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        stride: Option<usize>,
+        /// Pixels around the image that do not count.
+        #[serde(skip_serializing_if = "is_zero", default)]
+        padding: usize,
     },
     /// The mean of each channel.
     GlobalAvgPool {},
@@ -117,6 +123,10 @@ pub enum Start {
 
 fn one() -> usize {
     1
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 fn yes() -> bool {

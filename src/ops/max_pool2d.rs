@@ -25,29 +25,28 @@ struct Sizes {
     q: usize,
     size: usize,
     stride: usize,
+    padding: usize,
 }
 
 impl Tensor {
-    /// y[n, c, p, q] = max over the size × size window at (p·stride, q·stride); the window never leaves the image.
-    /// Shapes: (N, C, H, W) → (N, C, P, Q), P = ⌊(H − size)/stride⌋ + 1. The gradient goes to the first of equal maxima in
-    /// reading order, as in PyTorch. So is this: a window with a NaN has it as its maximum, the last one where there are more.
+    /// y[n, c, p, q] = max over the size × size window at (p·stride − padding, q·stride − padding); pixels outside the image do
+    /// not count. Shapes: (N, C, H, W) → (N, C, P, Q), P = ⌊(H + 2·padding − size)/stride⌋ + 1. The gradient goes to the first of
+    /// equal maxima in reading order, as in PyTorch. So is this: a window with a NaN has it as its maximum, the last one where
+    /// there are more.
     ///
     /// # Errors
-    /// If the input has not four axes or the window does not fit.
-    pub fn max_pool2d(&self, size: usize, stride: usize) -> Result<Tensor> {
+    /// If the input has not four axes, the window does not fit, or the padding is more than half of it.
+    pub fn max_pool2d(&self, size: usize, stride: usize, padding: usize) -> Result<Tensor> {
         self.expect_f32("max_pool2d")?;
         let &[n, c, h, w] = &*self.shape() else {
             return Err(Error::op("max_pool2d", format!("needs N×C×H×W, not {}", self.shape())));
         };
-        if size == 0 || stride == 0 || size > h || size > w {
+        let (Some(p), Some(q)) = (pooled(h, size, stride, padding), pooled(w, size, stride, padding)) else {
             let shape = self.shape();
-            return Err(Error::op(
-                "max_pool2d",
-                format!("a window of {size} with stride {stride} does not fit {shape}"),
-            ));
-        }
-        let (p, q) = ((h - size) / stride + 1, (w - size) / stride + 1);
-        let sizes = Sizes { planes: n * c, h, w, p, q, size, stride };
+            let message = format!("a window of {size} with stride {stride} and padding {padding} does not fit {shape}");
+            return Err(Error::op("max_pool2d", message));
+        };
+        let sizes = Sizes { planes: n * c, h, w, p, q, size, stride, padding };
         let y = Array::empty(&self.device(), [n, c, p, q], DType::F32)?;
         // Where in its plane each maximum was found.
         let argmax = Array::empty(&self.device(), [n, c, p, q], DType::U32)?;
@@ -66,32 +65,43 @@ impl Tensor {
     }
 }
 
+/// Windows along a side of so many pixels; `None` if not one fits, or one might hold no pixel.
+pub fn pooled(side: usize, size: usize, stride: usize, padding: usize) -> Option<usize> {
+    let fits = size > 0 && stride > 0 && padding <= size / 2 && size <= side + 2 * padding;
+    fits.then(|| (side + 2 * padding - size) / stride + 1)
+}
+
 impl Sizes {
     /// True if kernels may take two windows of 2 × 2 at once.
     fn in_pairs(&self) -> bool {
-        (self.size, self.stride) == (2, 2) && self.w.is_multiple_of(4)
+        (self.size, self.stride, self.padding) == (2, 2, 0) && self.w.is_multiple_of(4)
     }
 
-    fn params(&self) -> [u32; 7] {
-        let Sizes { planes, h, w, p, q, size, stride } = *self;
-        [planes, h, w, p, q, size, stride].map(|size| size as u32)
+    fn params(&self) -> [u32; 8] {
+        let Sizes { planes, h, w, p, q, size, stride, padding } = *self;
+        [planes, h, w, p, q, size, stride, padding].map(|size| size as u32)
     }
 }
 
 fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
-    let Sizes { h, w, p, q, size, stride, .. } = sizes;
+    let Sizes { h, w, p, q, size, stride, padding, .. } = sizes;
+    // The pixels of a side that the window of this number covers.
+    let covered = |number: usize, side: usize| {
+        let start = number * stride;
+        start.saturating_sub(padding)..(start + size - padding).min(side)
+    };
     y.par_chunks_exact_mut(p * q).zip(argmax.par_chunks_exact_mut(p * q)).zip(x.par_chunks_exact(h * w)).for_each(
         |((y, argmax), x)| {
-            if size == 2 && stride == 2 {
+            if (size, stride, padding) == (2, 2, 0) {
                 return pool_pairs(w, q, x, y, argmax);
             }
             for row in 0..p {
                 for column in 0..q {
-                    let corner = row * stride * w + column * stride;
+                    let (rows, columns) = (covered(row, h), covered(column, w));
+                    let corner = rows.start * w + columns.start;
                     let (mut best, mut at) = (x[corner], corner);
-                    for i in 0..size {
-                        for j in 0..size {
-                            let here = corner + i * w + j;
+                    for i in rows {
+                        for here in i * w + columns.start..i * w + columns.end {
                             if exceeds(x[here], best) {
                                 (best, at) = (x[here], here);
                             }
@@ -173,17 +183,27 @@ pub static OP: Op = Op {
         };
         let distinct = |shape: [usize; 4]| vec![Input::new(shape, Fill::Distinct)];
         vec![
-            Case::new("k2_s2", distinct([2, 3, 6, 8]), |x| x[0].max_pool2d(2, 2)),
-            Case::new("k3_s2", distinct([2, 3, 7, 9]), |x| x[0].max_pool2d(3, 2)),
-            Case::new("odd_k2_s2", distinct([1, 2, 5, 7]), |x| x[0].max_pool2d(2, 2)),
-            Case::new("ties_k2_s2", vec![Input::new([1, 2, 4, 6], Fill::Values(&[0.5]))], |x| x[0].max_pool2d(2, 2))
+            Case::new("k2_s2", distinct([2, 3, 6, 8]), |x| x[0].max_pool2d(2, 2, 0)),
+            Case::new("k3_s2", distinct([2, 3, 7, 9]), |x| x[0].max_pool2d(3, 2, 0)),
+            Case::new("odd_k2_s2", distinct([1, 2, 5, 7]), |x| x[0].max_pool2d(2, 2, 0)),
+            Case::new("ties_k2_s2", vec![Input::new([1, 2, 4, 6], Fill::Values(&[0.5]))], |x| x[0].max_pool2d(2, 2, 0))
                 .without_differences(),
-            Case::new("pairs_odd_rows", distinct([2, 3, 5, 12]), |x| x[0].max_pool2d(2, 2)),
-            Case::new("pairs_not_a_number", not_a_number([1, 2, 4, 8]), |x| x[0].max_pool2d(2, 2))
+            Case::new("pairs_odd_rows", distinct([2, 3, 5, 12]), |x| x[0].max_pool2d(2, 2, 0)),
+            Case::new("pairs_not_a_number", not_a_number([1, 2, 4, 8]), |x| x[0].max_pool2d(2, 2, 0))
                 .without_differences(),
-            Case::new("not_a_number", not_a_number([1, 2, 5, 7]), |x| x[0].max_pool2d(3, 1)).without_differences(),
-            Case::new("overlapping_k3_s1", distinct([1, 2, 5, 4]), |x| x[0].max_pool2d(3, 1)),
+            Case::new("not_a_number", not_a_number([1, 2, 5, 7]), |x| x[0].max_pool2d(3, 1, 0)).without_differences(),
+            Case::new("k3_s2_p1", distinct([2, 3, 8, 7]), |x| x[0].max_pool2d(3, 2, 1)),
+            Case::new("k3_s1_p1", distinct([1, 2, 1, 5]), |x| x[0].max_pool2d(3, 1, 1)),
+            Case::new("k2_s2_p1", distinct([1, 3, 4, 8]), |x| x[0].max_pool2d(2, 2, 1)),
+            Case::new("padding_not_a_number", not_a_number([1, 2, 5, 7]), |x| x[0].max_pool2d(3, 2, 1))
+                .without_differences(),
+            // Below every zero that padding might be taken for.
+            Case::new("negative_k3_s2_p1", vec![Input::new([1, 1, 4, 4], Fill::Values(&[-3.0, -1.5, -2.0]))], |x| {
+                x[0].max_pool2d(3, 2, 1)
+            })
+            .without_differences(),
+            Case::new("overlapping_k3_s1", distinct([1, 2, 5, 4]), |x| x[0].max_pool2d(3, 1, 0)),
         ]
     },
-    refuses: |device| Tensor::from_f32(device, [1, 1, 2, 2], &[0.0; 4])?.max_pool2d(3, 1),
+    refuses: |device| Tensor::from_f32(device, [1, 1, 2, 2], &[0.0; 4])?.max_pool2d(3, 1, 0),
 };

@@ -68,6 +68,7 @@ pub use gradient_scale::GradientScale;
 pub use image_batch::{Normalization, image_batch};
 pub use importance::{add_magnitudes, add_path, add_squares};
 pub use matmul::candidates as matmul_candidates;
+pub use max_pool2d::pooled;
 pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
 pub use penalty::{add_penalty_gradient, penalty};
 pub use project::project;

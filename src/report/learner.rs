@@ -2,7 +2,7 @@
 
 use super::text::{bytes, counted, fit, percent, thousands};
 use super::{hang, message, printable};
-use crate::session::{Answer, Estimate, Judged, Learned, Session};
+use crate::session::{Answer, Estimate, Judged, Learned, Session, Way};
 use crate::settings::Choose;
 
 /// Columns of a class's name.
@@ -17,13 +17,17 @@ fn name(text: &str) -> String {
 /// A row per class that was learned: `left_out` counts what of it could not be read.
 pub fn learned_text(learned: &Learned, left_out: impl Fn(&str) -> usize) -> String {
     let width = learned.classes.iter().map(|class| name(&class.name).chars().count()).max().unwrap_or(0).max(5);
-    let mut text = format!("{:<width$}  {:>6}  {:>6}  {:>8}  {:>9}\n", "class", "added", "known", "left out", "now");
+    let judges = learned.classes.iter().any(|class| class.n_held_out > 0);
+    let held = |text: String| if judges { format!("  {text:>8}") } else { String::new() };
+    let title = held("held out".into());
+    let mut text = format!("{:<width$}  {:>6}{title}  {:>6}  {:>8}  {:>9}\n", "class", "added", "known", "left out", "now");
     for class in &learned.classes {
         let known = class.n_known + class.n_moved;
         let (added, now) = (thousands(class.n_added as u64), thousands(class.n_now as u64));
         let new = if class.is_new { "  new" } else { "" };
         let left_out = left_out(&class.name);
-        text += &format!("{:<width$}  {added:>6}  {known:>6}  {left_out:>8}  {now:>9}{new}\n", name(&class.name));
+        let held = held(class.n_held_out.to_string());
+        text += &format!("{:<width$}  {added:>6}{held}  {known:>6}  {left_out:>8}  {now:>9}{new}\n", name(&class.name));
         if class.n_moved > 0 {
             text += &format!("  {} known as another class, and moved here\n", counted(class.n_moved, "was", "were"));
         }
@@ -34,10 +38,14 @@ pub fn learned_text(learned: &Learned, left_out: impl Fn(&str) -> usize) -> Stri
 /// How well classes are told apart, with what is said about how that was found out.
 pub fn estimate_text(session: &Session) -> String {
     let Some(method) = session.method() else { return "It knows no class yet.\n".into() };
-    let chosen = if session.settings().method.is_some() { "" } else { ", chosen by the number of pictures" };
+    let chosen = if session.settings().method.is_some() { "" } else { ", chosen by the pictures" };
     let (method, n) = (method.name(), session.classes().len());
     let Some(estimate) = session.estimate() else {
-        let why = if n < 2 { "there is one class only" } else { "no class has two pictures" };
+        let why = match n {
+            0 | 1 => "there is one class only",
+            _ if session.method().is_some_and(Way::grows) => "no picture could be held out",
+            _ => "no class has two pictures",
+        };
         return message(&format!("Told apart by {method}{chosen}. How well cannot be said: {why}."));
     };
     let how = match estimate.judged {
@@ -83,9 +91,10 @@ pub fn confusions_text(session: &Session, estimate: &Estimate) -> String {
 pub fn session_text(session: &Session, n_bytes: u64) -> String {
     let [c, h, w] = session.input();
     let backbone = printable(session.backbone().name());
+    let features = if session.method().is_some_and(Way::grows) { "trained on from" } else { "features of" };
     let exemplars = counted(session.exemplars().len(), "kept as it came", "kept as they came");
     let mut text = message(&format!(
-        "{}, {}, {exemplars}; {}; features of {backbone}, which takes {c}×{h}×{w}.",
+        "{}, {}, {exemplars}; {}; {features} {backbone}, which takes {c}×{h}×{w}.",
         counted(session.classes().len(), "class", "classes"),
         counted(session.n_pictures(), "picture", "pictures"),
         bytes(n_bytes),

@@ -2,9 +2,9 @@
 
 use super::{Answer, Class, Guess, Nearest, Served};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::records::lock::Lock;
-use crate::session::{Learned, Picture, Session};
+use crate::session::{Learned, Picture, Session, Way};
 use std::path::{Path, PathBuf};
 
 /// A session with the file that it lies in, which nobody else changes meanwhile.
@@ -70,6 +70,11 @@ impl Served for Kept {
     }
 
     fn learn(&mut self, class: &str, pictures: Vec<Picture>) -> Result<Vec<String>> {
+        if self.session.method().is_some_and(Way::grows) {
+            return Err(Error::usage(
+                "this learner trains its network on what it learns, which takes minutes: stop the server and use engram learn",
+            ));
+        }
         let named = pictures.into_iter().map(|picture| (picture, class.to_string())).collect();
         let learned = self.session.learn(named)?;
         self.save()?;

@@ -1,8 +1,10 @@
 //! Networks whose features a session goes by.
 
+use super::quarters::{self, Quarters};
+use super::torchvision;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::experiment::saved::{ModelCard, WEIGHTS};
+use crate::experiment::saved::{CARD, ModelCard, WEIGHTS};
 use crate::learner::{BackboneSpec, Subject};
 use crate::models::{self, LayerList, ModelSettings, Network};
 use crate::nn::LayerInfo;
@@ -26,6 +28,9 @@ pub(super) struct Card {
     pub std: Vec<f32>,
     /// Whether features are averaged with those of the mirror image.
     pub flips: bool,
+    /// The number of the stage whose map is looked at by quarters; none in a network that is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarters: Option<usize>,
 }
 
 impl Card {
@@ -41,7 +46,12 @@ impl Card {
 
     /// An initialised network of this kind.
     pub(super) fn network(&self, device: &Device) -> Result<Network> {
-        self.settings().network(self.input, self.n_outputs, device, 0)
+        self.seeded_network(device, 0)
+    }
+
+    /// The same, as a seed initialises it.
+    pub(super) fn seeded_network(&self, device: &Device, seed: u64) -> Result<Network> {
+        self.settings().network(self.input, self.n_outputs, device, seed)
     }
 }
 
@@ -49,10 +59,12 @@ impl Card {
 pub struct Backbone {
     pub(super) card: Card,
     pub(super) subject: Subject,
+    pub(super) quarters: Option<Quarters>,
 }
 
 impl Backbone {
-    /// One of [`BACKBONES`](crate::learner::BACKBONES) by name, or the network of a run: its folder, or the `model.safetensors` in it.
+    /// One of [`BACKBONES`](crate::learner::BACKBONES) by name; the network of a run: its folder, or the `model.safetensors` in it; or
+    /// the weights of torchvision's ResNet-18 or ResNet-34, a safetensors file of any other name.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is none; those of [`ModelCard::read`] and [`Network::load_safetensors`].
@@ -61,6 +73,9 @@ impl Backbone {
             return Backbone::built_in(spec, device);
         }
         let path = Path::new(which);
+        if path.is_file() && !path.with_file_name(CARD).is_file() {
+            return torchvision::open(path, device);
+        }
         let folder = match path.file_name().is_some_and(|name| name == WEIGHTS) {
             true => path.parent().unwrap_or(Path::new("")),
             false => path,
@@ -68,14 +83,33 @@ impl Backbone {
         if folder.is_dir() || which.contains(['/', '\\']) {
             return Backbone::of_run(folder, device);
         }
-        Err(BackboneSpec::unknown(which, "the folder of a run"))
+        Err(BackboneSpec::unknown(which, "the folder of a run, or a file of torchvision's ResNet-18 or 34"))
     }
 
     /// A trained network with what a file says about it.
     pub(super) fn of(card: Card, network: Network) -> Result<Backbone> {
         let device = network.parameters.values().device().clone();
+        let quarters = card.quarters.map(|stage| Quarters::of(&network, stage)).transpose()?;
         let subject = Subject::new(network, &device, &card.mean, &card.std, card.flips)?;
-        Ok(Backbone { card, subject })
+        Ok(Backbone { card, subject, quarters })
+    }
+
+    /// The same of a network that no learner goes by yet.
+    pub(super) fn new(card: Card, network: Network) -> Result<Backbone> {
+        Backbone::of(Card { quarters: quarters::stage_of(&network), ..card }, network)
+    }
+
+    /// Another network of this kind, with the same input pipeline.
+    pub(super) fn subject_of(&self, network: Network) -> Result<Subject> {
+        let device = network.parameters.values().device().clone();
+        Subject::new(network, &device, &self.card.mean, &self.card.std, self.card.flips)
+    }
+
+    /// This one after a training.
+    pub(super) fn trained(&self, mut subject: Subject) -> Backbone {
+        let card = Card { n_outputs: subject.network.n_outputs, quarters: None, ..self.card.clone() };
+        subject.flips = card.flips;
+        Backbone { subject, card, quarters: None }
     }
 
     fn built_in(spec: &BackboneSpec, device: &Device) -> Result<Backbone> {
@@ -89,10 +123,11 @@ impl Backbone {
             mean: spec.mean.to_vec(),
             std: spec.std.to_vec(),
             flips: true,
+            quarters: None,
         };
         let network = card.network(device)?;
         network.load_bytes(spec.weights, Path::new(spec.name))?;
-        Backbone::of(card, network)
+        Backbone::new(card, network)
     }
 
     fn of_run(folder: &Path, device: &Device) -> Result<Backbone> {
@@ -111,10 +146,11 @@ impl Backbone {
             mean: run.mean,
             std: run.std,
             flips: run.input[0] == 3,
+            quarters: None,
         };
         let network = card.network(device)?;
         network.load_safetensors(&folder.join(WEIGHTS))?;
-        Backbone::of(card, network)
+        Backbone::new(card, network)
     }
 
     /// What it is called.

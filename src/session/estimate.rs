@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// With at most so many pictures each is judged by all others.
-const MOST_ONE_BY_ONE: usize = 1000;
+pub(super) const MOST_ONE_BY_ONE: usize = 1000;
 /// Other classifiers than RanPAC are fitted once for each part that is left out: so many parts, if there are more pictures than
 /// [`MOST_PARTS_OF_ONE`].
 const PARTS: usize = 10;
@@ -198,7 +198,7 @@ fn picked(features: &[f32], labels: &[u32], d: usize, places: &[usize]) -> (Vec<
 /// The T for which softmax(scores / T) says what happened best (Guo et al., "On Calibration of Modern Neural Networks", ICML
 /// 2017), searched over log T. The target of the true class is (n + 1)/(n + 2) for n pictures, as in Platt's scaling (1999), and the
 /// rest of it is shared by the others: a few pictures that were all answered right are no certainty.
-fn temperature(scores: &[f32], truth: &[u32], n_classes: usize) -> f64 {
+pub(super) fn temperature(scores: &[f32], truth: &[u32], n_classes: usize) -> f64 {
     let n = truth.len() as f64;
     let (sure, rest) = ((n + 1.0) / (n + 2.0), 1.0 / (n + 2.0) / (n_classes as f64 - 1.0).max(1.0));
     let loss = |log_t: f64| {

@@ -2,7 +2,8 @@
 //! with a checksum over both. `docs/for-products.md` lists what is in it, for readers in other languages.
 
 use super::backbone::Card;
-use super::{Backbone, Class, Estimate, Event, Fitted, Known, Session, Settings};
+use super::file_grown::{self, GrownCard};
+use super::{Backbone, Class, Estimate, Event, Fitted, Known, Session, Settings, Way};
 use crate::data::labelled::class_name;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -15,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The format that this version writes; it reads this and earlier ones.
+/// The formats that this version writes, and reads: that of frozen features, which earlier ones read too, and that of a trained network.
 const FORMAT: u32 = 1;
+const FORMAT_GROWN: u32 = 2;
 /// The one field of the metadata: of several the order in the file would be another each time.
 const CARD: &str = "engram.session";
 /// CRC-32 over the metadata and all other tensors.
@@ -37,7 +39,7 @@ const WEIGHTS: &str = "ranpac.weights";
 const MOST_BYTES: u64 = 8 << 30;
 const MOST_OUTPUTS: usize = 1 << 17;
 const MOST_SIDE: usize = 1 << 12;
-const DIGEST: usize = 16;
+pub(super) const DIGEST: usize = 16;
 
 /// What the metadata say.
 #[derive(Serialize, Deserialize)]
@@ -48,6 +50,8 @@ struct Described {
     settings: Kept,
     classes: Vec<Class>,
     fitted: Option<Fit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grown: Option<GrownCard>,
     /// The names of the pictures' files.
     pictures: Vec<String>,
     history: Vec<Event>,
@@ -63,7 +67,19 @@ struct Version {
 struct Kept {
     method: Option<String>,
     exemplars: usize,
+    #[serde(default = "usual_memory")]
+    memory: usize,
+    #[serde(default = "usual_steps")]
+    steps: usize,
     seed: u64,
+}
+
+fn usual_memory() -> usize {
+    Settings::default().memory
+}
+
+fn usual_steps() -> usize {
+    Settings::default().steps
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,19 +91,23 @@ struct Fit {
 }
 
 /// A tensor as the file has it.
-struct Stored {
+pub(super) struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
 impl Stored {
-    fn f32(shape: &[usize], values: &[f32]) -> Stored {
+    pub fn f32(shape: &[usize], values: &[f32]) -> Stored {
         Stored { dtype: Dtype::F32, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values).to_vec() }
     }
 
-    fn u8(shape: &[usize], bytes: Vec<u8>) -> Stored {
+    pub fn u8(shape: &[usize], bytes: Vec<u8>) -> Stored {
         Stored { dtype: Dtype::U8, shape: shape.to_vec(), bytes }
+    }
+
+    pub fn u32(values: &[u32]) -> Stored {
+        Stored { dtype: Dtype::U32, shape: vec![values.len()], bytes: bytemuck::cast_slice(values).to_vec() }
     }
 }
 
@@ -102,7 +122,7 @@ fn sum<'a>(text: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u
     crc.sum().to_be_bytes()
 }
 
-fn digest_bytes<'a>(digests: impl Iterator<Item = &'a u128>) -> Vec<u8> {
+pub(super) fn digest_bytes<'a>(digests: impl Iterator<Item = &'a u128>) -> Vec<u8> {
     digests.flat_map(|digest| digest.to_be_bytes()).collect()
 }
 
@@ -134,20 +154,21 @@ impl Session {
     }
 
     fn described(&self) -> Described {
-        let Settings { method, exemplars, seed } = self.settings;
+        let Settings { method, exemplars, memory, steps, seed } = self.settings;
         let fit = |fitted: &Fitted| Fit {
-            method: fitted.kind.name().into(),
+            method: fitted.way.name().into(),
             temperature: fitted.temperature,
             threshold: fitted.threshold,
             estimate: fitted.estimate.clone(),
         };
         Described {
-            format: FORMAT,
+            format: if self.grown.is_some() { FORMAT_GROWN } else { FORMAT },
             version: env!("CARGO_PKG_VERSION").into(),
             backbone: self.backbone.card.clone(),
-            settings: Kept { method: method.map(|method| method.name().into()), exemplars, seed },
+            settings: Kept { method: method.map(|method| method.name().into()), exemplars, memory, steps, seed },
             classes: self.classes.clone(),
             fitted: self.fitted.as_ref().map(fit),
+            grown: self.grown.as_ref().map(GrownCard::of),
             pictures: self.known.values().map(|known| known.name.clone()).collect(),
             history: self.history.clone(),
         }
@@ -164,9 +185,8 @@ impl Session {
         }
         let (features, labels) = self.rows();
         let n = labels.len();
-        tensors.insert(FEATURES.into(), Stored::f32(&[n, network.n_features], &features));
-        let labels = Stored { dtype: Dtype::U32, shape: vec![n], bytes: bytemuck::cast_slice(&labels).to_vec() };
-        tensors.insert(LABELS.into(), labels);
+        tensors.insert(FEATURES.into(), Stored::f32(&[n, self.backbone.n_features()], &features));
+        tensors.insert(LABELS.into(), Stored::u32(&labels));
         tensors.insert(DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.known.keys())));
         let grey = self.known.values().map(|known| u8::from(known.is_grey)).collect();
         tensors.insert(GREY.into(), Stored::u8(&[n], grey));
@@ -174,7 +194,11 @@ impl Session {
         let n = self.exemplars.len();
         tensors.insert(EXEMPLARS.into(), Stored::u8(&[n, c, h, w], self.exemplars.images().pixels.clone()));
         tensors.insert(EXEMPLAR_DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.exemplar_digests.iter())));
-        if let Some(weights) = self.fitted.as_ref().and_then(|fitted| fitted.statistics.weights()) {
+        if let Some(grown) = &self.grown {
+            file_grown::add(grown, self.classes.len(), &self.exemplar_digests, &mut tensors);
+        }
+        let statistics = self.fitted.as_ref().and_then(|fitted| fitted.statistics.as_ref());
+        if let Some(weights) = statistics.and_then(|statistics| statistics.weights()) {
             let width = weights.len() / self.classes.len();
             tensors.insert(WEIGHTS.into(), Stored::f32(&[self.classes.len(), width], weights));
         }
@@ -210,7 +234,7 @@ impl Session {
         let text = field(CARD).ok_or_else(|| foreign("its metadata do not say so".into()))?;
         // Before anything else, whose meaning depends on it.
         let version: Version = serde_json::from_str(text).map_err(|e| foreign(e.to_string()))?;
-        if version.format > FORMAT {
+        if version.format > FORMAT_GROWN {
             let (ours, theirs) = (
                 env!("CARGO_PKG_VERSION"),
                 version.version.chars().filter(|c| !c.is_control()).take(20).collect::<String>(),
@@ -238,13 +262,13 @@ impl Session {
 }
 
 /// The tensors of a file whose checksum is right; a stranger can have computed that, too.
-struct Read<'a> {
-    tensors: BTreeMap<String, TensorView<'a>>,
-    damaged: &'a dyn Fn(&str) -> Error,
+pub(super) struct Read<'a> {
+    pub tensors: BTreeMap<String, TensorView<'a>>,
+    pub damaged: &'a dyn Fn(&str) -> Error,
 }
 
 impl Read<'_> {
-    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
+    pub fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
         match self.tensors.get(name) {
             Some(view) if view.dtype() == dtype && view.shape() == shape => Ok(view.data()),
             Some(view) => Err((self.damaged)(&format!(
@@ -256,7 +280,7 @@ impl Read<'_> {
         }
     }
 
-    fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(self.bytes(name, Dtype::F32, shape)?);
         match values.iter().all(|value| value.is_finite()) {
             true => Ok(values),
@@ -264,7 +288,7 @@ impl Read<'_> {
         }
     }
 
-    fn digests(&self, name: &str, n: usize) -> Result<Vec<u128>> {
+    pub fn digests(&self, name: &str, n: usize) -> Result<Vec<u128>> {
         let bytes = self.bytes(name, Dtype::U8, &[n, DIGEST])?;
         let digest = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().expect("bug: a digest of another length"));
         Ok(bytes.chunks_exact(DIGEST).map(digest).collect())
@@ -299,20 +323,21 @@ impl Read<'_> {
         let statistics: Result<Vec<Vec<f32>>> =
             statistics.map(|(name, values)| self.f32(&format!("{NETWORK}{name}"), &[values.len()])).collect();
         network.statistics.set(&statistics?)?;
-        Backbone::of(card, network)
+        Backbone::of(card, network).map_err(|e| (self.damaged)(&e.to_string()))
     }
 
     fn session(&self, described: Described, device: &Device) -> Result<Session> {
         let damaged = self.damaged;
-        let kind =
-            |name: &String| FrozenKind::named(name).ok_or_else(|| damaged("it names a method that there is not"));
+        let way = |name: &String| Way::named(name).ok_or_else(|| damaged("it names a method that there is not"));
         let settings = Settings {
-            method: described.settings.method.as_ref().map(kind).transpose()?,
+            method: described.settings.method.as_ref().map(way).transpose()?,
             exemplars: described.settings.exemplars,
+            memory: described.settings.memory,
+            steps: described.settings.steps,
             seed: described.settings.seed,
         };
         let mut session = Session::new(self.backbone(described.backbone, device)?, settings)?;
-        let (n, d) = (described.pictures.len(), session.backbone.subject.network.n_features);
+        let (n, d) = (described.pictures.len(), session.backbone.n_features());
         let features = self.f32(FEATURES, &[n, d])?;
         let labels: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes(LABELS, Dtype::U32, &[n])?);
         let digests = self.digests(DIGESTS, n)?;
@@ -328,23 +353,33 @@ impl Read<'_> {
             .collect();
         let named = described.classes.iter().all(|class| class_name(&class.name).is_ok_and(|name| name == class.name));
         session.classes = described.classes;
+        self.exemplars(&mut session)?;
+        if let Some(card) = described.grown {
+            session.grown = Some(self.grown(card, &session)?);
+        }
         let before: Vec<usize> = session.classes.iter().map(|class| class.n).collect();
         session.count();
         if session.known.len() != n || !named || session.classes.iter().map(|class| class.n).ne(before) {
             return Err(damaged("its pictures and classes contradict each other"));
         }
-        self.exemplars(&mut session)?;
         session.history = described.history;
         if let Some(fit) = described.fitted {
-            let statistics = self.statistics(&session, kind(&fit.method)?)?;
+            let way = way(&fit.method)?;
+            if way.grows() != session.grown.is_some() {
+                return Err(damaged("its method and its pictures contradict each other"));
+            }
+            let statistics = match way {
+                Way::Frozen(kind) => Some(self.statistics(&session, kind)?),
+                Way::Growing(_) => None,
+            };
             let (temperature, threshold) = (fit.temperature, fit.threshold);
             let in_place = |estimate: &Estimate| estimate.fits(session.classes.len());
             let sound = temperature > 0.0 && threshold.is_finite() && fit.estimate.as_ref().is_none_or(in_place);
             if !sound {
                 return Err(damaged("what it says of its accuracy contradicts itself"));
             }
-            let (kind, estimate) = (kind(&fit.method)?, fit.estimate);
-            session.fitted = Some(Fitted { kind, statistics, temperature, threshold, estimate });
+            let estimate = fit.estimate;
+            session.fitted = Some(Fitted { way, statistics, temperature, threshold, estimate });
         }
         match session.fitted.is_none() == session.classes.is_empty() {
             true => Ok(session),
@@ -369,7 +404,7 @@ impl Read<'_> {
 
     /// What tells classes apart: read where it is dear to compute, otherwise computed.
     fn statistics(&self, session: &Session, kind: FrozenKind) -> Result<Box<dyn Statistics>> {
-        let (n, d, seed) = (session.classes.len(), session.backbone.subject.network.n_features, session.settings.seed);
+        let (n, d, seed) = (session.classes.len(), session.backbone.n_features(), session.settings.seed);
         if kind == FrozenKind::Ranpac {
             let weights = self.f32(WEIGHTS, &[n, Ranpac::PROJECTIONS])?;
             return Ok(Box::new(Ranpac::new(d, Ranpac::PROJECTIONS, seed)?.with_weights(weights)));

@@ -1,7 +1,6 @@
 //! Learning and forgetting.
 
-use super::{Class, Fitted, Known, Session, classify, estimate};
-use crate::data::Images;
+use super::{Class, Estimate, Fitted, Known, Session, Way, estimate, growing, threshold};
 use crate::data::files::md5_of_bytes;
 use crate::data::labelled::class_name;
 use crate::data::pictures;
@@ -10,11 +9,16 @@ use crate::error::{Error, Result};
 use crate::learner::ImageStore;
 use crate::learner::frozen::FrozenKind;
 use crate::tensor::Tensor;
+use crate::training::{Listener, Silent};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-/// With fewer pictures a class, on average, class means are better than what is fitted.
+/// With fewer pictures a class, on average, class means are better than what is fitted, as a rule.
 const FEW: usize = 20;
+/// The exception: of so many pictures or more that are judged, one in twenty more is answered right by what is fitted.
+const ENOUGH: usize = 20;
+const BETTER: f64 = 0.05;
 
 /// A picture in the size that a session's network takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +64,17 @@ pub struct ClassReport {
     pub n_known: usize,
     /// Pictures that were known as pictures of another class, and are moved.
     pub n_moved: usize,
+    /// Of the added ones those that are held out, where the network is trained: they judge it.
+    pub n_held_out: usize,
     /// Pictures of the class now.
     pub n_now: usize,
+}
+
+impl ClassReport {
+    /// Of a class to which nothing has come yet.
+    pub(super) fn empty(name: &str, is_new: bool) -> ClassReport {
+        ClassReport { name: name.into(), is_new, n_added: 0, n_known: 0, n_moved: 0, n_held_out: 0, n_now: 0 }
+    }
 }
 
 /// What forgetting came to.
@@ -73,8 +86,13 @@ pub struct Forgotten {
     pub n_classes: usize,
 }
 
+/// What forgetting leaves behind where the network is trained.
+pub const NOT_UNLEARNED: &str = "its pictures and outputs are removed from the file, but the network was trained on them, and what its \
+                                 weights have learned from them cannot be taken out: where that matters, learn the other classes into a \
+                                 new file";
+
 /// Whether a picture of C×H×W bytes has no colour.
-fn is_grey(pixels: &[u8], channels: usize) -> bool {
+pub(super) fn is_grey(pixels: &[u8], channels: usize) -> bool {
     let plane = pixels.len() / channels;
     pixels[plane..].iter().enumerate().all(|(i, value)| *value == pixels[i % plane])
 }
@@ -87,8 +105,29 @@ impl Session {
     /// [`Error::Usage`] if a picture is of another size or a name is none; whatever the device refuses. The session is as it was
     /// then.
     pub fn learn(&mut self, pictures: Vec<(Picture, String)>) -> Result<Learned> {
+        self.learn_with(pictures, &mut Silent, &AtomicBool::new(false))
+    }
+
+    /// The same; where the network is trained, a listener is told how far it is, and somebody may interrupt it.
+    ///
+    /// # Errors
+    /// As [`Session::learn`]; [`Error::Interrupted`]. The session is as it was then.
+    pub fn learn_with(
+        &mut self,
+        pictures: Vec<(Picture, String)>,
+        listener: &mut dyn Listener,
+        interrupted: &AtomicBool,
+    ) -> Result<Learned> {
+        let new = self.checked(pictures)?;
+        match self.way() {
+            Way::Growing(kind) => self.grow(kind, &new, listener, interrupted),
+            Way::Frozen(_) => self.learn_frozen(&new),
+        }
+    }
+
+    fn checked(&self, pictures: Vec<(Picture, String)>) -> Result<Vec<growing::New>> {
         let n_bytes = self.input().iter().product::<usize>();
-        let mut new: Vec<(u128, Picture, String)> = Vec::with_capacity(pictures.len());
+        let mut new = Vec::with_capacity(pictures.len());
         for (picture, class) in pictures {
             if picture.pixels.len() != n_bytes {
                 let [c, h, w] = self.input();
@@ -97,10 +136,14 @@ impl Session {
             }
             new.push((picture.digest(), picture, class_name(&class)?));
         }
+        Ok(new)
+    }
+
+    fn learn_frozen(&mut self, new: &[growing::New]) -> Result<Learned> {
         let features = self.features_of(new.iter().map(|(_, picture, _)| picture))?;
         let before = (self.classes.clone(), self.known.clone(), self.exemplars.clone(), self.exemplar_digests.clone());
-        let learned = self.take_in(&new, &features);
-        let fitted = self.choose_exemplars(&new).and_then(|()| self.fit());
+        let learned = self.take_in(new, &features);
+        let fitted = self.choose_exemplars(new).and_then(|()| self.fit());
         if let Err(error) = fitted {
             (self.classes, self.known, self.exemplars, self.exemplar_digests) = before;
             self.fit()?;
@@ -114,17 +157,15 @@ impl Session {
 
     /// Features of pictures, n rows of D; of coloured ones averaged with those of the mirror image, where the backbone is for that.
     pub(super) fn features_of<'a>(&self, pictures: impl Iterator<Item = &'a Picture>) -> Result<Vec<f32>> {
-        let [channels, height, width] = self.input();
-        let pixels: Vec<u8> = pictures.flat_map(|picture| &picture.pixels).copied().collect();
-        let n = pixels.len() / (channels * height * width);
-        let images = Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() };
+        let images = self.as_images(pictures);
+        let (channels, n) = (images.channels, images.len());
         // Writing has no colours and no mirror images.
         let is_grey = |i: &u32| is_grey(images.image(*i as usize), channels);
         let (grey, coloured): (Vec<u32>, Vec<u32>) = (0..n as u32).partition(is_grey);
-        let d = self.backbone.subject.network.n_features;
+        let d = self.backbone.n_features();
         let mut features = vec![0.0; n * d];
         for (places, mirrored) in [(&grey, false), (&coloured, self.backbone.subject.flips)] {
-            let rows = self.backbone.subject.features(&images, places, mirrored)?;
+            let rows = self.backbone.features(&images, places, mirrored)?;
             for (&place, row) in places.iter().zip(rows.chunks_exact(d)) {
                 features[place as usize * d..][..d].copy_from_slice(row);
             }
@@ -136,7 +177,7 @@ impl Session {
     }
 
     fn take_in(&mut self, new: &[(u128, Picture, String)], features: &[f32]) -> Learned {
-        let (d, channels) = (self.backbone.subject.network.n_features, self.input()[0]);
+        let (d, channels) = (self.backbone.n_features(), self.input()[0]);
         let mut reports: Vec<ClassReport> = Vec::new();
         for ((digest, picture, class), features) in new.iter().zip(features.chunks_exact(d)) {
             let (label, is_new) = match self.classes.iter().position(|known| known.name == *class) {
@@ -146,9 +187,8 @@ impl Session {
                     (self.classes.len() - 1, true)
                 }
             };
-            let empty = ClassReport { name: class.clone(), is_new, n_added: 0, n_known: 0, n_moved: 0, n_now: 0 };
             let at = reports.iter().position(|report| report.name == *class).unwrap_or_else(|| {
-                reports.push(empty);
+                reports.push(ClassReport::empty(class, is_new));
                 reports.len() - 1
             });
             match self.known.get_mut(digest) {
@@ -178,7 +218,10 @@ impl Session {
     /// Counts the pictures of each class.
     pub(super) fn count(&mut self) {
         self.classes.iter_mut().for_each(|class| class.n = 0);
-        self.known.values().for_each(|known| self.classes[known.label as usize].n += 1);
+        match &self.grown {
+            Some(grown) => grown.learned.values().for_each(|&label| self.classes[label as usize].n += 1),
+            None => self.known.values().for_each(|known| self.classes[known.label as usize].n += 1),
+        }
     }
 
     /// Removes classes without pictures, and what belonged to forgotten pictures. Returns how many classes went.
@@ -212,7 +255,7 @@ impl Session {
 
     /// Keeps so many exemplars of each class as the settings say, those that herding chooses, and those of known pictures only.
     pub(super) fn bound_exemplars(&mut self) -> Result<()> {
-        let d = self.backbone.subject.network.n_features;
+        let d = self.backbone.n_features();
         let mut of_class: Vec<Vec<(u128, usize)>> = vec![Vec::new(); self.classes.len()];
         for (place, digest) in self.exemplar_digests.iter().enumerate() {
             if let Some(known) = self.known.get(digest) {
@@ -240,14 +283,15 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets a class: what is left is what there would be if it had never been learned.
+    /// Forgets a class. Of features that do not change: what is left is what there would be if it had never been learned. Where the
+    /// network is trained: see [`NOT_UNLEARNED`].
     ///
     /// # Errors
     /// [`Error::Usage`] if there is no such class.
     pub fn forget(&mut self, class: &str) -> Result<Forgotten> {
         let label = self.label_of(class)? as u32;
         let name = self.classes[label as usize].name.clone();
-        let forgotten = self.forget_where(|_, known| known.label == label)?;
+        let forgotten = self.forget_where(|_, own| own == label)?;
         self.note("forgot", &name, forgotten.n_pictures);
         Ok(forgotten)
     }
@@ -258,19 +302,26 @@ impl Session {
     /// [`Error::Usage`] if it is not known.
     pub fn forget_picture(&mut self, picture: &Picture) -> Result<Forgotten> {
         let digest = picture.digest();
-        let Some(known) = self.known.get(&digest) else {
+        let label = match &self.grown {
+            Some(grown) => grown.learned.get(&digest).copied(),
+            None => self.known.get(&digest).map(|known| known.label),
+        };
+        let Some(label) = label else {
             let message = format!("{}: this picture was never learned, or was forgotten before", picture.name);
             return Err(Error::usage(message));
         };
-        let class = self.classes[known.label as usize].name.clone();
+        let class = self.classes[label as usize].name.clone();
         let forgotten = self.forget_where(|own, _| own == digest)?;
         self.note("forgot", &class, forgotten.n_pictures);
         Ok(forgotten)
     }
 
-    fn forget_where(&mut self, is_forgotten: impl Fn(u128, &Known) -> bool) -> Result<Forgotten> {
+    fn forget_where(&mut self, is_forgotten: impl Fn(u128, u32) -> bool) -> Result<Forgotten> {
+        if self.grown.is_some() {
+            return self.forget_grown(is_forgotten);
+        }
         let n = self.known.len();
-        self.known.retain(|digest, known| !is_forgotten(*digest, known));
+        self.known.retain(|digest, known| !is_forgotten(*digest, known.label));
         self.count();
         let n_classes = self.drop_empty_classes();
         self.bound_exemplars()?;
@@ -281,11 +332,16 @@ impl Session {
     /// Makes two classes one, under the name of the second. Returns the number of its pictures.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is no such class, or both are the same.
+    /// [`Error::Usage`] if there is no such class, both are the same, or the network is trained.
     pub fn merge(&mut self, from: &str, into: &str) -> Result<usize> {
         let (from, into) = (self.label_of(from)?, self.label_of(into)?);
         if from == into {
             return Err(Error::usage("a class cannot be merged with itself"));
+        }
+        if self.grown.is_some() {
+            return Err(Error::usage(
+                "two outputs of a trained network cannot be made one: forget the class, and learn its pictures under the other name",
+            ));
         }
         let name = format!("{} into {}", self.classes[from].name, self.classes[into].name);
         self.known
@@ -307,10 +363,34 @@ impl Session {
         (features, self.known.values().map(|known| known.label).collect())
     }
 
-    /// What tells classes apart, by the settings or by the number of pictures.
-    pub(super) fn kind(&self) -> FrozenKind {
-        let few = self.known.len() < FEW * self.classes.len();
-        self.settings.method.unwrap_or(if few { FrozenKind::Ncm } else { FrozenKind::Ranpac })
+    /// Whether the network is trained, and how: as before, or by the settings. Of themselves features do not change: on training
+    /// pictures by 100 of each class `er` answered 69.1 % of CIFAR-10's and 98.1 % of MNIST's right in a minute and a half, `ranpac`
+    /// 69.1 % and 96.6 % in seconds, and it can unlearn.
+    fn way(&self) -> Way {
+        match &self.fitted {
+            Some(fitted) if fitted.way.grows() => fitted.way,
+            _ => self.settings.method.unwrap_or(Way::Frozen(FrozenKind::Ncm)),
+        }
+    }
+
+    /// Statistics of frozen features, by the settings or by the pictures, with how they are judged.
+    fn trial(&self, features: &[f32], labels: &[u32]) -> Result<(FrozenKind, estimate::Trial)> {
+        let (n, d, seed) = (labels.len(), self.backbone.n_features(), self.settings.seed);
+        let judged = |kind| -> Result<(FrozenKind, estimate::Trial)> {
+            Ok((kind, estimate::hold_out(kind, features, labels, d, seed)?))
+        };
+        let means = match self.settings.method {
+            Some(Way::Frozen(kind)) => return judged(kind),
+            _ if n >= FEW * self.classes.len() => return judged(FrozenKind::Ranpac),
+            _ => judged(FrozenKind::Ncm)?,
+        };
+        // One by one it is cheap.
+        if !(ENOUGH..=estimate::MOST_ONE_BY_ONE).contains(&n) {
+            return Ok(means);
+        }
+        let fitted = judged(FrozenKind::Ranpac)?;
+        let right = |trial: &estimate::Trial| trial.estimate.as_ref().map_or(0.0, Estimate::accuracy);
+        Ok(if right(&fitted.1) >= right(&means.1) + BETTER { fitted } else { means })
     }
 
     /// Computes what tells classes apart from everything known.
@@ -319,15 +399,15 @@ impl Session {
             self.fitted = None;
             return Ok(());
         }
-        let (kind, d) = (self.kind(), self.backbone.subject.network.n_features);
+        let d = self.backbone.n_features();
         let (features, labels) = self.rows();
-        let trial = estimate::hold_out(kind, &features, &labels, d, self.settings.seed)?;
+        let (kind, trial) = self.trial(&features, &labels)?;
         let mut statistics = trial.statistics;
         statistics.learn(&features, &labels)?;
         statistics.fit()?;
-        let threshold = classify::threshold(&features, d)?;
-        let (temperature, estimate) = (trial.temperature, trial.estimate);
-        self.fitted = Some(Fitted { kind, statistics, temperature, threshold, estimate });
+        let threshold = threshold::threshold(&features, &labels, d, None)?;
+        let (temperature, estimate, way) = (trial.temperature, trial.estimate, Way::Frozen(kind));
+        self.fitted = Some(Fitted { way, statistics: Some(statistics), temperature, threshold, estimate });
         Ok(())
     }
 }

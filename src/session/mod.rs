@@ -1,10 +1,11 @@
 //! Floor 8: a learner that is kept. A [`Session`] learns classes of pictures when they come, tells them apart, forgets those it is
 //! told to, and lies in one file that needs nothing beside it.
 //!
-//! The features of a [`Backbone`] do not change, so nothing is forgotten by learning: what is kept of a picture is its vector of
+//! As a rule the features of a [`Backbone`] do not change, so nothing is forgotten by learning: what is kept of a picture is its vector of
 //! features (and of a few pictures per class the bytes, as [exemplars](Session::exemplars)), and what tells classes apart is
 //! computed anew from all of them ([`frozen`](crate::learner::frozen)). The order in which pictures came leaves no trace, and
-//! neither does a picture that was forgotten: the bits are the same.
+//! neither does a picture that was forgotten: the bits are the same. By a [`Growing`] method the network itself is trained, on new
+//! pictures and on those of a bounded memory; what weights have learned cannot be taken out of them again.
 //!
 //! ```
 //! use engram::Device;
@@ -30,22 +31,34 @@
 //! ```
 
 mod backbone;
+mod carried;
 mod classify;
 mod estimate;
+mod export;
 mod file;
+mod file_grown;
+mod growing;
+mod grown;
 mod memory;
+mod quarters;
 mod reading;
+mod threshold;
+mod torchvision;
+mod way;
 
 pub use backbone::Backbone;
 pub use classify::{Answer, Nearest, Ranked};
 pub use estimate::{Confusion, Estimate, Judged};
-pub use memory::{ClassReport, Forgotten, Learned, Picture};
+pub use memory::{ClassReport, Forgotten, Learned, NOT_UNLEARNED, Picture};
 pub use reading::{ReadPictures, read_files, read_labelled};
+pub use way::{Growing, Way};
 
 use crate::data::labelled::class_name;
 use crate::error::{Error, Result, did_you_mean};
 use crate::learner::ImageStore;
-use crate::learner::frozen::{FrozenKind, Statistics};
+use crate::learner::frozen::Statistics;
+use crate::settings::Choose;
+use grown::Grown;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,16 +66,22 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What tells classes apart; chosen by the number of pictures if `None`.
-    pub method: Option<FrozenKind>,
-    /// Pictures kept of each class, to be shown as reasons.
+    pub method: Option<Way>,
+    /// Pictures kept of each class, to be shown as reasons; where the network is trained, see `memory`.
     pub exemplars: usize,
-    /// Of random projections.
+    /// Where the network is trained: pictures kept of all classes together, to be trained on again. A quarter as many more may be kept
+    /// to judge by.
+    pub memory: usize,
+    /// Where the network is trained: steps of 32 pictures each time that something is learned, so that ten pictures train as long as a
+    /// thousand; more where that would not be two passes over the pictures.
+    pub steps: usize,
+    /// Of random projections, of fresh outputs, and of the order and the changes of training pictures.
     pub seed: u64,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { method: None, exemplars: 10, seed: 1 }
+        Settings { method: None, exemplars: 10, memory: 1000, steps: 300, seed: 1 }
     }
 }
 
@@ -100,8 +119,9 @@ struct Known {
 
 /// What is computed from everything known.
 struct Fitted {
-    kind: FrozenKind,
-    statistics: Box<dyn Statistics>,
+    way: Way,
+    /// Of features that do not change.
+    statistics: Option<Box<dyn Statistics>>,
     /// What scores are divided by before the softmax that makes confidences of them.
     temperature: f64,
     /// A picture less similar than this to every known one is none of the classes; −1 where it cannot be told.
@@ -121,6 +141,8 @@ pub struct Session {
     exemplars: ImageStore,
     /// The digest of each exemplar.
     exemplar_digests: Vec<u128>,
+    /// Where the network is trained.
+    grown: Option<Grown>,
     fitted: Option<Fitted>,
     history: Vec<Event>,
 }
@@ -139,6 +161,7 @@ impl Session {
             known: BTreeMap::new(),
             exemplars,
             exemplar_digests: Vec::new(),
+            grown: None,
             fitted: None,
             history: Vec::new(),
         })
@@ -157,12 +180,26 @@ impl Session {
     /// Changes how it learns; what is known stays.
     ///
     /// # Errors
-    /// As [`Session::learn`].
+    /// As [`Session::learn`]; [`Error::Usage`] if what it knows cannot be carried over to another method, as its pictures are not kept.
     pub fn set(&mut self, settings: Settings) -> Result<()> {
         if self.settings == settings {
             return Ok(());
         }
+        if let (Some(own), Some(wanted)) = (self.method(), settings.method)
+            && own != wanted
+            && (own.grows() || wanted.grows())
+        {
+            return Err(Error::usage(format!(
+                "this learner goes by {}, and the pictures that {} would have to learn from are not kept: let it learn them into a new \
+                 file",
+                own.name(),
+                wanted.name()
+            )));
+        }
         self.settings = settings;
+        if self.grown.is_some() {
+            return Ok(());
+        }
         self.bound_exemplars()?;
         self.fit()
     }
@@ -178,8 +215,8 @@ impl Session {
     }
 
     /// What tells classes apart now; `None` before the first was learned.
-    pub fn method(&self) -> Option<FrozenKind> {
-        self.fitted.as_ref().map(|fitted| fitted.kind)
+    pub fn method(&self) -> Option<Way> {
+        self.fitted.as_ref().map(|fitted| fitted.way)
     }
 
     /// How well the classes are told apart, judged on pictures that were held out; `None` for fewer than two classes.
@@ -189,7 +226,7 @@ impl Session {
 
     /// Pictures learned from.
     pub fn n_pictures(&self) -> usize {
-        self.known.len()
+        self.classes.iter().map(|class| class.n).sum()
     }
 
     /// Pictures that are kept as they came, with their labels.

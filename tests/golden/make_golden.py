@@ -269,13 +269,16 @@ def conv2d_batch_norm(draw):
 @op
 def max_pool2d(draw):
     def case(name, x):
-        kernel, stride = int(name[-4]), int(name[-1])  # "k3_s2"
-        return name, [x], lambda x: F.max_pool2d(x, kernel, stride)
+        sizes = {part[0]: int(part[1:]) for part in name.split("_") if part[1:].isdigit()}  # "k3_s2_p1"
+        return name, [x], lambda x: F.max_pool2d(x, sizes["k"], sizes["s"], sizes.get("p", 0))
 
     yield case("k2_s2", draw.normal(2, 3, 6, 4))
     yield case("k3_s2", draw.normal(2, 3, 7, 9))
     yield case("ties_k2_s2", torch.full((2, 3, 4, 6), 0.5))  # the first index of a window gets the gradient
     yield case("odd_k2_s2", draw.normal(1, 2, 5, 7))
+    yield case("k3_s2_p1", draw.normal(2, 3, 8, 7))
+    yield case("negative_k3_s2_p1", draw.normal(1, 2, 4, 5) - 9)  # what lies outside is no zero
+    yield case("k3_s1_p1", draw.normal(1, 2, 3, 4))
 
 
 @op

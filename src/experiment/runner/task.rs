@@ -8,7 +8,6 @@ use crate::experiment::checkpoint::Position;
 use crate::experiment::results::LossRow;
 use crate::experiment::sink::{Phase, TaskStarted};
 use crate::nn::{Loss, Parameters};
-use crate::tensor::Tensor;
 use crate::training::{Log, LoopSeconds, Objective, Step, TermRecord, Trainee, batches_from};
 use std::time::Instant;
 
@@ -98,15 +97,7 @@ impl Objective for TaskObjective<'_, '_> {
     fn loss(&mut self, images: data::Batch, step: Step) -> Result<Loss> {
         let Run { learner, method, .. } = &mut *self.run;
         let epoch_of_run = self.data.index * step.n_epochs + step.epoch();
-        let batch = self.batch.insert(Batch {
-            x: learner.input(&images)?,
-            labels: Tensor::from_u32(&learner.device, [images.len()], &images.labels)?,
-            n_old: self.data.n_old,
-            n_seen: self.data.n_seen,
-            key: ((epoch_of_run as u64) << 32) | step.batch() as u64,
-            first_pass: step.epoch() == 0,
-            images,
-        });
+        let batch = self.batch.insert(Batch::of(learner, images, self.data, epoch_of_run, step)?);
         method.observe(learner, batch)
     }
 

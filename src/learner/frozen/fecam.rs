@@ -4,6 +4,7 @@
 use super::{Statistics, add_rows};
 use crate::error::{Error, Result};
 use crate::linalg::{Cholesky, Matrix};
+use crate::models::export::Head;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -164,6 +165,18 @@ impl Statistics for Fecam {
             self.fitted.iter().map(one).collect::<Vec<_>>()
         };
         Ok(features.par_chunks_exact(self.d).flat_map_iter(score).collect())
+    }
+
+    fn head(&self) -> Result<(Head, bool)> {
+        let (mut means, mut factors) = (Vec::new(), Vec::new());
+        for class in &self.fitted {
+            let Some(Class { mean, inverse }) = class else {
+                return Err(Error::op("fecam", "nothing is known of a class, so that no distance to it can be written"));
+            };
+            means.extend(mean.iter().map(|&x| x as f32));
+            factors.extend(Cholesky::new(inverse)?.lower().values().iter().map(|&x| x as f32));
+        }
+        Ok((Head::Mahalanobis { means, factors }, false))
     }
 
     fn n_classes(&self) -> usize {

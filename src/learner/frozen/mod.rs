@@ -60,14 +60,11 @@ pub trait Statistics: Send {
         None
     }
 
-    /// The same as what [`Export`](crate::models::export::Export) writes behind a network, if it can, and whether it takes features of
-    /// length 1.
+    /// The same as what [`Export`](crate::models::export::Export) writes behind a network, and whether it takes features of length 1.
     ///
     /// # Errors
-    /// None on the CPU, where everything lies.
-    fn head(&self) -> Result<Option<(Head, bool)>> {
-        Ok(None)
-    }
+    /// If nothing was fitted, or nothing is known of a class.
+    fn head(&self) -> Result<(Head, bool)>;
 
     /// The means of classifiers that go by the nearest one: n rows of length 1, one per class.
     fn means(&self) -> Option<&[f32]> {

@@ -65,8 +65,8 @@ impl Statistics for Ncm {
         self.counts.len()
     }
 
-    fn head(&self) -> Result<Option<(Head, bool)>> {
-        Ok(Some((Head::NearestMean { means: self.means.clone() }, true)))
+    fn head(&self) -> Result<(Head, bool)> {
+        Ok((Head::NearestMean { means: self.means.clone() }, true))
     }
 
     fn means(&self) -> Option<&[f32]> {

@@ -236,9 +236,9 @@ impl Statistics for Ranpac {
         self.counts.len()
     }
 
-    fn head(&self) -> Result<Option<(Head, bool)>> {
+    fn head(&self) -> Result<(Head, bool)> {
         let (projection, weight) = (self.projection.to_vec()?, self.weights.clone());
-        Ok(Some((Head::Ranpac { projection, weight }, false)))
+        Ok((Head::Ranpac { projection, weight }, false))
     }
 
     /// Vᵀ, (classes, M).

@@ -241,8 +241,10 @@ impl Body {
                 }
             }
             LayerSpec::Relu {} => self.relu(),
-            LayerSpec::MaxPool { size } => {
-                self.x = format!("F.max_pool2d({}, {size})", self.x);
+            LayerSpec::MaxPool { size, stride, padding } => {
+                let stride = stride.map_or(String::new(), |stride| format!(", stride={stride}"));
+                let padding = if *padding > 0 { format!(", padding={padding}") } else { String::new() };
+                self.x = format!("F.max_pool2d({}, {size}{stride}{padding})", self.x);
                 self.write();
             }
             LayerSpec::GlobalAvgPool {} => self.x += ".mean((2, 3))",
@@ -393,14 +395,17 @@ const SHORTCUT: &str = r#"def shortcut(kept, x):
 
 "#;
 
-/// The class `Network` and those that it needs.
+/// The class `Network` and those that it needs; it returns features, logits and, if one is asked for, what leaves the stage of this
+/// number.
 ///
 /// # Errors
 /// If PyTorch can have no layer of a name.
-pub(super) fn source(network: &Network) -> Result<String> {
+pub(super) fn source(network: &Network, stage: Option<usize>) -> Result<String> {
     let steps = steps(network);
     let any_subsampled = steps.iter().any(|step| matches!(step.add, Some((_, Add::Subsampled { .. }))));
     let blocks: Vec<Block> = (0..steps.len()).filter_map(|i| block_before(&steps, i)).collect();
+    let is_stage = |step: &Step| matches!(step.spec, LayerSpec::Stage {});
+    let stage_at = stage.and_then(|stage| (0..steps.len()).filter(|&i| is_stage(&steps[i])).nth(stage - 1));
     let mut classes = Classes::default();
     let mut body = Body::new(None);
     let begins = |i: usize| blocks.iter().position(|block| block.from == i);
@@ -419,7 +424,8 @@ pub(super) fn source(network: &Network) -> Result<String> {
         match begins(i) {
             Some(at) => {
                 body.write();
-                let row = row_of_blocks(&body.tree, &blocks[at..]);
+                let holds = |last: &Block| stage_at.is_some_and(|stage| (blocks[at].from..=last.to).contains(&stage));
+                let row = row_of_blocks(&body.tree, &blocks[at..]).filter(|(_, last)| !holds(last));
                 let (called, last) = row.unwrap_or((blocks[at].prefix, &blocks[at]));
                 body.call(&body.tree.access(called));
                 body.write();
@@ -427,10 +433,18 @@ pub(super) fn source(network: &Network) -> Result<String> {
             }
             None => body.apply(&steps[i], name_of(&steps[i]).unwrap_or_default(), any_subsampled),
         }
+        if stage_at == Some(i) {
+            body.write();
+            body.lines.push("stage = x".into());
+        }
         i += 1;
     }
     let shortcut = if any_subsampled { SHORTCUT } else { "" };
-    Ok(format!("{shortcut}{}{}", classes.text(), body.class("Network", "", "features, x")))
+    Ok(format!(
+        "{shortcut}{}{}",
+        classes.text(),
+        body.class("Network", "", if stage_at.is_some() { "features, x, stage" } else { "features, x" })
+    ))
 }
 
 /// A row of modules that are the next blocks, one after the other, and the last of them.

@@ -46,6 +46,14 @@ pub enum Head {
         /// (classes, D).
         means: Vec<f32>,
     },
+    /// −‖Lᵀ·(x − μ)‖² with x = ±√|φ|, and L and μ of each class, so that L·Lᵀ is the inverse of its covariance: FeCAM (Goswami et al.,
+    /// "FeCAM: Exploiting the Heterogeneity of Class Distributions in Exemplar-Free Continual Learning", NeurIPS 2023).
+    Mahalanobis {
+        /// (classes, D).
+        means: Vec<f32>,
+        /// L, (classes, D, D).
+        factors: Vec<f32>,
+    },
     /// W·relu(P·φ): random projection and ridge regression (McDonnell et al., "RanPAC: Random Projections and Pre-trained Models
     /// for Continual Learning", NeurIPS 2023).
     Ranpac {
@@ -66,6 +74,7 @@ pub enum Head {
 ///     mean: vec![0.5; 3],
 ///     std: vec![0.25; 3],
 ///     mirrored: false,
+///     quarters: None,
 ///     unit_length: true,
 ///     head: Head::NearestMean { means: vec![0.0; 2 * network.n_features] },
 ///     classes: vec!["bolt".into(), "nut".into()],
@@ -84,7 +93,10 @@ pub struct Export<'a> {
     pub std: Vec<f32>,
     /// Whether features and logits are the means over a picture and its mirror image.
     pub mirrored: bool,
-    /// Whether the head gets φ/‖φ‖ instead of φ.
+    /// The number of a stage, from 1: the head gets φ/‖φ‖ and, as 4·C more numbers of length 1, the means of the four quarters of what
+    /// leaves that stage, instead of φ; of `mirrored` pictures with those of the mirror image, turned back.
+    pub quarters: Option<usize>,
+    /// Whether what the head gets is divided by its length.
     pub unit_length: bool,
     /// What makes scores of features.
     pub head: Head,
@@ -109,12 +121,16 @@ impl Export<'_> {
 
     /// What does not fit the network and the number of classes.
     fn misfit(&self) -> Option<&'static str> {
-        let ([c, h, w], d, n) = (self.network.input, self.network.n_features, self.classes.len());
+        let ([c, h, w], d, n) = (self.network.input, self.n_head(), self.classes.len());
+        if self.quarters.is_some() && self.map().is_none() {
+            return Some("the quarters of a stage are");
+        }
         let fits = |values: &[f32], rows: usize, columns: usize| values.len() == rows * columns;
         let head = match &self.head {
             Head::Network => n <= self.network.n_outputs,
             Head::Linear { weight, bias } => fits(weight, n, d) && fits(bias, n, 1),
             Head::NearestMean { means } => fits(means, n, d),
+            Head::Mahalanobis { means, factors } => fits(means, n, d) && fits(factors, n * d, d),
             Head::Ranpac { projection, weight } => {
                 fits(projection, self.n_projected(), d) && fits(weight, n, self.n_projected())
             }
@@ -124,10 +140,22 @@ impl Export<'_> {
         parts.into_iter().find(|(fits, _)| !fits).map(|(_, what)| what)
     }
 
+    /// Channels, height and width of the map whose quarters count.
+    fn map(&self) -> Option<[usize; 3]> {
+        let stages = self.network.stages();
+        let place = stages.get(self.quarters?.checked_sub(1)?)?;
+        Some(place.shape).filter(|[_, h, w]| *h > 1 && *w > 1)
+    }
+
+    /// Numbers that the head gets.
+    fn n_head(&self) -> usize {
+        self.network.n_features + self.map().map_or(0, |[c, ..]| 4 * c)
+    }
+
     /// M of a random projection.
     fn n_projected(&self) -> usize {
         match &self.head {
-            Head::Ranpac { projection, .. } => projection.len() / self.network.n_features,
+            Head::Ranpac { projection, .. } => projection.len() / self.n_head(),
             _ => 0,
         }
     }
@@ -140,11 +168,14 @@ impl Export<'_> {
 
     /// The head's numbers with their names and shapes.
     fn head_tensors(&self) -> Vec<(&'static str, Vec<usize>, &[f32])> {
-        let (d, n, m) = (self.network.n_features, self.classes.len(), self.n_projected());
+        let (d, n, m) = (self.n_head(), self.classes.len(), self.n_projected());
         match &self.head {
             Head::Network => vec![],
             Head::Linear { weight, bias } => vec![("weight", vec![n, d], weight), ("bias", vec![n], bias)],
             Head::NearestMean { means } => vec![("means", vec![n, d], means)],
+            Head::Mahalanobis { means, factors } => {
+                vec![("means", vec![n, d], means), ("factors", vec![n, d, d], factors)]
+            }
             Head::Ranpac { projection, weight } => {
                 vec![("projection", vec![m, d], projection), ("weight", vec![n, m], weight)]
             }

@@ -42,6 +42,8 @@ impl Attribute<'_> {
 struct Graph {
     nodes: Vec<Message>,
     initializers: Vec<Message>,
+    /// Whether something is divided by its length.
+    divides: bool,
 }
 
 impl Graph {
@@ -86,6 +88,28 @@ impl Graph {
         self.node("Flatten", &[x], &[("axis", Attribute::Int(1))])
     }
 
+    fn max_pool(&mut self, x: &str, size: usize, stride: usize, padding: usize) -> String {
+        let (size, stride, pads) = ([size as i64; 2], [stride as i64; 2], [padding as i64; 4]);
+        let window = [
+            ("kernel_shape", Attribute::Ints(&size)),
+            ("strides", Attribute::Ints(&stride)),
+            ("pads", Attribute::Ints(&pads)),
+        ];
+        self.node("MaxPool", &[x], &window)
+    }
+
+    /// Rows of length 1.
+    fn unit(&mut self, x: &str) -> String {
+        if !self.divides {
+            self.divides = true;
+            self.floats("/head/least_length", &[1], &[LEAST_LENGTH]);
+        }
+        let along = [("axes", Attribute::Ints(&[1])), ("keepdims", Attribute::Int(1))];
+        let length = self.node("ReduceL2", &[x], &along);
+        let length = self.node("Max", &[&length, "/head/least_length"], &[]);
+        self.node("Div", &[x, &length], &[])
+    }
+
     /// What of x is added to a sum.
     fn subsampled(&mut self, x: &str, [stride, before, after]: [usize; 3]) -> String {
         let (starts, ends) = (self.ints(&[0, 0]), self.ints(&[i64::MAX, i64::MAX]));
@@ -106,7 +130,7 @@ pub(super) fn model(export: &Export) -> Result<Vec<u8>> {
         graph.floats(&name, &[values.len()], &values);
     }
     let x = images(export, &mut graph);
-    let (features, logits) = layers(export, &mut graph, &x);
+    let Values { features, logits, stage } = layers(export, &mut graph, &x);
     for (name, value, n) in
         [("features", features, export.network.n_features), ("logits", logits, export.network.n_outputs)]
     {
@@ -120,7 +144,11 @@ pub(super) fn model(export: &Export) -> Result<Vec<u8>> {
             false => graph.named(name, "Identity", &[&value], &[]),
         }
     }
-    scores(export, &mut graph);
+    let features = match (export.map(), stage) {
+        (Some(shape), Some(stage)) => with_quarters(export, &mut graph, &stage, shape),
+        _ => "features".to_string(),
+    };
+    scores(export, &mut graph, features);
     Ok(wrap(export, graph).into_bytes())
 }
 
@@ -139,9 +167,41 @@ fn images(export: &Export, graph: &mut Graph) -> String {
     graph.node("Concat", &[&x, &mirror], &[("axis", Attribute::Int(0))])
 }
 
-/// All layers of the network; the names of features and logits.
-fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) {
+/// The feature vector and the quarters of a map, each of length 1, side by side.
+fn with_quarters(export: &Export, graph: &mut Graph, map: &str, [c, h, w]: [usize; 3]) -> String {
+    // Where a side is odd, both halves have its middle.
+    let (size, stride) = ([h.div_ceil(2) as i64, w.div_ceil(2) as i64], [(h / 2) as i64, (w / 2) as i64]);
+    let window = [("kernel_shape", Attribute::Ints(&size)), ("strides", Attribute::Ints(&stride))];
+    let mut means = graph.node("AveragePool", &[map], &window);
+    if export.mirrored {
+        let shape = graph.ints(&[2, -1, c as i64, 2, 2]);
+        let both = graph.node("Reshape", &[&means, &shape], &[]);
+        let (zero, one, two, first) = (graph.ints(&[0]), graph.ints(&[1]), graph.ints(&[2]), graph.ints(&[0]));
+        let plain = graph.node("Slice", &[&both, &zero, &one, &first], &[]);
+        let mirrored = graph.node("Slice", &[&both, &one, &two, &first], &[]);
+        let (last, back) = (graph.ints(&[4]), graph.ints(&[-1]));
+        let end = graph.ints(&[i64::MIN]);
+        let turned = graph.node("Slice", &[&mirrored, &back, &end, &last, &back], &[]);
+        means = graph.node("Add", &[&plain, &turned], &[]);
+    }
+    let shape = graph.ints(&[-1, 4 * c as i64]);
+    let rows = graph.node("Reshape", &[&means, &shape], &[]);
+    let (own, quarters) = (graph.unit("features"), graph.unit(&rows));
+    graph.node("Concat", &[&own, &quarters], &[("axis", Attribute::Int(1))])
+}
+
+/// What the layers of a network come to, by name.
+struct Values {
+    features: String,
+    logits: String,
+    /// What leaves the stage whose quarters count.
+    stage: Option<String>,
+}
+
+/// All layers of the network.
+fn layers(export: &Export, graph: &mut Graph, images: &str) -> Values {
     let (mut x, mut features) = (images.to_string(), String::new());
+    let (mut n_stages, mut stage) = (0, None);
     let mut slots: BTreeMap<usize, String> = BTreeMap::new();
     for step in steps(export.network) {
         if step.arrives.is_map && matches!(step.spec, LayerSpec::Linear { .. } | LayerSpec::Feature {}) {
@@ -180,10 +240,8 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
                 if *relu { graph.node("Relu", &[&y], &[]) } else { y }
             }
             LayerSpec::Relu {} => graph.node("Relu", &[input], &[]),
-            LayerSpec::MaxPool { size } => {
-                let window = [*size as i64; 2];
-                let window = [("kernel_shape", Attribute::Ints(&window)), ("strides", Attribute::Ints(&window))];
-                graph.node("MaxPool", &[input], &window)
+            LayerSpec::MaxPool { size, stride, padding } => {
+                graph.max_pool(input, *size, stride.unwrap_or(*size), *padding)
             }
             LayerSpec::GlobalAvgPool {} => {
                 let mean = graph.node("GlobalAveragePool", &[input], &[]);
@@ -203,24 +261,26 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
                 features = x.clone();
                 x
             }
-            LayerSpec::Name { .. } | LayerSpec::Stage {} => x,
+            LayerSpec::Stage {} => {
+                n_stages += 1;
+                if export.quarters == Some(n_stages) {
+                    stage = Some(x.clone());
+                }
+                x
+            }
+            LayerSpec::Name { .. } => x,
         };
     }
-    (features, x)
+    Values { features, logits: x, stage }
 }
 
-/// The head, from `features` and `logits` to `scores`.
-fn scores(export: &Export, graph: &mut Graph) {
+/// The head, from features and `logits` to `scores`.
+fn scores(export: &Export, graph: &mut Graph, mut features: String) {
     for (name, shape, values) in export.head_tensors() {
         graph.floats(&format!("/head/{name}"), &shape, values);
     }
-    let mut features = "features".to_string();
     if export.unit_length && export.head != Head::Network {
-        graph.floats("/head/least_length", &[1], &[LEAST_LENGTH]);
-        let length =
-            graph.node("ReduceL2", &["features"], &[("axes", Attribute::Ints(&[1])), ("keepdims", Attribute::Int(1))]);
-        let length = graph.node("Max", &[&length, "/head/least_length"], &[]);
-        features = graph.node("Div", &["features", &length], &[]);
+        features = graph.unit(&features);
     }
     match &export.head {
         Head::Network => {
@@ -239,6 +299,22 @@ fn scores(export: &Export, graph: &mut Graph) {
             let differences = graph.node("Sub", &[&rows, "/head/means"], &[]);
             let along = [("axes", Attribute::Ints(&[2])), ("keepdims", Attribute::Int(0))];
             let distances = graph.node("ReduceL2", &[&differences], &along);
+            graph.named("scores", "Neg", &[&distances], &[]);
+        }
+        Head::Mahalanobis { .. } => {
+            let sign = graph.node("Sign", &[&features], &[]);
+            let size = graph.node("Abs", &[&features], &[]);
+            let root = graph.node("Sqrt", &[&size], &[]);
+            let x = graph.node("Mul", &[&sign, &root], &[]);
+            let middle = graph.ints(&[1]);
+            let rows = graph.node("Unsqueeze", &[&x, &middle], &[]);
+            let differences = graph.node("Sub", &[&rows, "/head/means"], &[]);
+            // (N, classes, 1, D) by (classes, D, D).
+            let row = graph.ints(&[2]);
+            let differences = graph.node("Unsqueeze", &[&differences, &row], &[]);
+            let scaled = graph.node("MatMul", &[&differences, "/head/factors"], &[]);
+            let along = [("axes", Attribute::Ints(&[2, 3])), ("keepdims", Attribute::Int(0))];
+            let distances = graph.node("ReduceSumSquare", &[&scaled], &along);
             graph.named("scores", "Neg", &[&distances], &[]);
         }
         Head::Ranpac { .. } => {

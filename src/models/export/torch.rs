@@ -74,6 +74,7 @@ fn source(export: &Export) -> Result<String> {
         Head::Network => "the network's outputs",
         Head::Linear { .. } => "a linear classifier's outputs",
         Head::NearestMean { .. } => "distances to class means, negative",
+        Head::Mahalanobis { .. } => "squared distances to class means by each class's own covariance, negative",
         Head::Ranpac { .. } => "ridge regression on randomly projected features",
     };
     Ok(format!(
@@ -84,7 +85,7 @@ fn source(export: &Export) -> Result<String> {
          print([CLASSES[i] for i in scores.argmax(1)])\n\n\
          Scores: {meaning}; the largest is the answer.\n\"\"\"\n\
          {IMPORTS}CLASSES = {classes}\n\n\n{}\n\n{}\n\n{LOAD}",
-        blocks::source(export.network)?,
+        blocks::source(export.network, export.quarters)?,
         model_class(export),
     ))
 }
@@ -98,25 +99,48 @@ fn model_class(export: &Export) -> String {
             format!("        self.register_buffer(\"{name}\", torch.zeros({}))\n", shape.join(", "))
         })
         .collect();
-    let run = match export.mirrored {
-        false => "        features, logits = self.network(x)\n",
-        true => {
+    let run = match (export.mirrored, export.quarters.is_some()) {
+        (false, false) => "        features, logits = self.network(x)\n",
+        (true, false) => {
             "        both = zip(self.network(x), self.network(x.flip(3)))  # a picture and its mirror image\n        \
              features, logits = ((a + b) / 2 for a, b in both)\n"
         }
+        (false, true) => {
+            "        features, logits, stage = self.network(x)\n        \
+             quarters = F.adaptive_avg_pool2d(stage, 2)\n"
+        }
+        (true, true) => {
+            "        a, b = self.network(x), self.network(x.flip(3))  # a picture and its mirror image\n        \
+             features, logits = (a[0] + b[0]) / 2, (a[1] + b[1]) / 2\n        \
+             quarters = F.adaptive_avg_pool2d(a[2], 2) + F.adaptive_avg_pool2d(b[2], 2).flip(3)\n"
+        }
     };
-    let x = if export.unit_length { "F.normalize(features)" } else { "features" };
+    let (x, joined) = match export.quarters {
+        None => ("features", ""),
+        Some(_) => ("x", "        x = torch.cat([F.normalize(features), F.normalize(quarters.flatten(1))], 1)\n"),
+    };
+    let x = if export.unit_length { format!("F.normalize({x})") } else { x.to_string() };
     let scores = match export.head {
         Head::Network => format!("logits[:, : {}]", export.classes.len()),
         Head::Linear { .. } => format!("F.linear({x}, self.weight, self.bias)"),
         Head::NearestMean { .. } => {
             format!("-torch.cdist({x}, self.means, compute_mode=\"donot_use_mm_for_euclid_dist\")")
         }
+        Head::Mahalanobis { .. } => {
+            format!("-(self.offsets({x}) @ self.factors).square().sum((2, 3))")
+        }
         Head::Ranpac { .. } => format!("F.linear(F.relu(F.linear({x}, self.projection)), self.weight)"),
+    };
+    let offsets = match export.head {
+        Head::Mahalanobis { .. } => {
+            "\n    def offsets(self, features):\n        x = features.sign() * features.abs().sqrt()\n        \
+             return (x[:, None] - self.means)[:, :, None]  # N x classes x 1 x D\n"
+        }
+        _ => "",
     };
     format!(
         "class Model(nn.Module):\n    def __init__(self):\n        super().__init__()\n        \
-         self.network = Network()\n{buffers}\n    def forward(self, images):\n        \
-         x = (images - self.mean) / self.std\n{run}        return features, logits, {scores}\n"
+         self.network = Network()\n{buffers}{offsets}\n    def forward(self, images):\n        \
+         x = (images - self.mean) / self.std\n{run}{joined}        return features, logits, {scores}\n"
     )
 }

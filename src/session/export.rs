@@ -1,0 +1,37 @@
+//! A learner for other programs.
+
+use super::Session;
+use crate::error::{Error, Result};
+use crate::models::export::{Export, Head};
+
+impl Session {
+    /// The learner for other programs; "none of these" and the nearest pictures stay behind. What is written averages every picture with
+    /// its mirror image, or none if no known picture has colour.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it knows no class.
+    pub fn export(&self) -> Result<Export<'_>> {
+        let Some(fitted) = &self.fitted else {
+            return Err(Error::usage("this learner knows no class yet: let it learn some pictures first"));
+        };
+        let means = self.grown.as_ref().and_then(|grown| grown.means.clone());
+        let (head, unit_length) = match (&fitted.statistics, means) {
+            (Some(statistics), _) => statistics.head()?,
+            (None, Some(means)) => (Head::NearestMean { means }, true),
+            (None, None) => (Head::Network, false),
+        };
+        let (mean, std) = self.backbone.normalization();
+        Ok(Export {
+            network: self.backbone.network(),
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+            mirrored: fitted.statistics.is_some()
+                && self.backbone.subject.flips
+                && self.known.values().any(|known| !known.is_grey),
+            unit_length,
+            quarters: self.backbone.card.quarters,
+            head,
+            classes: self.classes.iter().map(|class| class.name.clone()).collect(),
+        })
+    }
+}
