@@ -204,6 +204,12 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
                 x
             }
             LayerSpec::Name { .. } | LayerSpec::Stage {} => x,
+            LayerSpec::ImagePool {}
+            | LayerSpec::Concat { .. }
+            | LayerSpec::Resize { .. }
+            | LayerSpec::FeatureMap {} => {
+                unreachable!("bug: such layers are refused before")
+            }
         };
     }
     (features, x)
