@@ -38,6 +38,8 @@ pub enum Purpose {
     Validation = 13,
     /// Random projections of features.
     Projection = 14,
+    /// Images of the built-in set with masks; the counter is the image.
+    ShapeCity = 15,
     /// Which images of a data set become pictures; the counter is part · 2³² + class.
     Pictures = 19,
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use engram::device::Counters;
-use engram::models::{self, Network, Options, Shortcut};
+use engram::models::{self, Network, Options, OutputKind, Shortcut};
 use engram::ops::{BatchNorm, Mode};
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
@@ -51,6 +51,8 @@ fn models_have_the_sizes_they_should() {
         ("resnet34", 21_282_122, 512, 1159.40),
         ("vgg11", 9_231_114, 512, 152.75),
         ("vgg11-slim", 8_852_874, 500, 137.97),
+        ("fcn3", (27 * 16 + 16) + (9 * 16 * 32 + 32) + (32 * 10 + 10), 32, 6.82),
+        ("deeplab-lite", 362_730, 64, 110.0),
     ];
     assert_eq!(models::ALL.len(), sizes.len(), "a new model needs its size here");
     for (name, n_parameters, n_features, mmac) in sizes {
@@ -63,7 +65,17 @@ fn models_have_the_sizes_they_should() {
         let network = Network::with_options(name, &narrow, spec.input, 10, &Device::cpu(), 1).unwrap();
         let output = network.forward(&images(&Device::cpu(), 3, spec.input), Mode::Eval).unwrap();
         let shapes = (&*output.features.shape(), &*output.logits.shape());
-        assert_eq!(shapes, (&[3, n_features / 4][..], &[3, 10][..]), "{name}");
+        match spec.kind {
+            OutputKind::Classes => assert_eq!(shapes, (&[3, n_features / 4][..], &[3, 10][..]), "{name}"),
+            OutputKind::Pixels => {
+                assert_eq!(
+                    (shapes.0[..2].to_vec(), shapes.1),
+                    (vec![3, n_features / 4], &[3, 10, 64, 64][..]),
+                    "{name}"
+                );
+            }
+        }
+        assert_eq!(network.kind, spec.kind);
         assert_eq!(network.n_features, n_features / 4);
     }
     // 8.8 GFLOP for a batch of 128, as the issue of the benchmark counts them.
@@ -145,6 +157,30 @@ fn weights_survive_a_file() {
     }
 }
 
+/// A network for pixels answers for images of any size, the same whatever stands beside them in the batch.
+#[test]
+fn networks_for_pixels_take_images_of_any_size() {
+    for device in devices() {
+        for spec in models::ALL.iter().filter(|spec| spec.kind == OutputKind::Pixels) {
+            let narrow = Options { width: 0.25, ..Options::default() };
+            let network = Network::with_options(spec.name, &narrow, spec.input, 5, &device, 1).unwrap();
+            for (h, w) in [(64, 64), (24, 40), (17, 9), (5, 3)] {
+                let x = images(&device, 2, [3, h, w]);
+                let output = network.forward(&x, Mode::Eval).unwrap();
+                assert_eq!(*output.logits.shape(), [2, 5, h, w], "{}", spec.name);
+                let features = output.features.shape();
+                assert_eq!(features[..2], [2, network.n_features], "{}", spec.name);
+                assert!(features[2] < h && features[3] < w, "{}: features {features} of {h}×{w}", spec.name);
+                let first = Tensor::from_f32(&device, [1, 3, h, w], &x.to_vec().unwrap()[..3 * h * w]).unwrap();
+                let alone = network.forward(&first, Mode::Eval).unwrap().logits.to_vec().unwrap();
+                for (alone, beside) in alone.iter().zip(output.logits.to_vec().unwrap()) {
+                    assert!((alone - beside).abs() <= 1e-5, "{}: {alone} or {beside}", spec.name);
+                }
+            }
+        }
+    }
+}
+
 /// The names and the first layer's layout are PyTorch's: weight (out, in, k, k), and `fc` (out, in).
 #[test]
 fn the_file_uses_the_names_of_pytorch() {
@@ -194,7 +230,7 @@ fn golden_network(file: &str, device: &Device) -> (Network, SafeTensors<'static>
     let golden = SafeTensors::deserialize(bytes).unwrap();
     let (name, width) = match file {
         "resnet20-a" | "resnet20-b" => ("resnet20", 1.0 / 8.0),
-        "wrn16-2" => (file, 1.0 / 8.0),
+        "wrn16-2" | "deeplab-lite" => (file, 1.0 / 8.0),
         _ => (file, 1.0 / 32.0),
     };
     let shortcut = file.ends_with("-b").then_some(Shortcut::B);
@@ -212,7 +248,7 @@ fn golden_network(file: &str, device: &Device) -> (Network, SafeTensors<'static>
 
 /// Logits in both modes, gradients and running statistics are those that PyTorch computes from the same state dict.
 #[test]
-fn residual_and_vgg_networks_agree_with_pytorch() {
+fn networks_agree_with_pytorch() {
     let close = |got: &[f32], golden: &SafeTensors, name: &str, what: &str| {
         let expected = bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(name).unwrap().data());
         assert_eq!(got.len(), expected.len(), "{what} {name}");
@@ -223,14 +259,24 @@ fn residual_and_vgg_networks_agree_with_pytorch() {
         }
     };
     for device in devices() {
-        for file in ["resnet20-a", "resnet20-b", "resnet18", "preact-resnet18", "wrn16-2", "vgg11", "vgg11-slim"] {
+        for file in [
+            "resnet20-a",
+            "resnet20-b",
+            "resnet18",
+            "preact-resnet18",
+            "wrn16-2",
+            "vgg11",
+            "vgg11-slim",
+            "deeplab-lite",
+        ] {
             let what = format!("{file} on {}", device.describe());
             let (network, golden) = golden_network(file, &device);
             let numbers = |name: &str| bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(name).unwrap().data());
             let shape = Shape::new(golden.tensor("golden.input").unwrap().shape()).unwrap();
             let x = Tensor::from_f32(&device, shape, &numbers("golden.input")).unwrap();
             let labels: Vec<u32> = numbers("golden.labels").into_iter().map(|label| label as u32).collect();
-            let labels = Tensor::from_u32(&device, [labels.len()], &labels).unwrap();
+            let of_labels = Shape::new(golden.tensor("golden.labels").unwrap().shape()).unwrap();
+            let labels = Tensor::from_u32(&device, of_labels, &labels).unwrap();
 
             let before = network.statistics.to_host().unwrap();
             close(&network.forward(&x, Mode::Eval).unwrap().logits.to_vec().unwrap(), &golden, "golden.eval", &what);

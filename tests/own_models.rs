@@ -11,7 +11,7 @@ use engram::experiment::results::RunFolder;
 use engram::experiment::saved::{ModelCard, Predictor};
 use engram::experiment::sink::{Listener, Progress, Silent, Sink};
 use engram::experiment::{Config, resume, run};
-use engram::models::{self, LayerList, ModelSpec, Network, Options, Shortcut};
+use engram::models::{self, LayerList, ModelSpec, Network, Options, OutputKind, Shortcut};
 use engram::nn::Builder;
 use engram::ops::{Conv2d, Mode};
 use engram::optim::{Kind, Optimizer};
@@ -33,7 +33,13 @@ fn weights_on_the_way(network: &Network) -> [Vec<u8>; 2] {
     let [c, h, w] = network.input;
     let values: Vec<f32> = (0..4 * c * h * w).map(|_| rng.range(-1.0, 1.0)).collect();
     let x = Tensor::from_f32(&device, [4, c, h, w], &values).unwrap();
-    let labels = Tensor::from_u32(&device, [4], &[0, 1, 2, 1]).unwrap();
+    let labels = match network.kind {
+        OutputKind::Classes => Tensor::from_u32(&device, [4], &[0, 1, 2, 1]).unwrap(),
+        OutputKind::Pixels => {
+            let labels: Vec<u32> = (0..4 * h * w).map(|i| i as u32 % 3).collect();
+            Tensor::from_u32(&device, [4, h, w], &labels).unwrap()
+        }
+    };
     let mut optimizer = Optimizer::new(Kind::Sgd, 0.9, 1e-4, &network.parameters).unwrap();
     let before = network.to_safetensors().unwrap();
     for _ in 0..3 {

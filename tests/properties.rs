@@ -61,6 +61,31 @@ impl Sizes {
     }
 }
 
+/// Sizes of the second axis, 0 where there is none.
+fn channels(x: &Tensor) -> usize {
+    x.shape().get(1).copied().unwrap_or(0)
+}
+
+fn average<const K: usize, const STRIDE: usize, const PADDING: usize>(x: &[Tensor]) -> Result<Tensor> {
+    x[0].avg_pool2d(ops::Windows { kernel: [K; 2], stride: [STRIDE; 2], padding: [PADDING; 2] })
+}
+/// Padding, size of a window, call.
+const AVG_POOLS: [(usize, usize, Run); 6] = [
+    (0, 2, average::<2, 2, 0>),
+    (0, 3, average::<3, 1, 0>),
+    (2, 4, average::<4, 1, 2>),
+    (6, 12, average::<12, 1, 6>),
+    (1, 3, average::<3, 2, 1>),
+    (0, 1, average::<1, 3, 0>),
+];
+const RESIZES: [Run; 5] = [
+    |x| x[0].resize_bilinear(8, 12),
+    |x| x[0].resize_bilinear(1, 1),
+    |x| x[0].resize_bilinear(3, 17),
+    |x| x[0].resize_bilinear(2 * x[0].shape().get(2).copied().unwrap_or(1), 4),
+    |x| x[0].resize_bilinear(13, 5),
+];
+
 fn columns(x: &Tensor) -> usize {
     x.shape().rows_cols().1
 }
@@ -283,6 +308,67 @@ fn case(op: &Op, s: Sizes) -> Case {
             (vec![Input::new([n.div_ceil(3), c, h.max(size), w.max(size)], Fill::Distinct)], run, usual)
         }
         "global_avg_pool" => (vec![Input::random([n, c, h, w])], |x| x[0].global_avg_pool(), sum(h * w)),
+        "avg_pool2d" => {
+            let (padded, k, run) = s.pick(&AVG_POOLS);
+            let side = |size: usize| size.max(k.saturating_sub(2 * padded)).max(1);
+            (vec![Input::random([n.div_ceil(3), c, side(h), side(w)])], run, sum(k * k))
+        }
+        "resize_bilinear" => (vec![Input::random([n.div_ceil(3), c, h, w])], s.pick(&RESIZES), sum(300)),
+        "concat_channels" => {
+            let part = |channels: usize| Input::random([n, channels, h, w]);
+            let all: Run = |x| Tensor::concat_channels(&x.iter().collect::<Vec<_>>());
+            (vec![part(c), part(k), part(1 + variant % 3)], all, usual)
+        }
+        "narrow_channels" => {
+            let runs: [Run; 3] = [
+                |x| x[0].narrow_channels(0..channels(&x[0]).div_ceil(2)),
+                |x| x[0].narrow_channels(channels(&x[0]) / 2..channels(&x[0])),
+                |x| x[0].narrow_channels(0..1),
+            ];
+            (vec![Input::random(s.channels_shape())], s.pick(&runs), usual)
+        }
+        "to_pixels" => (vec![Input::random([n, c, h, w])], |x| x[0].to_pixels(), usual),
+        "from_pixels" => {
+            let run: Run = |x| x[0].from_pixels([x[0].shape()[0] / 6, 2, 3]);
+            (vec![Input::random([6 * n, c])], run, usual)
+        }
+        "pixel_cross_entropy" => {
+            let x = Input::new([n.div_ceil(3), c, h, w], Fill::Uniform(-3.0, 3.0));
+            // A label of a class that is not active makes the loss not a number.
+            let labels = match c {
+                1 => Fill::Integers(&[0, ops::IGNORE]),
+                _ => Fill::Integers(&[1, 0, ops::IGNORE, 1, 1, 0, 0]),
+            };
+            let runs: [Run; 3] = [
+                |x| x[0].pixel_cross_entropy(&x[1], channels(&x[0]), 0),
+                |x| x[0].pixel_cross_entropy(&x[1], channels(&x[0]), channels(&x[0]).div_ceil(2)),
+                |x| x[0].pixel_cross_entropy(&x[1], channels(&x[0]).min(2), channels(&x[0]).min(2)),
+            ];
+            (vec![x, Input::constant([n.div_ceil(3), h, w], labels)], s.pick(&runs), exponential)
+        }
+        "share_of_labels" => (
+            vec![Input::constant(s.any_shape(), Fill::Integers(&[0, ops::IGNORE, 4]))],
+            |x| x[0].share_of_labels(),
+            usual,
+        ),
+        "pixel_distillation" => {
+            let maps = |channels| [n.div_ceil(3), channels, h, w];
+            let (x, t) = (Input::new(maps(c), Fill::Uniform(-3.0, 3.0)), maps(c.div_ceil(2)));
+            let runs: [Run; 2] = [
+                |x| x[0].pixel_distillation(&x[1], channels(&x[1]), channels(&x[0])),
+                |x| x[0].pixel_distillation(&x[1], channels(&x[1]), channels(&x[1])),
+            ];
+            (vec![x, Input::constant(t, Fill::Uniform(-3.0, 3.0))], s.pick(&runs), exponential)
+        }
+        "confusion" => {
+            fn count(x: &[Tensor]) -> Result<Tensor> {
+                let counts = Array::from_u32(&x[2].device(), x[2].shape(), &x[2].to_u32()?)?;
+                ops::count_confusion(&x[0], &x[1], &counts)?;
+                Ok(Tensor::constant(counts))
+            }
+            let indices = || Input::constant(s.any_shape(), Fill::Indices(c as u32 + 1));
+            (vec![indices(), indices(), Input::constant([c, c], Fill::Integers(&[0, 5, 1 << 20]))], count, exact)
+        }
         "l2_normalize" => (vec![matrix(Fill::AwayFromZero)], |x| x[0].l2_normalize(), sum(c)),
         "softmax" => (vec![logits()], |x| x[0].softmax(2.0), exponential),
         "log_softmax" => (vec![logits()], |x| x[0].log_softmax(2.0), exponential),

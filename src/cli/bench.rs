@@ -7,7 +7,7 @@ use super::{DeviceArgs, use_threads, warn};
 use crate::device::{Array, Counters, Device, HostTime, KernelUse, Trace, kernel_table};
 use crate::distill::{self, SchemeSpec, Student};
 use crate::error::{Error, Result};
-use crate::models::{self, Network};
+use crate::models::{self, Network, OutputKind};
 use crate::nn::Parameters;
 use crate::ops::{Conv2d, Mode};
 use crate::optim::{Kind, Optimizer};
@@ -354,9 +354,13 @@ fn elementwise(device: &Device, batch: usize, repeat: usize) -> Result<Vec<Row>>
 }
 
 /// Images for a network and labels of ten classes.
-fn images(device: &Device, batch: usize, [c, h, w]: [usize; 3]) -> Result<(Tensor, Tensor)> {
-    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
-    Ok((random(device, [batch, c, h, w], 0)?, Tensor::from_u32(device, [batch], &labels)?))
+fn images(device: &Device, batch: usize, [c, h, w]: [usize; 3], kind: OutputKind) -> Result<(Tensor, Tensor)> {
+    let labels = |n: usize| (0..n as u32).map(|i| i % 10).collect::<Vec<u32>>();
+    let labels = match kind {
+        OutputKind::Classes => Tensor::from_u32(device, [batch], &labels(batch))?,
+        OutputKind::Pixels => Tensor::from_u32(device, [batch, h, w], &labels(batch * h * w))?,
+    };
+    Ok((random(device, [batch, c, h, w], 0)?, labels))
 }
 
 fn sgd(parameters: &Parameters) -> Result<Optimizer> {
@@ -387,7 +391,7 @@ fn step(
         Device::Cpu(_) => None,
     };
     let network = Network::with_options(model, options, input, 10, device, 1)?;
-    let images = images(device, batch, input)?;
+    let images = images(device, batch, input, network.kind)?;
     let name = format!("step {model} batch {batch}");
     let flop = network.training_flop() * batch as f64;
     let mut objective = CrossEntropy { network: &network, optimizer: sgd(&network.parameters)? };
@@ -412,7 +416,7 @@ fn distill(
     let input = models::spec(student)?.input;
     let network = |name, seed| Network::with_options(name, options, input, 10, device, seed);
     let student_network = network(student, 2)?;
-    let images = images(device, batch, input)?;
+    let images = images(device, batch, input, OutputKind::Classes)?;
     let student_flop = student_network.training_flop() * batch as f64;
     let (mut rows, mut teachers, mut teacher_flop) = (Vec::new(), Vec::new(), 0.0);
     if spec.has_teacher() || spec.has_generations() {

@@ -2,7 +2,7 @@
 
 use super::{ModelSpec, Options};
 use crate::error::{Error, Result};
-use crate::nn::{Builder, LayerInfo, LayerSpec};
+use crate::nn::{Builder, LayerInfo, LayerSpec, OutputKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,7 +30,8 @@ pub struct LayerList {
     format: u32,
     /// Channels, height and width of the images.
     pub input: [usize; 3],
-    /// In order. The last is linear, and its outputs are `None`: as many as there are classes.
+    /// In order. The last is linear, or a convolution and a resize to the images, and its outputs are `None`: as many as there are
+    /// classes.
     pub layers: Vec<LayerSpec>,
 }
 
@@ -62,7 +63,7 @@ impl LayerList {
     /// Those that a builder collected.
     pub(super) fn of(input: [usize; 3], builder: &Builder) -> LayerList {
         let mut layers = builder.specs.clone();
-        if let Some(LayerSpec::Linear { outputs, .. }) = layers.last_mut() {
+        if let Some(outputs) = LayerSpec::classifier(&layers).and_then(|(at, _)| layers[at].outputs_mut()) {
             *outputs = None;
         }
         LayerList { format: FORMAT, input, layers }
@@ -168,29 +169,35 @@ impl LayerList {
         if !input.iter().all(|side| (1..=MOST_SIDE).contains(side)) {
             return refuse(format!("\"input\" is {input:?}: channels, height and width from 1 to {MOST_SIDE}"));
         }
-        if let Some(LayerSpec::Linear { name: layer, outputs: Some(outputs), .. }) = self.layers.last() {
-            let n = self.layers.len();
-            return refuse(format!(
-                "layer {n} ({}): \"out\" is {outputs}, but the last layer has an output for each class of the data: leave \
-                 \"out\" out",
-                shown(layer)
-            ));
-        }
+        let layers = self.layers_for(n_outputs).map_err(|why| Error::usage(format!("{name}: {why}")))?;
         let mut builder = Builder::new(input);
-        for (i, layer) in self.layers.iter().enumerate() {
-            let mut layer = layer.clone();
-            if let LayerSpec::Linear { outputs, .. } = &mut layer
-                && i + 1 == self.layers.len()
-            {
-                *outputs = Some(n_outputs);
-            }
-            builder.push(layer);
-        }
+        layers.into_iter().for_each(|layer| builder.push(layer));
         builder.finish(n_outputs);
         match builder.refusal.take() {
             Some(why) => refuse(why),
             None => Ok(builder),
         }
+    }
+
+    /// The layers, the last of which has so many outputs.
+    fn layers_for(&self, n_outputs: usize) -> std::result::Result<Vec<LayerSpec>, String> {
+        let mut layers = self.layers.clone();
+        if let Some((at, _)) = LayerSpec::classifier(&layers)
+            && let Some(outputs) = layers[at].outputs_mut()
+            && let Some(before) = outputs.replace(n_outputs)
+        {
+            let (n, layer) = (at + 1, shown(layers[at].label()));
+            return Err(format!(
+                "layer {n} ({layer}): \"out\" is {before}, but the last layer has an output for each class of the data: leave \
+                 \"out\" out"
+            ));
+        }
+        Ok(layers)
+    }
+
+    /// What it is for. The last layer says: a list that does not fit is refused where a network is made of it.
+    pub fn kind(&self) -> OutputKind {
+        LayerSpec::classifier(&self.layers).map_or(OutputKind::Classes, |(_, kind)| kind)
     }
 
     /// One line per layer, without building the network; `name` is what messages call it.

@@ -1,6 +1,7 @@
 //! Floor 4a: the models, as a table of layer lists.
 
 pub mod export;
+mod deeplab;
 mod list;
 mod network;
 mod preact;
@@ -11,6 +12,7 @@ mod weights;
 mod wide_resnet;
 
 use crate::error::{Error, Result, did_you_mean};
+pub use crate::nn::OutputKind;
 use crate::nn::{Builder, LayerInfo};
 use crate::ops::Conv2d;
 use crate::settings::{Choose, Setting};
@@ -121,15 +123,18 @@ pub struct ModelSpec {
     pub summary: &'static str,
     /// The images it is usually given: channels, height, width.
     pub input: [usize; 3],
+    /// Whether it answers for images or for pixels.
+    pub kind: OutputKind,
     /// What may be set about it, beside the width: [`RESIDUAL`], [`STEMMED`], [`NORMALIZED`] or nothing. [`Options`] has the values.
     pub settings: &'static [Setting],
     /// Calls the builder layer by layer. [`Builder::feature`] comes once; the last layer is linear, with as many outputs as the
-    /// last argument says.
+    /// last argument says. For pixels it is [`Builder::feature_map`], a convolution with so many channels, and [`Builder::resize`].
     pub build: fn(&mut Builder, &Options, usize),
 }
 
 const GREY: [usize; 3] = [1, 28, 28];
 const RGB: [usize; 3] = [3, 32, 32];
+const SCENE: [usize; 3] = [3, 64, 64];
 
 /// Every model.
 pub static ALL: &[ModelSpec] = &[
@@ -137,6 +142,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "mlp",
         summary: "linear 256 – ReLU – linear 256 (feature) – ReLU – linear",
         input: GREY,
+        kind: OutputKind::Classes,
         settings: &[],
         build: |b, options, n_outputs| {
             b.linear("fc1", options.scaled(256));
@@ -153,6 +159,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "cnn",
         summary: "3×3 conv 32 – ReLU – pool 2 – 3×3 conv 64 – ReLU – pool 2 – linear 128 (feature) – ReLU – linear",
         input: GREY,
+        kind: OutputKind::Classes,
         settings: &[],
         build: |b, options, n_outputs| convolutional(b, options, 3, 128, n_outputs),
     },
@@ -160,6 +167,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "cnn5",
         summary: "5×5 conv 32 – ReLU – pool 2 – 5×5 conv 64 – ReLU – pool 2 – linear 256 (feature) – ReLU – linear",
         input: GREY,
+        kind: OutputKind::Classes,
         settings: &[],
         build: |b, options, n_outputs| convolutional(b, options, 5, 256, n_outputs),
     },
@@ -167,6 +175,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet20",
         summary: "residual network for CIFAR, 3 stages of 3 blocks, 16-32-64 channels (He et al. 2016)",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::cifar(b, options, 3, n_outputs),
     },
@@ -174,6 +183,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet32",
         summary: "the same with 5 blocks a stage: the network of iCaRL",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::cifar(b, options, 5, n_outputs),
     },
@@ -181,6 +191,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet44",
         summary: "the same with 7 blocks a stage",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::cifar(b, options, 7, n_outputs),
     },
@@ -188,6 +199,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet56",
         summary: "the same with 9 blocks a stage",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::cifar(b, options, 9, n_outputs),
     },
@@ -195,6 +207,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet110",
         summary: "the same with 18 blocks a stage",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: RESIDUAL,
         build: |b, options, n_outputs| resnet::cifar(b, options, 18, n_outputs),
     },
@@ -202,6 +215,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "wrn16-2",
         summary: "wide residual network, 16 layers, twice as wide (Zagoruyko and Komodakis 2016)",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: NORMALIZED,
         build: |b, options, n_outputs| wide_resnet::cifar(b, options, 2, 2, n_outputs),
     },
@@ -209,6 +223,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "wrn28-4",
         summary: "the same with 28 layers, four times as wide",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: NORMALIZED,
         build: |b, options, n_outputs| wide_resnet::cifar(b, options, 4, 4, n_outputs),
     },
@@ -216,6 +231,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet18",
         summary: "residual network, 4 stages of 2 blocks, 64-128-256-512 channels (`--stem large` is torchvision's)",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: STEMMED,
         build: |b, options, n_outputs| resnet::imagenet(b, options, [2, 2, 2, 2], n_outputs),
     },
@@ -223,6 +239,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "resnet34",
         summary: "the same with 3, 4, 6 and 3 blocks",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: STEMMED,
         build: |b, options, n_outputs| resnet::imagenet(b, options, [3, 4, 6, 3], n_outputs),
     },
@@ -230,6 +247,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "preact-resnet18",
         summary: "residual network, batch norms before convolutions, 4 stages of 2 blocks, 64-128-256-512 channels",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: NORMALIZED,
         build: |b, options, n_outputs| preact::imagenet(b, options, [2, 2, 2, 2], n_outputs),
     },
@@ -237,6 +255,7 @@ pub static ALL: &[ModelSpec] = &[
         name: "vgg11",
         summary: "8 convolutions with batch norm in 5 stages, one linear layer (Simonyan and Zisserman 2015)",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: NORMALIZED,
         build: vgg::vgg11,
     },
@@ -244,8 +263,25 @@ pub static ALL: &[ModelSpec] = &[
         name: "vgg11-slim",
         summary: "6 convolutions without batch norm, linear 500 – 500: the continual-learning literature's (Aljundi 2019)",
         input: RGB,
+        kind: OutputKind::Classes,
         settings: &[],
         build: vgg::vgg11_slim,
+    },
+    ModelSpec {
+        name: "fcn3",
+        summary: "for pixels: 3×3 conv 16 – ReLU – 3×3 conv 32 /2 (feature) – ReLU – 1×1 conv – resize",
+        input: SCENE,
+        kind: OutputKind::Pixels,
+        settings: &[],
+        build: deeplab::fcn3,
+    },
+    ModelSpec {
+        name: "deeplab-lite",
+        summary: "for pixels: 3 residual blocks, 32-64-96 channels, output stride 4, atrous pyramid of 4 branches, 64 channels",
+        input: SCENE,
+        kind: OutputKind::Pixels,
+        settings: NORMALIZED,
+        build: deeplab::lite,
     },
 ];
 
@@ -306,6 +342,7 @@ impl ModelSpec {
         name: "",
         summary: "",
         input: GREY,
+        kind: OutputKind::Classes,
         settings: &[],
         build: |_, _, _| panic!("bug: a row without a network"),
     };
@@ -328,6 +365,13 @@ impl ModelSpec {
         if let Some(why) = builder.refusal {
             let [c, h, w] = input;
             return Err(Error::usage(format!("images of {c}×{h}×{w} do not suit the model '{}': {why}", self.name)));
+        }
+        if builder.kind != self.kind {
+            let (kind, name) = (builder.kind, self.name);
+            return Err(Error::usage(format!(
+                "the row of the model '{name}' says {:?}, its layers make {kind:?}",
+                self.kind
+            )));
         }
         Ok(builder)
     }

@@ -4,7 +4,7 @@ use super::weights::WeightFile;
 use super::{LayerList, Options, spec};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{self, Builder, Layer, LayerInfo, Output, Parameters, Place, Statistics, Tap};
+use crate::nn::{self, Builder, Layer, LayerInfo, Output, OutputKind, Parameters, Place, Statistics, Tap};
 use crate::ops::{Conv2d, Mode};
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
@@ -26,7 +26,9 @@ pub struct Network {
     pub options: Options,
     /// Channels, height, width.
     pub input: [usize; 3],
-    /// D, the length of the feature vector.
+    /// Whether it answers for images or for pixels.
+    pub kind: OutputKind,
+    /// D, the length of the feature vector of an image or a pixel.
     pub n_features: usize,
     /// Outputs, one per class of the whole stream.
     pub n_outputs: usize,
@@ -102,6 +104,7 @@ impl Network {
             name: name.into(),
             options,
             input,
+            kind: builder.kind,
             n_features: builder.n_features,
             n_outputs,
             macs: builder.table.iter().map(|layer| layer.macs).sum(),
@@ -135,7 +138,8 @@ impl Network {
         self.parameters.bytes() + self.statistics.bytes()
     }
 
-    /// Features and logits of a batch (N, C, H, W). `mode` says what batch norms go by.
+    /// Features and logits of a batch (N, C, H, W). `mode` says what batch norms go by. A network for pixels takes images of any
+    /// height and width that its layers leave something of.
     ///
     /// # Errors
     /// If the images are of another size, or the device is out of memory.

@@ -1,6 +1,6 @@
 //! The one way to build a network: layer after layer, with the shapes between them.
 
-use super::layer::{Layer, Place};
+use super::layer::{Layer, OutputKind, Place};
 use super::layer_spec::{LayerSpec, Start};
 use super::parameters::{Init, Parameter};
 use crate::ops::{Conv2d, pooled, residual_fits};
@@ -13,6 +13,9 @@ const MOST_STEPS: usize = 1024;
 const MOST_PARAMETERS: usize = 1 << 30;
 const MOST_VALUES: usize = 1 << 24;
 const MOST_OF_NAME: usize = 100;
+
+const NO_OUTPUTS: &str =
+    "\"out\" is missing: only the last layer with weights goes without, and gets an output per class";
 
 /// A line of the table of layers.
 #[derive(Clone, Debug)]
@@ -66,6 +69,8 @@ pub struct Builder {
     pub places: Vec<Place>,
     /// Those of them that name what left the last layer.
     current: Vec<usize>,
+    /// Channels, height, width of the images.
+    input: [usize; 3],
     /// Channels, height, width of what leaves the last layer; a vector is (D, 1, 1).
     pub shape: [usize; 3],
     /// Whether it is an image of channels, and no vector.
@@ -73,8 +78,10 @@ pub struct Builder {
     /// What slots keep: the shape, and whether it is an image of channels.
     kept: Vec<Option<([usize; 3], bool)>>,
     n_stages: usize,
-    /// D, the length of the feature vector; 0 before [`Builder::feature`].
+    /// D, the length of the feature vector; 0 before [`Builder::feature`] or [`Builder::feature_map`].
     pub n_features: usize,
+    /// What the layers answer for, by the kind of feature that is marked.
+    pub kind: OutputKind,
     /// ε of batch norms.
     pub epsilon: f32,
     /// Why the layers cannot be built for these images.
@@ -95,11 +102,13 @@ impl Builder {
             table: Vec::new(),
             places: Vec::new(),
             current: Vec::new(),
+            input,
             shape: input,
             is_map: true,
             kept: Vec::new(),
             n_stages: 0,
             n_features: 0,
+            kind: OutputKind::Classes,
             epsilon: 1e-5,
             refusal: size_of(&input).err(),
         }
@@ -127,7 +136,7 @@ impl Builder {
 
     fn conv_with(&mut self, name: &str, outputs: usize, kernel: usize, geometry: Conv2d, bias: bool, init: Start) {
         let Conv2d { stride, padding, dilation } = geometry;
-        let (name, inputs) = (name.into(), Some(self.shape[0]));
+        let (name, inputs, outputs) = (name.into(), Some(self.shape[0]), Some(outputs));
         self.push(LayerSpec::Conv { name, inputs, outputs, kernel, stride, padding, dilation, bias, init });
     }
 
@@ -192,6 +201,26 @@ impl Builder {
         self.push(LayerSpec::Feature {});
     }
 
+    /// Declares what left the last layer to be the feature vectors of pixels.
+    pub fn feature_map(&mut self) {
+        self.push(LayerSpec::FeatureMap {});
+    }
+
+    /// The mean of each channel as a map of one pixel.
+    pub fn image_pool(&mut self) {
+        self.push(LayerSpec::ImagePool {});
+    }
+
+    /// The channels of what slots keep, behind each other.
+    pub fn concat(&mut self, slots: &[usize]) {
+        self.push(LayerSpec::Concat { slots: slots.into() });
+    }
+
+    /// Maps of the height and width of what a slot keeps, or of the images, linearly between pixels.
+    pub fn resize(&mut self, slot: Option<usize>) {
+        self.push(LayerSpec::Resize { slot });
+    }
+
     /// The next layer, as a file lists it.
     pub fn push(&mut self, spec: LayerSpec) {
         if self.refusal.is_some() {
@@ -209,14 +238,21 @@ impl Builder {
 
     /// What is wrong with the layers as a classifier of so many classes, if anything.
     pub fn finish(&mut self, n_outputs: usize) {
-        let last = self.specs.last();
-        let ends = matches!(last, Some(LayerSpec::Linear { outputs, .. }) if *outputs == Some(n_outputs));
+        let last = LayerSpec::classifier(&self.specs);
+        let last =
+            last.filter(|&(at, _)| self.specs[at].outputs_mut() == Some(&mut Some(n_outputs))).map(|(_, kind)| kind);
         let why = match () {
             () if self.refusal.is_some() => return,
-            () if !ends => "the last layer must be linear, with as many outputs as there are classes",
+            () if last.is_none() => {
+                "the last layer must be linear, with as many outputs as there are classes, or a convolution of so many channels \
+                 and a resize to the images"
+            }
             () if self.n_features == 0 => {
                 "no layer is marked as the feature, the vector that classifiers of continual learning compare: put a feature \
-                 mark before the last linear layer"
+                 mark before the last linear layer, or a feature-map mark before the last convolution"
+            }
+            () if last != Some(self.kind) => {
+                "a feature mark goes with a linear layer at the end, a feature-map mark with a convolution and a resize"
             }
             () => return,
         };
@@ -230,6 +266,7 @@ impl Builder {
         match spec {
             &LayerSpec::Conv { ref name, inputs, outputs, kernel, stride, padding, dilation, bias, init } => {
                 self.expect_channels(inputs)?;
+                let outputs = outputs.ok_or(NO_OUTPUTS)?;
                 self.add_conv(name, outputs, kernel, Conv2d { stride, padding, dilation }, bias, init)
             }
             &LayerSpec::BatchNorm { ref name, inputs, add, relu, epsilon } => {
@@ -287,6 +324,22 @@ impl Builder {
                 self.layers.push(Layer::Feature);
                 self.add_name("features")
             }
+            LayerSpec::ImagePool {} => {
+                let [c, ..] = self.map()?;
+                self.shape = [c, 1, 1];
+                self.add(None, "mean over the image".into(), 0, 0, Layer::ImagePool)
+            }
+            LayerSpec::Concat { slots } => self.add_concat(slots),
+            &LayerSpec::Resize { slot } => self.add_resize(slot),
+            LayerSpec::FeatureMap {} => {
+                let [c, ..] = self.map()?;
+                if self.n_features > 0 {
+                    return Err("there is a feature already: a network has one".into());
+                }
+                (self.n_features, self.kind) = (c, OutputKind::Pixels);
+                self.layers.push(Layer::FeatureMap);
+                self.add_name("features")
+            }
             LayerSpec::Name { name } => self.add_name(name),
             LayerSpec::Stage {} => {
                 self.n_stages += 1;
@@ -311,6 +364,32 @@ impl Builder {
         self.shape = [c, p, q];
         let apart = if stride == size { String::new() } else { format!(", stride {stride}") };
         self.add(None, format!("max-pool {size}{apart}"), 0, 0, Layer::MaxPool { size, stride, padding })
+    }
+
+    fn add_concat(&mut self, slots: &[usize]) -> Fits<()> {
+        let kept: Fits<Vec<_>> = slots.iter().map(|&slot| self.in_slot(slot)).collect();
+        let kept = kept?;
+        let Some(&([_, h, w], _)) = kept.first() else {
+            return Err("\"slots\" is empty: name what is joined".into());
+        };
+        if kept.iter().any(|&([_, height, width], is_map)| !is_map || [height, width] != [h, w]) {
+            return Err(format!("not all of the slots {slots:?} keep maps of {h}×{w}: give them one height and width"));
+        }
+        let shape = [kept.iter().map(|([c, ..], _)| c).sum(), h, w];
+        size_of(&shape)?;
+        (self.shape, self.is_map) = (shape, true);
+        self.add(None, "concatenation".into(), 0, 0, Layer::Concat(slots.into()))
+    }
+
+    fn add_resize(&mut self, slot: Option<usize>) -> Fits<()> {
+        let [c, ..] = self.map()?;
+        let ([_, h, w], is_map) = slot.map_or(Ok((self.input, true)), |slot| self.in_slot(slot))?;
+        if !is_map {
+            return Err("the slot keeps a vector, which has no height and width".into());
+        }
+        size_of(&[c, h, w])?;
+        self.shape = [c, h, w];
+        self.add(None, "bilinear resize".into(), 0, 0, Layer::Resize(slot))
     }
 
     fn add_conv(
@@ -384,7 +463,7 @@ impl Builder {
     fn add_linear(&mut self, name: &str, expected: Option<usize>, outputs: Option<usize>, init: Start) -> Fits<()> {
         let n: usize = self.shape.iter().product();
         let Some(out) = outputs else {
-            return Err("\"out\" is missing: only the last layer goes without, and gets an output per class".into());
+            return Err(NO_OUTPUTS.into());
         };
         if let Some(expected) = expected.filter(|expected| *expected != n) {
             let [c, h, w] = self.shape;

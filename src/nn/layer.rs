@@ -61,6 +61,23 @@ pub enum Layer {
     Add(usize),
     /// What leaves the layer before is the feature vector φ(x).
     Feature,
+    /// The mean of each channel as a map of one pixel.
+    ImagePool,
+    /// The channels of what slots keep, behind each other.
+    Concat(Vec<usize>),
+    /// Maps of the height and width of what a slot keeps, of the images if there is none.
+    Resize(Option<usize>),
+    /// What leaves the layer before are the feature vectors of pixels.
+    FeatureMap,
+}
+
+/// What a network answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// Each image: logits are (N, outputs), features (N, D).
+    Classes,
+    /// Each pixel: logits are (N, outputs, H, W), as large as the images, features (N, D, h, w).
+    Pixels,
 }
 
 /// Weight of a batch in the running statistics of a batch norm.
@@ -69,9 +86,9 @@ pub const MOMENTUM: f32 = 0.1;
 /// What a network says about a batch.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// φ(x), (N, D).
+    /// φ(x), (N, D); of a network for pixels (N, D, h, w), where a stride makes h and w smaller than the images.
     pub features: Tensor,
-    /// (N, outputs).
+    /// (N, outputs); of a network for pixels (N, outputs, H, W).
     pub logits: Tensor,
 }
 
@@ -135,6 +152,7 @@ pub fn forward_with(
 ) -> Result<(Output, Vec<Tensor>)> {
     let mut tapped: Vec<Option<Tensor>> = vec![None; taps.len()];
     let parameters = parameters.tensors();
+    let size = x.shape();
     let (mut x, mut features) = (x.clone(), None);
     let mut slots: Vec<Option<Tensor>> = Vec::new();
     // A convolution waits for the batch norm after it, which may be folded in.
@@ -193,6 +211,23 @@ pub fn forward_with(
             Layer::Add(slot) => x.add(&kept(&slots, slot)?)?,
             Layer::Feature => {
                 let x = as_rows(x)?;
+                features = Some(x.clone());
+                x
+            }
+            Layer::ImagePool => {
+                let shape = x.shape();
+                x.global_avg_pool()?.reshape([shape[0], shape[1], 1, 1])?
+            }
+            Layer::Concat(ref parts) => {
+                let parts: Result<Vec<Tensor>> = parts.iter().map(|&slot| kept(&slots, slot)).collect();
+                Tensor::concat_channels(&parts?.iter().collect::<Vec<_>>())?
+            }
+            Layer::Resize(slot) => {
+                let like = slot.map_or(Ok(size), |slot| kept(&slots, slot).map(|kept| kept.shape()))?;
+                let [.., height, width] = *like else { return Err(Error::op("forward", "bug: no map to resize to")) };
+                x.resize_bilinear(height, width)?
+            }
+            Layer::FeatureMap => {
                 features = Some(x.clone());
                 x
             }

@@ -1,5 +1,6 @@
 //! Layers as a file of a network lists them, one entry each.
 
+use super::layer::OutputKind;
 use serde::{Deserialize, Serialize};
 
 /// An entry of a list of layers, for [`Builder::push`](super::Builder::push). In JSON:
@@ -14,9 +15,9 @@ pub enum LayerSpec {
         /// Channels that arrive; not checked if `None`.
         #[serde(rename = "in", skip_serializing_if = "Option::is_none", default)]
         inputs: Option<usize>,
-        /// Channels of the result.
-        #[serde(rename = "out")]
-        outputs: usize,
+        /// Channels of the result. `None` where it answers for the pixels of a list: as many as there are classes.
+        #[serde(rename = "out", skip_serializing_if = "Option::is_none", default)]
+        outputs: Option<usize>,
         /// Rows and columns of the kernel.
         kernel: usize,
         /// Pixels between neighbouring outputs.
@@ -99,6 +100,21 @@ pub enum LayerSpec {
     },
     /// What left the layer before is the feature vector φ(x).
     Feature {},
+    /// The mean of each channel as a map of one pixel.
+    ImagePool {},
+    /// The channels of what slots keep, behind each other.
+    Concat {
+        /// Their numbers, in order.
+        slots: Vec<usize>,
+    },
+    /// Maps of another height and width, linearly between pixels.
+    Resize {
+        /// The slot that keeps a map of the height and width that is wanted; those of the images if `None`.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        slot: Option<usize>,
+    },
+    /// What left the layer before are the feature vectors of pixels, which the last convolution classifies.
+    FeatureMap {},
     /// Names what left the layer before, so that distillation can compare it.
     Name {
         /// The name.
@@ -142,8 +158,28 @@ fn usual_epsilon() -> f32 {
 }
 
 impl LayerSpec {
+    /// The place in a list of the layer with an output per class, and what it answers for: a linear layer at the end for images, a
+    /// convolution that is resized to the images for pixels.
+    pub fn classifier(layers: &[LayerSpec]) -> Option<(usize, OutputKind)> {
+        match layers {
+            [before @ .., LayerSpec::Linear { .. }] => Some((before.len(), OutputKind::Classes)),
+            [before @ .., LayerSpec::Conv { .. }, LayerSpec::Resize { slot: None }] => {
+                Some((before.len(), OutputKind::Pixels))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many outputs a layer with weights has.
+    pub fn outputs_mut(&mut self) -> Option<&mut Option<usize>> {
+        match self {
+            LayerSpec::Conv { outputs, .. } | LayerSpec::Linear { outputs, .. } => Some(outputs),
+            _ => None,
+        }
+    }
+
     /// The name or the kind, for messages.
-    pub(super) fn label(&self) -> &str {
+    pub fn label(&self) -> &str {
         match self {
             LayerSpec::Conv { name, .. } | LayerSpec::BatchNorm { name, .. } | LayerSpec::Linear { name, .. } => name,
             LayerSpec::Name { name } => name,
@@ -154,6 +190,10 @@ impl LayerSpec {
             LayerSpec::Resume { .. } => "resume",
             LayerSpec::Add { .. } => "add",
             LayerSpec::Feature {} => "feature",
+            LayerSpec::ImagePool {} => "image-pool",
+            LayerSpec::Concat { .. } => "concat",
+            LayerSpec::Resize { .. } => "resize",
+            LayerSpec::FeatureMap {} => "feature-map",
             LayerSpec::Stage {} => "stage",
         }
     }

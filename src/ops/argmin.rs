@@ -3,6 +3,7 @@
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 static FORWARD: Kernel = Kernel {
@@ -15,8 +16,9 @@ static FORWARD: Kernel = Kernel {
 };
 
 impl Tensor {
-    /// The column of each row's smallest number, the first of equals. Shapes: (N, C) → (N), u32. Only the first `n_active`
-    /// columns take part. No derivative.
+    /// The column of each row's smallest number, the first of equals. Shapes: (N, C) → (N), u32. In maps of channels
+    /// (N, C, H, W) the channel of each pixel's smallest number: (N, H, W). Only the first `n_active` columns or channels take
+    /// part. No derivative.
     ///
     /// # Errors
     /// If `n_active` is 0 or larger than C.
@@ -35,26 +37,29 @@ impl Tensor {
     /// argmin of sign · x.
     fn extreme_column(&self, op: &'static str, n_active: usize, sign: f32) -> Result<Tensor> {
         self.expect_f32(op)?;
-        let (n, columns) = self.shape().rows_cols();
+        // A row is a pixel of an image, and neighbouring columns are `plane` numbers apart.
+        let (shape, columns, plane) = match *self.shape() {
+            [n, c, h, w] => (Shape::from([n, h, w]), c, h * w),
+            _ => ([self.shape().rows_cols().0].into(), self.shape().rows_cols().1, 1),
+        };
         if n_active == 0 || n_active > columns {
             return Err(Error::op(op, format!("{n_active} active columns of a matrix of shape {}", self.shape())));
         }
-        let y = Array::empty(&self.device(), [n], DType::U32)?;
+        let y = Array::empty(&self.device(), shape, DType::U32)?;
         match self.device() {
             Device::Cpu(_) => {
                 let x = self.array().cpu();
-                for (y, row) in y.cpu_mut().iter_mut().zip(x.chunks_exact(columns)) {
-                    let mut best = 0;
-                    for c in 1..n_active {
-                        if sign * row[c] < sign * row[best] {
-                            best = c;
-                        }
+                for (image, y) in y.cpu_mut().chunks_exact_mut(plane).enumerate() {
+                    for (pixel, y) in y.iter_mut().enumerate() {
+                        let at = |c: usize| sign * x[(image * columns + c) * plane + pixel];
+                        let best = (1..n_active).fold(0, |best, c| if at(c) < at(best) { c } else { best });
+                        *y = f32::from_bits(best as u32);
                     }
-                    *y = f32::from_bits(best as u32);
                 }
             }
             Device::Gpu(gpu) => {
-                let params = [n as u32, columns as u32, n_active as u32, sign.to_bits()];
+                let n = y.n_elements();
+                let params = [n as u32, columns as u32, plane as u32, n_active as u32, sign.to_bits()];
                 gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n))?;
             }
         }
@@ -69,6 +74,9 @@ fn cases(all: fn(&[Tensor]) -> Result<Tensor>, first: fn(&[Tensor]) -> Result<Te
         Case::new("matrix", distinct(), all).tolerance(Tolerance::Exact),
         Case::new("ties", ties, all).tolerance(Tolerance::Exact),
         Case::new("first_4", distinct(), first).tolerance(Tolerance::Exact),
+        Case::new("maps", vec![Input::constant([3, 7, 4, 5], Fill::Distinct)], all).tolerance(Tolerance::Exact),
+        Case::new("first_4_of_maps", vec![Input::constant([2, 7, 5, 3], Fill::Distinct)], first)
+            .tolerance(Tolerance::Exact),
     ]
 }
 

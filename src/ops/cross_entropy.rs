@@ -1,6 +1,7 @@
 //! Softmax cross-entropy against labels. Twin: `shaders/cross_entropy.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
+use super::pixel_cross_entropy::IGNORE;
 use super::row_loss::{RowLoss, backward, forward};
 use super::softmax::{log_sum_exp, softmax_row};
 use super::wide::ROWS;
@@ -38,25 +39,37 @@ impl Tensor {
     /// `n_active` outputs take part: a network laid out for all classes is trained on those seen so far.
     /// dx = (softmax(x) − onehot)/N, 0 for the other outputs. A label ≥ n_active makes the loss NaN.
     ///
+    /// Of maps of outputs (N, C, H, W) and a label for each pixel (N, H, W), the mean over pixels whose label is not
+    /// [`IGNORE`](super::IGNORE); 0 if there is none.
+    ///
     /// # Errors
     /// If the sizes do not fit.
     pub fn cross_entropy(&self, labels: &Tensor, n_active: usize) -> Result<Tensor> {
         labels.expect_u32("cross_entropy")?;
+        if let &[n, c, h, w] = &*self.shape() {
+            if *labels.shape() != [n, h, w] || n_active == 0 || n_active > c {
+                return Err(unfit(self, labels, n_active));
+            }
+            let losses = self.pixel_cross_entropy(labels, n_active, 0)?;
+            return losses.sum()?.mul(&labels.share_of_labels()?);
+        }
         let (n, classes) = self.shape().rows_cols();
         if labels.n_elements() != n || n_active == 0 || n_active > classes {
-            return Err(Error::op(
-                "cross_entropy",
-                format!("logits {}, labels {}, {n_active} active outputs do not fit", self.shape(), labels.shape()),
-            ));
+            return Err(unfit(self, labels, n_active));
         }
         LOSS.apply(self, labels, f32::from_bits(n_active as u32), 1.0 / n as f32)
     }
 }
 
+fn unfit(logits: &Tensor, labels: &Tensor, n_active: usize) -> Error {
+    let (logits, labels) = (logits.shape(), labels.shape());
+    Error::op("cross_entropy", format!("logits {logits}, labels {labels}, {n_active} active outputs do not fit"))
+}
+
 pub static OP: Op = Op {
     name: "cross_entropy",
     formula: "y = −mean_n ln softmax(x[n])[label[n]]",
-    shaders: &["cross_entropy", "rows", "sum"],
+    shaders: &["cross_entropy", "rows", "sum", "pixel_cross_entropy", "share_of_labels"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {
@@ -68,6 +81,8 @@ pub static OP: Op = Op {
             Case::new("extreme", vec![Input::new([4, 14], Fill::Values(EDGES)), labels(4, 14)], all)
                 .tolerance(Tolerance::Exponential)
                 .without_differences(),
+            Case::new("pixels", pixels(), all).tolerance(Tolerance::Exponential),
+            Case::new("pixels_first_4", pixels(), |x| x[0].cross_entropy(&x[1], 4)).tolerance(Tolerance::Exponential),
             Case::new("long", vec![Input::random([301, 10]), labels(301, 10)], all)
                 .tolerance(Tolerance::Exponential)
                 .without_differences(),
@@ -78,6 +93,12 @@ pub static OP: Op = Op {
         x.cross_entropy(&Tensor::from_u32(device, [3], &[0, 1, 2])?, 3)
     },
 };
+
+/// Maps of five outputs, and labels of which some do not count.
+fn pixels() -> Vec<Input> {
+    let labels = Fill::Integers(&[0, 3, IGNORE, 1, 2, IGNORE, 3]);
+    vec![Input::new([2, 5, 3, 4], Fill::Uniform(-3.0, 3.0)), Input::constant([2, 3, 4], labels)]
+}
 
 fn labels(n: usize, classes: u32) -> Input {
     Input::constant([n], Fill::Indices(classes))

@@ -109,7 +109,7 @@ impl<'a> Softened<'a> {
 impl Tensor {
     /// y = T²·(1/N)·Σ_n Σ_c p_t·(ln p_t − ln p_s), shape \[1\], with p = softmax(logits/T) of the teacher and of this student
     /// (Hinton et al. 2015; the T² keeps the gradient's size). Shapes: both (N, C). dx = T·(p_s − p_t)/N; the teacher gets
-    /// no gradient.
+    /// no gradient. Of maps of outputs (N, C, H, W) the mean over all pixels.
     ///
     /// # Errors
     /// If the shapes differ or T is not positive.
@@ -122,6 +122,10 @@ impl Tensor {
                 format!("student {} and teacher {} differ", self.shape(), teacher.shape()),
             ));
         }
+        if self.shape().len() == 4 {
+            self.expect_f32("kl_div")?;
+            return self.to_pixels()?.kl_div(&teacher.to_pixels()?, temperature);
+        }
         LOSS.apply(self, teacher, temperature, 1.0 / self.shape()[0] as f32)
     }
 }
@@ -129,12 +133,13 @@ impl Tensor {
 pub static OP: Op = Op {
     name: "kl_div",
     formula: "y = T² · mean_n Σ_c p_t (ln p_t − ln p_s)",
-    shaders: &["kl_div", "rows", "sum"],
+    shaders: &["kl_div", "rows", "sum", "to_pixels"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {
         let rows = || Fill::Uniform(-3.0, 3.0);
         let inputs = || vec![Input::new([11, 7], rows()), Input::constant([11, 7], rows())];
+        let maps = vec![Input::new([2, 5, 3, 4], rows()), Input::constant([2, 5, 3, 4], rows())];
         let edges = vec![Input::new([2, 14], Fill::Values(EDGES)), Input::constant([2, 14], rows())];
         vec![
             Case::new("t1", inputs(), |x| x[0].kl_div(&x[1], 1.0)).tolerance(Tolerance::Exponential),
@@ -150,6 +155,7 @@ pub static OP: Op = Op {
             })
             .tolerance(Tolerance::Exponential)
             .without_differences(),
+            Case::new("pixels", maps, |x| x[0].kl_div(&x[1], 2.0)).tolerance(Tolerance::Exponential),
             Case::new("edges", edges, |x| x[0].kl_div(&x[1], 2.0))
                 .tolerance(Tolerance::Exponential)
                 .without_differences(),

@@ -6,12 +6,15 @@
 
 mod argmin;
 mod attention_map;
+mod avg_pool2d;
 mod batch_norm;
 mod bce_with_logits;
 mod bias_add;
 mod case;
 mod channel_sum;
+mod channels;
 mod check;
+mod confusion;
 mod conv2d;
 mod coop;
 mod cross_entropy;
@@ -40,13 +43,17 @@ mod pair_differences;
 mod pair_loss;
 mod partial_mse;
 mod penalty;
+mod pixel_cross_entropy;
+mod pixel_distillation;
 mod project;
 mod quarter_turns;
 mod reshape;
+mod resize_bilinear;
 mod row_loss;
 mod row_sum;
 mod scale;
 mod scatter_rows;
+mod share_of_labels;
 mod smooth_l1;
 mod softmax;
 mod squared_distances;
@@ -54,13 +61,16 @@ mod sum;
 mod target_log_odds;
 mod threads;
 mod tiles;
+mod to_pixels;
 mod unary;
 mod wide;
 mod zip;
 
+pub use avg_pool2d::Windows;
 pub use batch_norm::{BatchNorm, Mode, residual_fits};
 pub use case::{Case, Fill, Input, Op, Tolerance};
 pub use check::{Comparison, compare, run_with_gradients};
+pub use confusion::count_confusion;
 pub use conv2d::Conv2d;
 pub use conv2d::candidates as conv2d_candidates;
 pub use filters::{FilterRun, Filters};
@@ -71,6 +81,7 @@ pub use matmul::candidates as matmul_candidates;
 pub use max_pool2d::pooled;
 pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
 pub use penalty::{add_penalty_gradient, penalty};
+pub use pixel_cross_entropy::IGNORE;
 pub use project::project;
 pub use quarter_turns::quarter_turns;
 pub use scatter_rows::scatter_rows;
@@ -110,11 +121,20 @@ pub static ALL: &[&Op] = &[
     &batch_norm::OP,
     &max_pool2d::OP,
     &global_avg_pool::OP,
+    &avg_pool2d::OP,
+    &resize_bilinear::OP,
+    &channels::CONCAT,
+    &channels::NARROW,
+    &to_pixels::TO,
+    &to_pixels::FROM,
     &l2_normalize::OP,
     &softmax::OP,
     &log_softmax::OP,
     &cross_entropy::OP,
+    &pixel_cross_entropy::OP,
+    &share_of_labels::OP,
     &kl_div::OP,
+    &pixel_distillation::OP,
     &bce_with_logits::OP,
     &mixed_targets::OP,
     &mse::OP,
@@ -129,6 +149,7 @@ pub static ALL: &[&Op] = &[
     &log_det::OP,
     &argmin::ARGMIN,
     &argmin::ARGMAX,
+    &confusion::OP,
     &gather_rows::OP,
     &herding::OP,
     &image_batch::OP,

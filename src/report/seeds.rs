@@ -25,6 +25,7 @@ pub fn seeds_table(runs: &[Metrics]) -> String {
     let titles = ["final accuracy", "average incremental", "forgetting", "backward transfer"];
     let _ = write!(out, "{:<10}", "classifier");
     for (title, width) in titles.iter().zip(WIDTHS) {
+        let title = first.score.worded(title);
         let _ = write!(out, "  {title:>width$}");
     }
     let _ = write!(out, "\n{}\n", "─".repeat(WIDTH));

@@ -223,7 +223,7 @@ impl Session {
         let [channels, height, width] = self.input();
         let pixels: Vec<u8> = pictures.flat_map(|picture| &picture.pixels).copied().collect();
         let n = pixels.len() / (channels * height * width);
-        Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() }
+        Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new(), masks: Vec::new() }
     }
 }
 

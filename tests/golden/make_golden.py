@@ -187,6 +187,7 @@ def argmax_rows(draw):
     yield "matrix", [draw.normal(5, 7)], lambda x: x.argmax(1), ()
     ties = f32([[1, 3, 2, 3, 3], [0, 0, 0, 0, 0], [2, 3, 4, 5, 5], [-1, 7, -1, 7, -2]])
     yield "ties", [ties], lambda x: torch.from_numpy(x.numpy().argmax(1)), ()
+    yield "maps", [draw.normal(3, 7, 4, 5)], lambda x: x.argmax(1), ()
 
 
 # ---- matrices ----------------------------------------------------------------------------------------
@@ -290,6 +291,127 @@ def global_avg_pool(draw):
 
 
 @op
+def avg_pool2d(draw):
+    def pool(kernel, stride=None, padding=0):
+        return lambda x: F.avg_pool2d(x, kernel, stride, padding)
+
+    yield "strips", [draw.normal(2, 3, 4, 8)], pool((1, 4))
+    yield "halves", [draw.normal(2, 3, 7, 5)], pool((3, 2))
+    yield "k4_s1_p2", [draw.normal(2, 2, 5, 6)], pool(4, 1, 2)
+    yield "larger_than_the_image", [draw.normal(1, 2, 5, 4)], pool(8, 1, 4)
+    yield "channels", [draw.normal(2, 1, 5, 12)], pool((3, 1), 1, (1, 0))
+    yield "gaps", [draw.normal(1, 2, 9, 11)], pool((2, 3), (4, 5), (1, 0))
+
+
+@op
+def resize_bilinear(draw):
+    def to(*size):
+        return lambda x: F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+    yield "larger", [draw.normal(2, 3, 4, 5)], to(9, 20)
+    yield "smaller", [draw.normal(2, 3, 9, 8)], to(4, 3)
+    yield "from_one_pixel", [draw.normal(2, 3, 1, 1)], to(4, 7)
+    yield "to_one_pixel", [draw.normal(1, 2, 5, 4)], to(1, 1)
+    yield "mixed", [draw.normal(1, 2, 3, 8)], to(7, 5)
+
+
+@op
+def concat_channels(draw):
+    yield "maps", [draw.normal(2, c, 3, 5) for c in (2, 4, 3)], lambda *x: torch.cat(x, 1)
+    yield "rows", [draw.normal(3, c) for c in (2, 5)], lambda *x: torch.cat(x, 1)
+
+
+@op
+def narrow_channels(draw):
+    yield "middle", [draw.normal(2, 7, 3, 5)], lambda x: x[:, 2:6]
+    yield "last", [draw.normal(4, 6)], lambda x: x[:, 5:6]
+
+
+@op
+def to_pixels(draw):
+    yield "maps", [draw.normal(3, 5, 4, 7)], lambda x: x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+@op
+def from_pixels(draw):
+    yield "rows", [draw.normal(30, 4)], lambda x: x.view(2, 3, 5, 4).permute(0, 3, 1, 2)
+
+
+IGNORE = -1  # 2**32 - 1 as a u32
+
+
+def pixel_labels(draw, classes, *shape):
+    """Labels of which every fifth does not count."""
+    labels = draw.labels(classes, torch.Size(shape).numel())
+    labels[::5] = IGNORE
+    return labels.view(shape)
+
+
+def merged_log_softmax(x, n_merged):
+    """The log-probabilities of MiB's unbiased cross-entropy: all of the first classes in the place of each of them."""
+    y = torch.log_softmax(x, 1)
+    merged = torch.logsumexp(y[:, :n_merged], 1, keepdim=True)
+    return torch.cat([merged.expand(-1, n_merged, -1, -1), y[:, n_merged:]], 1)
+
+
+@op
+def pixel_cross_entropy(draw):
+    def loss(n_active, n_merged):
+        def run(x, t):
+            y = x[:, :n_active]
+            y = merged_log_softmax(y, n_merged) if n_merged else torch.log_softmax(y, 1)
+            return F.nll_loss(y, t, ignore_index=IGNORE, reduction="none")
+
+        return run
+
+    x = draw.normal(2, 7, 3, 5, scale=2.0)
+    yield "all", [x, pixel_labels(draw, 7, 2, 3, 5)], loss(7, 0)
+    yield "first_5", [x, pixel_labels(draw, 5, 2, 3, 5)], loss(5, 1)
+    yield "merged_3", [x, pixel_labels(draw, 7, 2, 3, 5)], loss(7, 3)
+    yield "merged_3_of_5", [x, pixel_labels(draw, 5, 2, 3, 5)], loss(5, 3)
+
+
+@op
+def share_of_labels(draw):
+    share = lambda t: 1.0 / (t != IGNORE).sum().clamp(min=1).double().view(1)
+    yield "some", [pixel_labels(draw, 7, 2, 3, 5)], share, ()
+    yield "none", [torch.full((2, 3, 5), IGNORE)], share, ()
+
+
+@op
+def pixel_distillation(draw):
+    """Unbiased distillation as in MiB's code: new classes are added to the background before the logarithm."""
+
+    def loss(n_old, n_active):
+        def run(x, t):
+            p = torch.softmax(x[:, :n_active], 1)
+            background = p[:, :1] + p[:, n_old:].sum(1, keepdim=True)
+            q = torch.cat([background, p[:, 1:n_old]], 1)
+            return -(torch.softmax(t[:, :n_old], 1) * q.log()).mean(1)
+
+        return run
+
+    x = draw.normal(2, 7, 3, 5, scale=2.0)
+    yield "plain", [x, draw.normal(2, 7, 3, 5, scale=2.0)], loss(4, 4), [0]
+    yield "unbiased", [x, draw.normal(2, 4, 3, 5, scale=2.0)], loss(4, 7), [0]
+    yield "unbiased_4_of_6", [x, draw.normal(2, 7, 3, 5, scale=2.0)], loss(4, 6), [0]
+    yield "one_old", [x, draw.normal(2, 2, 3, 5, scale=2.0)], loss(1, 3), [0]
+
+
+@op
+def confusion(draw):
+    def count(predictions, labels, counts):
+        counts = counts.clone()
+        for label, prediction in zip(labels.ravel().tolist(), predictions.ravel().tolist()):
+            if label < counts.shape[0] and prediction < counts.shape[0] and label != IGNORE:
+                counts[label, prediction] += 1
+        return counts
+
+    indices = lambda: draw.labels(6, 40).view(2, 4, 5)
+    yield "some", [indices(), pixel_labels(draw, 6, 2, 4, 5), torch.arange(25).view(5, 5)], count, ()
+
+
+@op
 def softmax(draw):
     yield "t1", [draw.normal(5, 7, scale=3.0)], lambda x: F.softmax(x, 1)
     yield "t2", [draw.normal(5, 7, scale=3.0)], lambda x: F.softmax(x / 2, 1)
@@ -313,6 +435,13 @@ def cross_entropy(draw):
     z = f32([[1000, 0, -1000, 10], [1000, 1000, -1000, 0], [-1000, 1000, 999, 998]])
     yield "extreme", [z, torch.tensor([0, 1, 2])], loss
 
+    def of_pixels(z, labels):
+        return F.cross_entropy(z, labels, ignore_index=IGNORE).reshape(1)
+
+    z = draw.normal(2, 5, 3, 4, scale=2.0)
+    yield "pixels", [z, pixel_labels(draw, 5, 2, 3, 4)], of_pixels
+    yield "pixels_first_4", [z, pixel_labels(draw, 4, 2, 3, 4)], lambda z, y: of_pixels(z[:, :4], y)
+
 
 @op
 def kl_div(draw):
@@ -325,6 +454,9 @@ def kl_div(draw):
 
     yield "t1", [draw.normal(5, 7, scale=3.0), draw.normal(5, 7, scale=3.0)], at(1), (0,)
     yield "t4", [draw.normal(5, 7, scale=3.0), draw.normal(5, 7, scale=3.0)], at(4), (0,)
+    rows = lambda z: z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+    maps = [draw.normal(2, 5, 3, 4, scale=3.0) for _ in range(2)]
+    yield "pixels", maps, lambda student, teacher: at(2)(rows(student), rows(teacher)), (0,)
 
 
 @op

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from networks import PreActResNet, ResNet, WideResNet, vgg11, vgg11_slim
+from networks import DeepLabLite, PreActResNet, ResNet, WideResNet, vgg11, vgg11_slim
 
 
-def export(name, model, batch, size, outputs):
+def export(name, model, batch, size, outputs, of_pixels=False):
     torch.manual_seed(len(name))
     with torch.no_grad():
         for key, value in model.state_dict().items():
@@ -29,6 +29,8 @@ def export(name, model, batch, size, outputs):
                 value.normal_(0, (2.0 / value[0].numel()) ** 0.5)
     x = torch.randn(batch, 3, size, size)
     labels = torch.arange(batch) * 3 % outputs
+    if of_pixels:
+        labels = (torch.arange(batch * size * size) * 3 % outputs).view(batch, size, size)
     file = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
     file["golden.input"] = x
     file["golden.labels"] = labels.float()
@@ -54,3 +56,4 @@ export("preact-resnet18", PreActResNet([2, 4, 8, 16], [2, 2, 2, 2], 7), 5, 17, 7
 export("vgg11", vgg11([2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"], 7), 5, 32, 7)
 export("vgg11-slim", vgg11_slim([2, "M", 4, "M", 8, 8, "M", 16, 16], 16, 4, 7), 5, 16, 7)
 export("wrn16-2", WideResNet(2, [4, 8, 16], 2, 7), 5, 9, 7)
+export("deeplab-lite", DeepLabLite([4, 8, 12], 8, 7), 3, 13, 7, of_pixels=True)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
@@ -165,3 +166,60 @@ def vgg11_slim(widths, hidden, pixels, outputs):
             features=nn.Sequential(*layers), flatten=nn.Flatten(), classifier=nn.Sequential(*head, nn.Linear(hidden, outputs))
         )
     )
+
+
+class DilatedBlock(nn.Module):
+    def __init__(self, c_in, c_out, stride, dilation):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, dilation, dilation, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, dilation, dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.downsample = None
+        if stride != 1 or c_in != c_out:
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Pooling(nn.Sequential):
+    def __init__(self, c_in, c_out):
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
+
+    def forward(self, x):
+        return F.interpolate(super().forward(x), x.shape[2:], mode="bilinear", align_corners=False)
+
+
+class Pyramid(nn.Module):
+    """torchvision's ASPP without its dropout."""
+
+    def __init__(self, c_in, rates, c_out):
+        super().__init__()
+
+        def part(kernel, rate):
+            conv = nn.Conv2d(c_in, c_out, kernel, padding=0 if kernel == 1 else rate, dilation=rate, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
+
+        self.convs = nn.ModuleList([part(1, 1), *(part(3, rate) for rate in rates), Pooling(c_in, c_out)])
+        joined = nn.Conv2d(c_out * len(self.convs), c_out, 1, bias=False)
+        self.project = nn.Sequential(joined, nn.BatchNorm2d(c_out), nn.ReLU())
+
+    def forward(self, x):
+        return self.project(torch.cat([conv(x) for conv in self.convs], 1))
+
+
+class DeepLabLite(nn.Module):
+    def __init__(self, widths, pyramid, outputs):
+        super().__init__()
+        first, second, third = widths
+        stem = [("conv1", nn.Conv2d(3, first, 3, 2, 1, bias=False)), ("bn1", nn.BatchNorm2d(first)), ("relu", nn.ReLU())]
+        blocks = [(first, first, 1, 1), (first, second, 2, 1), (second, third, 1, 2)]
+        stages = [(f"layer{i + 1}", nn.Sequential(DilatedBlock(*block))) for i, block in enumerate(blocks)]
+        self.backbone = nn.Sequential(OrderedDict(stem + stages))
+        self.classifier = nn.Sequential(Pyramid(third, [2, 4], pyramid), nn.Conv2d(pyramid, outputs, 1))
+
+    def forward(self, x):
+        y = self.classifier(self.backbone(x))
+        return F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=False)

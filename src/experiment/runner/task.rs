@@ -37,7 +37,7 @@ impl Run<'_> {
         let mut started_task = TaskStarted {
             task: task.index,
             n_tasks: self.phases.len(),
-            classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
+            classes: self.names_of(task),
             n_images: n_new,
             n_exemplars: n_samples.saturating_sub(n_new),
             n_epochs: 0,
@@ -51,7 +51,7 @@ impl Run<'_> {
         let batches = recipe.batches(
             self.dataset.train.clone(),
             samples,
-            self.stream.label_of_class.clone(),
+            self.stream.training_labels(task, self.config.method.is_reference),
             self.learner.augment,
             self.config.seed,
             task.index * recipe.epochs,

@@ -164,10 +164,11 @@ impl Body {
         let literal = step.arrives.shape[0].to_string();
         match &step.spec {
             LayerSpec::Conv { name, outputs, kernel, stride, padding, dilation, bias, .. } => {
+                let outputs = outputs.unwrap_or(step.leaves.shape[0]);
                 let (mut from, mut to, mut by) = (literal, outputs.to_string(), stride.to_string());
                 if let Some(symbols) = &mut self.symbols {
                     from = symbols.now.0.clone();
-                    if *outputs == symbols.outputs {
+                    if outputs == symbols.outputs {
                         to = "outputs".into();
                     }
                     if symbols.now.1 && *stride == symbols.stride {
@@ -274,6 +275,12 @@ impl Body {
                 self.lines.push("features = x".into());
             }
             LayerSpec::Name { .. } | LayerSpec::Stage {} => {}
+            LayerSpec::ImagePool {}
+            | LayerSpec::Concat { .. }
+            | LayerSpec::Resize { .. }
+            | LayerSpec::FeatureMap {} => {
+                unreachable!("bug: such layers are refused before")
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod wire;
 
 use super::Network;
 use crate::error::{Error, Result};
+use crate::nn::LayerSpec;
 use crate::settings::Choose;
 
 /// What other programs read.
@@ -108,10 +109,20 @@ impl Export<'_> {
     /// The content of the file, or of the files of the folder, each with its name.
     ///
     /// # Errors
-    /// If sizes do not fit one another, a layer has a name that PyTorch cannot give it, or the adapter was lost.
+    /// If the network answers for pixels, sizes do not fit one another, a layer has a name that PyTorch cannot give it, or the adapter was lost.
     pub fn files(&self, format: Format) -> Result<Vec<(&'static str, Vec<u8>)>> {
         if let Some(what) = self.misfit() {
             return Err(Error::op("export", format!("{what} of another size than network and classes")));
+        }
+        let of_pixels = |layer: &&LayerSpec| {
+            use LayerSpec::{Concat, FeatureMap, ImagePool, Resize};
+            matches!(layer, ImagePool {} | Concat { .. } | Resize { .. } | FeatureMap {})
+        };
+        if let Some(layer) = self.network.list().layers.iter().find(of_pixels) {
+            let (name, kind) = (&self.network.name, layer.label());
+            return Err(Error::usage(format!(
+                "'{name}' has a layer of the kind '{kind}', which cannot be exported: networks for images without such layers can"
+            )));
         }
         match format {
             Format::Onnx => Ok(vec![("model.onnx", onnx::model(self)?)]),

@@ -269,6 +269,12 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> Values {
                 x
             }
             LayerSpec::Name { .. } => x,
+            LayerSpec::ImagePool {}
+            | LayerSpec::Concat { .. }
+            | LayerSpec::Resize { .. }
+            | LayerSpec::FeatureMap {} => {
+                unreachable!("bug: such layers are refused before")
+            }
         };
     }
     Values { features, logits: x, stage }
