@@ -2,7 +2,9 @@
 
 use super::{INTERRUPTED, warn};
 use crate::data::files::thousands;
-use crate::data::{self, Chosen, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify, write_pictures};
+use crate::data::{
+    self, Chosen, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify, write_pictures,
+};
 use crate::error::{Error, Result};
 use crate::report::hang;
 use clap::{Args, Subcommand};

@@ -20,7 +20,8 @@ pub fn learned_text(learned: &Learned, left_out: impl Fn(&str) -> usize) -> Stri
     let judges = learned.classes.iter().any(|class| class.n_held_out > 0);
     let held = |text: String| if judges { format!("  {text:>8}") } else { String::new() };
     let title = held("held out".into());
-    let mut text = format!("{:<width$}  {:>6}{title}  {:>6}  {:>8}  {:>9}\n", "class", "added", "known", "left out", "now");
+    let mut text =
+        format!("{:<width$}  {:>6}{title}  {:>6}  {:>8}  {:>9}\n", "class", "added", "known", "left out", "now");
     for class in &learned.classes {
         let known = class.n_known + class.n_moved;
         let (added, now) = (thousands(class.n_added as u64), thousands(class.n_now as u64));

@@ -171,7 +171,10 @@ impl Statistics for Fecam {
         let (mut means, mut factors) = (Vec::new(), Vec::new());
         for class in &self.fitted {
             let Some(Class { mean, inverse }) = class else {
-                return Err(Error::op("fecam", "nothing is known of a class, so that no distance to it can be written"));
+                return Err(Error::op(
+                    "fecam",
+                    "nothing is known of a class, so that no distance to it can be written",
+                ));
             };
             means.extend(mean.iter().map(|&x| x as f32));
             factors.extend(Cholesky::new(inverse)?.lower().values().iter().map(|&x| x as f32));
