@@ -3,6 +3,7 @@
 
 use engram::learner::frozen::FrozenKind;
 use engram::rng::{Purpose, Rng};
+use engram::serve::{Kept, Served};
 use engram::session::{Backbone, Growing, Picture, Session, Settings, Way};
 use engram::settings::Choose;
 use engram::training::{Listener, Progress, Silent};
@@ -159,4 +160,21 @@ fn a_picture_that_moves_is_learned_as_what_it_is_now() {
     assert_eq!((report.classes[0].n_moved, report.classes[0].n_now), (4, 4));
     assert_eq!(names(&session), ["red", "blue"], "a class from which everything was moved is gone");
     assert_eq!(session.learn(pictures("red", 0..4)).unwrap().classes[0].n_known, 4);
+}
+
+/// It answers behind a server, which has no minutes to train in.
+#[test]
+fn a_served_learner_does_not_train() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.engram");
+    let mut session = session(Growing::Icarl, 8);
+    session.learn([pictures("red", 0..3), pictures("green", 0..3)].concat()).unwrap();
+    session.save(&path).unwrap();
+    let mut kept = Kept::open(&path, &Device::cpu()).unwrap();
+    assert_eq!(kept.classify(&[picture("red", 9)], 1).unwrap()[0].classes[0].name, "red");
+    let error = kept.learn("red", vec![picture("red", 9)]).unwrap_err();
+    assert!(matches!(error, Error::Usage(_)) && error.to_string().contains("engram learn"), "{error}");
+    kept.forget("green").unwrap();
+    drop(kept);
+    assert_eq!(names(&Session::load(&path, &Device::cpu()).unwrap()), ["red"]);
 }
