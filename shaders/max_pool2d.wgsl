@@ -1,4 +1,4 @@
-// y[n, c, p, q] = max over the window of size × size pixels at (p·stride, q·stride) of x[n, c]
+// y[n, c, p, q] = max over the window of size × size pixels at (p·stride − padding, q·stride − padding) of x[n, c], of those inside
 //
 // Shapes: x (planes, H, W), y and argmax (planes, P, Q), planes = N·C. argmax is the place in the plane; the first of equal
 // maxima in reading order wins, and the last of what is not a number. forward: one invocation owns one output. backward: one
@@ -14,6 +14,7 @@ struct Params {
     q: u32,
     size: u32,
     stride: u32,
+    padding: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -26,6 +27,12 @@ struct Params {
 
 @group(1) @binding(0) var<uniform> params: Params;
 
+// The pixels of an axis that a window covers: the first, and the one behind the last.
+fn covered(window: u32, n: u32) -> vec2<u32> {
+    let start = window * params.stride;
+    return vec2<u32>(max(start, params.padding) - params.padding, min(start + params.size - params.padding, n));
+}
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let out = flat_index(wid, nwg, lid.x);
@@ -35,12 +42,14 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         let row = (out - plane * outputs) / params.q;
         let column = out - plane * outputs - row * params.q;
         let start = plane * params.h * params.w;
-        let corner = row * params.stride * params.w + column * params.stride;
+        let rows = covered(row, params.h);
+        let columns = covered(column, params.w);
+        let corner = rows.x * params.w + columns.x;
         var best = x[start + corner];
         var best_at = corner;
-        for (var i = 0u; i < params.size; i++) {
-            for (var j = 0u; j < params.size; j++) {
-                let here = corner + i * params.w + j;
+        for (var i = rows.x; i < rows.y; i++) {
+            for (var j = columns.x; j < columns.y; j++) {
+                let here = i * params.w + j;
                 let value = x[start + here];
                 if (value > best && !is_nan(best)) || is_nan(value) {
                     best = value;
@@ -60,8 +69,9 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     if pixel < params.planes * pixels {
         let plane = pixel / pixels;
         let here = pixel - plane * pixels;
-        let v = here / params.w;
-        let u = here - v * params.w;
+        let row_here = here / params.w;
+        let v = row_here + params.padding;
+        let u = here - row_here * params.w + params.padding;
         // Windows that start at most size − 1 pixels before this one.
         let first_row = (max(v + 1u, params.size) - params.size + params.stride - 1u) / params.stride;
         let end_row = min(v / params.stride + 1u, params.p);

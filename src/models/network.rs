@@ -123,6 +123,11 @@ impl Network {
         Ok(Network { options: self.options, ..network })
     }
 
+    /// Its layers, whose numbers index parameters and running statistics.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
     /// Its layers as a list that a file can hold.
     pub fn list(&self) -> &LayerList {
         &self.list

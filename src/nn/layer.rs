@@ -41,6 +41,8 @@ pub enum Layer {
         size: usize,
         /// Pixels between neighbouring windows.
         stride: usize,
+        /// Pixels by which the first window begins before the image.
+        padding: usize,
     },
     /// The mean of each channel.
     GlobalAvgPool,
@@ -67,6 +69,8 @@ pub enum Layer {
     Resize(Option<usize>),
     /// What leaves the layer before are the feature vectors of pixels.
     FeatureMap,
+    /// Half the sum with what a slot keeps.
+    Mean(usize),
 }
 
 /// What a network answers for.
@@ -197,7 +201,7 @@ pub fn forward_with(
                 }
             }
             Layer::Relu => x.relu()?,
-            Layer::MaxPool { size, stride } => x.max_pool2d(size, stride)?,
+            Layer::MaxPool { size, stride, padding } => x.max_pool2d_padded(size, stride, padding)?,
             Layer::GlobalAvgPool => x.global_avg_pool()?,
             Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias]))?,
             Layer::Keep(slot) => {
@@ -225,6 +229,7 @@ pub fn forward_with(
                 let [.., height, width] = *like else { return Err(Error::op("forward", "bug: no map to resize to")) };
                 x.resize_bilinear(height, width)?
             }
+            Layer::Mean(slot) => x.add(&kept(&slots, slot)?)?.scale(0.5)?,
             Layer::FeatureMap => {
                 features = Some(x.clone());
                 x

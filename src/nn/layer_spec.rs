@@ -56,10 +56,16 @@ pub enum LayerSpec {
     },
     /// max(x, 0).
     Relu {},
-    /// The maximum of windows that touch.
+    /// The maximum of windows.
     MaxPool {
         /// Rows and columns of a window.
         size: usize,
+        /// Pixels between neighbouring windows; `None` if they touch.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        stride: Option<usize>,
+        /// Pixels by which the first window begins before the image.
+        #[serde(skip_serializing_if = "is_zero", default)]
+        padding: usize,
     },
     /// The mean of each channel.
     GlobalAvgPool {},
@@ -107,6 +113,11 @@ pub enum LayerSpec {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         slot: Option<usize>,
     },
+    /// Half the sum with what a slot keeps, which has the same shape: two branches as one.
+    Mean {
+        /// Its number.
+        slot: usize,
+    },
     /// What left the layer before are the feature vectors of pixels, which the last convolution classifies.
     FeatureMap {},
     /// Names what left the layer before, so that distillation can compare it.
@@ -129,6 +140,10 @@ pub enum Start {
     He,
     /// The weight normal with variance 1/n, the bias zero.
     Normal,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn one() -> usize {
@@ -184,6 +199,7 @@ impl LayerSpec {
             LayerSpec::Concat { .. } => "concat",
             LayerSpec::Resize { .. } => "resize",
             LayerSpec::FeatureMap {} => "feature-map",
+            LayerSpec::Mean { .. } => "mean",
             LayerSpec::Stage {} => "stage",
         }
     }

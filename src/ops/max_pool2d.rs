@@ -5,6 +5,7 @@ use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 
 const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/max_pool2d.wgsl")];
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static str) -> Kernel {
@@ -25,6 +26,7 @@ struct Sizes {
     q: usize,
     size: usize,
     stride: usize,
+    padding: usize,
 }
 
 impl Tensor {
@@ -35,19 +37,29 @@ impl Tensor {
     /// # Errors
     /// If the input has not four axes or the window does not fit.
     pub fn max_pool2d(&self, size: usize, stride: usize) -> Result<Tensor> {
+        self.max_pool2d_padded(size, stride, 0)
+    }
+
+    /// The same with windows that begin `padding` pixels before the image and end as many behind it, of which what lies inside
+    /// counts: P = ⌊(H + 2·padding − size)/stride⌋ + 1.
+    ///
+    /// # Errors
+    /// As [`Tensor::max_pool2d`], or if a padding of more than half a window leaves windows without a pixel.
+    pub fn max_pool2d_padded(&self, size: usize, stride: usize, padding: usize) -> Result<Tensor> {
         self.expect_f32("max_pool2d")?;
         let &[n, c, h, w] = &*self.shape() else {
             return Err(Error::op("max_pool2d", format!("needs N×C×H×W, not {}", self.shape())));
         };
-        if size == 0 || stride == 0 || size > h || size > w {
+        if size == 0 || stride == 0 || padding > size / 2 || size > h.min(w) + 2 * padding {
             let shape = self.shape();
             return Err(Error::op(
                 "max_pool2d",
-                format!("a window of {size} with stride {stride} does not fit {shape}"),
+                format!("a window of {size} with stride {stride} and padding {padding} does not fit {shape}"),
             ));
         }
-        let (p, q) = ((h - size) / stride + 1, (w - size) / stride + 1);
-        let sizes = Sizes { planes: n * c, h, w, p, q, size, stride };
+        let windows = |side: usize| (side + 2 * padding - size) / stride + 1;
+        let (p, q) = (windows(h), windows(w));
+        let sizes = Sizes { planes: n * c, h, w, p, q, size, stride, padding };
         let y = Array::empty(&self.device(), [n, c, p, q], DType::F32)?;
         // Where in its plane each maximum was found.
         let argmax = Array::empty(&self.device(), [n, c, p, q], DType::U32)?;
@@ -69,12 +81,18 @@ impl Tensor {
 impl Sizes {
     /// True if kernels may take two windows of 2 × 2 at once.
     fn in_pairs(&self) -> bool {
-        (self.size, self.stride) == (2, 2) && self.w.is_multiple_of(4)
+        (self.size, self.stride, self.padding) == (2, 2, 0) && self.w.is_multiple_of(4)
     }
 
-    fn params(&self) -> [u32; 7] {
-        let Sizes { planes, h, w, p, q, size, stride } = *self;
-        [planes, h, w, p, q, size, stride].map(|size| size as u32)
+    /// The pixels of an axis of `n` that a window covers.
+    fn covered(&self, window: usize, n: usize) -> Range<usize> {
+        let start = window * self.stride;
+        start.saturating_sub(self.padding)..(start + self.size - self.padding).min(n)
+    }
+
+    fn params(&self) -> [u32; 8] {
+        let Sizes { planes, h, w, p, q, size, stride, padding } = *self;
+        [planes, h, w, p, q, size, stride, padding].map(|size| size as u32)
     }
 }
 
@@ -82,16 +100,17 @@ fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
     let Sizes { h, w, p, q, size, stride, .. } = sizes;
     y.par_chunks_exact_mut(p * q).zip(argmax.par_chunks_exact_mut(p * q)).zip(x.par_chunks_exact(h * w)).for_each(
         |((y, argmax), x)| {
-            if size == 2 && stride == 2 {
+            if size == 2 && stride == 2 && sizes.padding == 0 {
                 return pool_pairs(w, q, x, y, argmax);
             }
             for row in 0..p {
                 for column in 0..q {
-                    let corner = row * stride * w + column * stride;
+                    let (rows, columns) = (sizes.covered(row, h), sizes.covered(column, w));
+                    let corner = rows.start * w + columns.start;
                     let (mut best, mut at) = (x[corner], corner);
-                    for i in 0..size {
-                        for j in 0..size {
-                            let here = corner + i * w + j;
+                    for i in rows {
+                        for j in columns.clone() {
+                            let here = i * w + j;
                             if exceeds(x[here], best) {
                                 (best, at) = (x[here], here);
                             }
@@ -176,6 +195,8 @@ pub static OP: Op = Op {
             Case::new("k2_s2", distinct([2, 3, 6, 8]), |x| x[0].max_pool2d(2, 2)),
             Case::new("k3_s2", distinct([2, 3, 7, 9]), |x| x[0].max_pool2d(3, 2)),
             Case::new("odd_k2_s2", distinct([1, 2, 5, 7]), |x| x[0].max_pool2d(2, 2)),
+            Case::new("k3_s2_p1", distinct([2, 3, 7, 8]), |x| x[0].max_pool2d_padded(3, 2, 1)),
+            Case::new("k2_s1_p1", distinct([1, 2, 3, 4]), |x| x[0].max_pool2d_padded(2, 1, 1)),
             Case::new("ties_k2_s2", vec![Input::new([1, 2, 4, 6], Fill::Values(&[0.5]))], |x| x[0].max_pool2d(2, 2))
                 .without_differences(),
             Case::new("pairs_odd_rows", distinct([2, 3, 5, 12]), |x| x[0].max_pool2d(2, 2)),

@@ -242,8 +242,11 @@ impl Body {
                 }
             }
             LayerSpec::Relu {} => self.relu(),
-            LayerSpec::MaxPool { size } => {
-                self.x = format!("F.max_pool2d({}, {size})", self.x);
+            LayerSpec::MaxPool { size, stride, padding } => {
+                self.x = match (stride.unwrap_or(*size), padding) {
+                    (stride, 0) if stride == *size => format!("F.max_pool2d({}, {size})", self.x),
+                    (stride, padding) => format!("F.max_pool2d({}, {size}, {stride}, {padding})", self.x),
+                };
                 self.write();
             }
             LayerSpec::GlobalAvgPool {} => self.x += ".mean((2, 3))",
@@ -276,7 +279,8 @@ impl Body {
             LayerSpec::ImagePool {}
             | LayerSpec::Concat { .. }
             | LayerSpec::Resize { .. }
-            | LayerSpec::FeatureMap {} => {
+            | LayerSpec::FeatureMap {}
+            | LayerSpec::Mean { .. } => {
                 unreachable!("bug: such layers are refused before")
             }
         }

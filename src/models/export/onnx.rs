@@ -180,9 +180,12 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
                 if *relu { graph.node("Relu", &[&y], &[]) } else { y }
             }
             LayerSpec::Relu {} => graph.node("Relu", &[input], &[]),
-            LayerSpec::MaxPool { size } => {
-                let window = [*size as i64; 2];
-                let window = [("kernel_shape", Attribute::Ints(&window)), ("strides", Attribute::Ints(&window))];
+            LayerSpec::MaxPool { size, stride, padding } => {
+                let (window, strides) = ([*size as i64; 2], [stride.unwrap_or(*size) as i64; 2]);
+                let pads = [*padding as i64; 4];
+                let mut window =
+                    vec![("kernel_shape", Attribute::Ints(&window)), ("strides", Attribute::Ints(&strides))];
+                window.extend((*padding > 0).then_some(("pads", Attribute::Ints(&pads))));
                 graph.node("MaxPool", &[input], &window)
             }
             LayerSpec::GlobalAvgPool {} => {
@@ -207,7 +210,8 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> (String, String) 
             LayerSpec::ImagePool {}
             | LayerSpec::Concat { .. }
             | LayerSpec::Resize { .. }
-            | LayerSpec::FeatureMap {} => {
+            | LayerSpec::FeatureMap {}
+            | LayerSpec::Mean { .. } => {
                 unreachable!("bug: such layers are refused before")
             }
         };
