@@ -156,8 +156,15 @@ const RUN_FOLDED: [Run; 9] = [
 fn pool<const SIZE: usize, const STRIDE: usize>(x: &[Tensor]) -> Result<Tensor> {
     x[0].max_pool2d(SIZE, STRIDE)
 }
-const POOLS: [(usize, Run); 5] =
-    [(1, pool::<1, 1>), (2, pool::<2, 2>), (3, pool::<3, 1>), (2, pool::<2, 3>), (3, pool::<3, 2>)];
+const POOLS: [(usize, Run); 7] = [
+    (1, pool::<1, 1>),
+    (2, pool::<2, 2>),
+    (3, pool::<3, 1>),
+    (2, pool::<2, 3>),
+    (3, pool::<3, 2>),
+    (1, |x| x[0].max_pool2d_padded(3, 2, 1)),
+    (3, |x| x[0].max_pool2d_padded(5, 1, 2)),
+];
 
 fn sgd(x: &[Tensor]) -> Result<Tensor> {
     let [w, gradient, velocity] = [&x[0], &x[1], &x[2]].map(copy);
@@ -352,6 +359,16 @@ fn case(op: &Op, s: Sizes) -> Case {
                 |x| x[0].pixel_distillation(&x[1], channels(&x[1]), channels(&x[1])),
             ];
             (vec![x, Input::constant(t, Fill::Uniform(-3.0, 3.0))], s.pick(&runs), exponential)
+        }
+        "pseudo_labels" => {
+            let inputs = vec![
+                Input::constant([n.div_ceil(3), c, h, w], Fill::Uniform(-4.0, 4.0)),
+                Input::constant([n.div_ceil(3), h, w], Fill::Integers(&[0, ops::IGNORE, 1, 0, 9])),
+                Input::constant([c.div_ceil(2)], Fill::Uniform(0.2, 0.8)),
+            ];
+            let runs: [Run; 2] =
+                [|x| Ok(x[0].pseudo_labels(&x[1], &x[2])?.labels), |x| Ok(x[0].pseudo_labels(&x[1], &x[2])?.accepted)];
+            (inputs, s.pick(&runs), if variant % 2 == 0 { exact } else { usual })
         }
         "confusion" => {
             fn count(x: &[Tensor]) -> Result<Tensor> {

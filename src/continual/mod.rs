@@ -26,6 +26,7 @@ mod memory;
 mod old_teacher;
 mod outputs;
 mod owm;
+pub mod pixel_losses;
 mod projected;
 mod replay;
 mod si;

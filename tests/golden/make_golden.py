@@ -277,6 +277,8 @@ def max_pool2d(draw):
     yield case("k3_s2", draw.normal(2, 3, 7, 9))
     yield case("ties_k2_s2", torch.full((2, 3, 4, 6), 0.5))  # the first index of a window gets the gradient
     yield case("odd_k2_s2", draw.normal(1, 2, 5, 7))
+    yield "k3_s2_p1", [draw.normal(2, 3, 7, 8)], lambda x: F.max_pool2d(x, 3, 2, 1)
+    yield "k2_s1_p1", [draw.normal(1, 2, 3, 4)], lambda x: F.max_pool2d(x, 2, 1, 1)
 
 
 @op
@@ -393,6 +395,25 @@ def pixel_distillation(draw):
     yield "unbiased", [x, draw.normal(2, 4, 3, 5, scale=2.0)], loss(4, 7), [0]
     yield "unbiased_4_of_6", [x, draw.normal(2, 7, 3, 5, scale=2.0)], loss(4, 6), [0]
     yield "one_old", [x, draw.normal(2, 2, 3, 5, scale=2.0)], loss(1, 3), [0]
+
+
+@op
+def pseudo_labels(draw):
+    """Of pixels whose class is old: the old network's choice if its entropy, as a part of the largest, is below that class's threshold."""
+
+    def choose(x, labels, thresholds):
+        n_old = thresholds.numel()
+        p = torch.softmax(x[:, :n_old], 1)
+        entropy = -(p * p.log()).sum(1) / torch.log(torch.tensor(float(n_old)))
+        best, asked = p.argmax(1), (labels >= 0) & (labels < n_old)
+        sure = asked & (entropy < thresholds[best])
+        chosen = torch.where(sure, best, torch.where(asked, IGNORE, labels))
+        return chosen, sure.double().sum((1, 2)) / asked.double().sum((1, 2))
+
+    x, thresholds = draw.normal(3, 5, 4, 7, scale=2.0), f32([0.3, 0.6, 0.45, 0.5])
+    inputs = [x, pixel_labels(draw, 5, 3, 4, 7), thresholds]
+    yield "labels", inputs, lambda *x: choose(*x)[0], ()
+    yield "accepted", inputs, lambda *x: choose(*x)[1], ()
 
 
 @op
