@@ -38,6 +38,8 @@ pub enum Purpose {
     Validation = 13,
     /// Random projections of features.
     Projection = 14,
+    /// Images of the built-in set with masks; the counter is the image.
+    ShapeCity = 15,
 }
 
 /// A stream of random numbers.

@@ -578,7 +578,8 @@ fn dark_experience_replay_is_its_transcription() {
     let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let pixels: Vec<u8> = (0..16u64 * 12).map(|i| ((i * 29 + i * i * 7) % 256) as u8).collect();
     let labels = (0..12).map(|i| i % 4).collect();
-    let images = Arc::new(Images { channels: 1, height: 4, width: 4, pixels, labels, views: Vec::new() });
+    let images =
+        Arc::new(Images { channels: 1, height: 4, width: 4, pixels, labels, views: Vec::new(), masks: Vec::new() });
     let dataset = Dataset {
         name: "formula".into(),
         class_names: (0..4).map(|i: u32| i.to_string()).collect(),

@@ -177,7 +177,7 @@ proptest! {
     fn images_and_labels_come_back_as_they_were(n in 1..7usize, h in 1..9usize, w in 1..9usize, zip in any::<bool>(), seed in any::<u8>()) {
         let pixels: Vec<u8> = (0..n * h * w).map(|i| (i * 31 + usize::from(seed)) as u8).collect();
         let labels: Vec<u32> = (0..n as u32).map(|i| (i * 7 + u32::from(seed)) % 10).collect();
-        let images = Images { channels: 1, height: h, width: w, pixels, labels, views: Vec::new() };
+        let images = Images { channels: 1, height: h, width: w, pixels, labels, views: Vec::new(), masks: Vec::new() };
         let dir = tempfile::tempdir().unwrap();
         let [pixel_file, label_file] = ["images", "labels"].map(|name| dir.path().join(name));
         idx::write_images(&pixel_file, &images).unwrap();
@@ -233,6 +233,10 @@ proptest! {
         let file = file.into_inner();
         prop_assert!(harness::read_picture(&file));
         harness::read_picture(&damaged(file, &damages));
+        let values: Vec<u8> = (0..2 * side * side).map(|i| (i % 12) as u8).collect();
+        let mask = engram::experiment::segmented::mask_png(2 * side as usize, side as usize, &values);
+        prop_assert!(harness::read_mask(&mask));
+        harness::read_mask(&damaged(mask, &damages));
         let weights = harness::network().to_safetensors().unwrap();
         prop_assert!(!harness::read_checkpoint(&weights), "weights are no checkpoint");
         harness::read_checkpoint(&damaged(weights, &damages));

@@ -38,7 +38,15 @@ fn complaint<T>(result: Result<T>, words: &[&str]) -> String {
 
 /// Two images of 3 rows and 4 columns; every pixel differs.
 fn asymmetric() -> Images {
-    Images { channels: 1, height: 3, width: 4, pixels: (1..=24).collect(), labels: vec![1, 0], views: Vec::new() }
+    Images {
+        channels: 1,
+        height: 3,
+        width: 4,
+        pixels: (1..=24).collect(),
+        labels: vec![1, 0],
+        views: Vec::new(),
+        masks: Vec::new(),
+    }
 }
 
 #[test]
@@ -115,7 +123,15 @@ fn bad_labels_are_refused() {
     complaint(read(&[1, 2, 3]), &["3 labels", "2 images", "do not belong together"]);
     complaint(read(&[]), &["size is zero"]);
     complaint(idx::write_labels(&labels_path, &[256]), &["label 256"]);
-    let colour = Images { channels: 3, height: 2, width: 2, pixels: vec![0; 12], labels: vec![0], views: Vec::new() };
+    let colour = Images {
+        channels: 3,
+        height: 2,
+        width: 2,
+        pixels: vec![0; 12],
+        labels: vec![0],
+        views: Vec::new(),
+        masks: Vec::new(),
+    };
     complaint(idx::write_images(&images_path, &colour), &["3 channels"]);
     complaint(idx::write_labels(&dir.path().join("no/labels"), &[1]), &["cannot write"]);
 }
@@ -228,6 +244,7 @@ fn the_committed_files_are_the_first_glyphs() {
         pixels: train.pixels[..20 * 784].to_vec(),
         labels: train.labels[..20].to_vec(),
         views: Vec::new(),
+        masks: Vec::new(),
         ..**train
     };
     let (images, labels) = (fixture("images-idx3"), fixture("labels-idx1"));

@@ -26,7 +26,7 @@ fn noise([channels, height, width]: [usize; 3], n: usize) -> Dataset {
         let mut rng = Rng::keyed(seed, Purpose::Test, 0);
         let pixels = (0..n * channels * height * width).map(|_| rng.below(256) as u8).collect();
         let labels = (0..n as u32).map(|i| i % 2).collect();
-        Arc::new(engram::data::Images { channels, height, width, pixels, labels, views: Vec::new() })
+        Arc::new(engram::data::Images { channels, height, width, pixels, labels, views: Vec::new(), masks: Vec::new() })
     };
     Dataset {
         name: "noise".into(),
@@ -38,6 +38,7 @@ fn noise([channels, height, width]: [usize; 3], n: usize) -> Dataset {
         flips: false,
         notes: Vec::new(),
         left_out: Vec::new(),
+        domains: Vec::new(),
     }
 }
 

@@ -28,6 +28,8 @@ fn run() -> Metrics {
         seed: 3,
         n_tasks: 3,
         classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+        score: Default::default(),
+        domains_per_task: Vec::new(),
         left_out: Vec::new(),
         memory_bytes: vec![
             MemoryBytes::from(Held { exemplars: 10, old_network: 20, class_means: 3, ..Held::default() });

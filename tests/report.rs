@@ -214,8 +214,15 @@ fn seeds_have_a_page_of_means() {
 /// 100 classes of 8×8 colour pictures with names that need care; ten pictures for training and two for testing each.
 fn hundred_classes() -> Dataset {
     let images = |per_class: usize| {
-        let mut images =
-            Images { channels: 3, height: 8, width: 8, pixels: Vec::new(), labels: Vec::new(), views: Vec::new() };
+        let mut images = Images {
+            channels: 3,
+            height: 8,
+            width: 8,
+            pixels: Vec::new(),
+            labels: Vec::new(),
+            views: Vec::new(),
+            masks: Vec::new(),
+        };
         for i in 0..100 * per_class {
             let class = i % 100;
             images.labels.push(class as u32);
@@ -233,6 +240,7 @@ fn hundred_classes() -> Dataset {
         flips: false,
         notes: Vec::new(),
         left_out: Vec::new(),
+        domains: Vec::new(),
     }
 }
 

@@ -35,7 +35,8 @@ fn search(config: &Config, dataset: &Dataset) -> Result<Tuned, Error> {
 fn the_test_images_are_never_read() {
     let whole = glyphs();
     // Without test images no stream of tasks can even be made, unless something stands in their place.
-    let nothing = Images { pixels: Vec::new(), labels: Vec::new(), views: Vec::new(), ..*whole.test };
+    let nothing =
+        Images { pixels: Vec::new(), labels: Vec::new(), views: Vec::new(), masks: Vec::new(), ..*whole.test };
     let without = Dataset { test: Arc::new(nothing), ..whole.clone() };
     for (method, scenario) in [("si", "task"), ("icarl", "class"), ("joint", "class")] {
         let config = config(method, &[("max_tasks", "2"), ("scenario", scenario)]);

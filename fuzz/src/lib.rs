@@ -3,7 +3,8 @@
 
 use engram::Device;
 use engram::data::cifar::{self, Record};
-use engram::data::{ImageFormat, idx, pictures};
+use engram::data::mask_png::{Legend, Mask};
+use engram::data::{ImageFormat, VOID, idx, pictures};
 use engram::experiment::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use engram::experiment::results::{Metrics, accuracy_csv};
 use engram::experiment::{Config, recorded_by};
@@ -67,6 +68,25 @@ pub fn read_picture(bytes: &[u8]) -> bool {
         assert_eq!(pixels.len(), 3 * 8 * 8);
         true
     })
+}
+
+/// Bytes as a mask, with and without a table of colours. Returns whether it is one of values.
+pub fn read_mask(bytes: &[u8]) -> bool {
+    let path = std::path::Path::new("mask.png");
+    let colours = vec![([0, 0, 0], 0), ([128, 0, 0], 1), ([9, 9, 9], VOID)];
+    let mut legend = Legend { n_classes: 12, void: vec![11], colours: Vec::new() };
+    let is_mask = |legend: &Legend| match Mask::decode(path, bytes, legend) {
+        Ok(mask) => {
+            assert_eq!(mask.classes.len(), mask.width * mask.height);
+            assert!(mask.classes.iter().all(|&class| class == VOID || usize::from(class) < legend.n_classes));
+            true
+        }
+        Err(_) => false,
+    };
+    let of_values = is_mask(&legend);
+    legend.colours = colours;
+    is_mask(&legend);
+    of_values
 }
 
 /// Bytes as the checkpoint of a run. Returns whether it is one.

@@ -2,7 +2,7 @@
 
 use super::{INTERRUPTED, warn};
 use crate::data::files::thousands;
-use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, fetch, sheet, verify};
+use crate::data::{self, ImageFormat, Labels, LoadOptions, Presence, Source, Target, fetch, sheet, verify};
 use crate::error::{Error, Result};
 use crate::report::hang;
 use clap::{Args, Subcommand};
@@ -50,9 +50,9 @@ enum DatasetsCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Write a picture of some training images, one row per class
+    /// Write a picture of some training images, one row per class; with masks one per domain
     Show {
-        /// Which, for example glyphs, or folder:DIR
+        /// Which, for example glyphs, folder:DIR or masks:DIR
         name: String,
         /// The PNG file [default: NAME.png]
         #[arg(long, value_name = "FILE")]
@@ -60,7 +60,7 @@ enum DatasetsCommand {
         /// Overwrite an existing file
         #[arg(long)]
         force: bool,
-        /// Images per class
+        /// Images per class or domain
         #[arg(long, value_name = "N", default_value_t = 12)]
         per_class: usize,
         /// Classes, or groups of classes where there are some
@@ -134,6 +134,7 @@ fn list(data_dir: &Path) -> Result<()> {
         }
     }
     line("folder:DIR", "your own pictures: one sub-folder of picture files per class");
+    line("masks:DIR", "pictures with masks: images and masks, or the layout of PASCAL VOC or CamVid");
     println!(
         "\nOther folders: --data-dir DIR, or the environment variable ENGRAM_DATA_DIR. Sources: datasets/README.md"
     );
@@ -171,7 +172,10 @@ fn show(name: &str, options: &LoadOptions, out: Option<PathBuf>, force: bool, pe
     if out.exists() && !force {
         return Err(Error::usage(format!("{} exists; --force overwrites it, --out FILE names another", out.display())));
     }
-    sheet::write(&dataset.train, &dataset.class_names, per_class, &out)?;
+    match dataset.target() {
+        Target::Class => sheet::write(&dataset.train, &dataset.class_names, per_class, &out)?,
+        Target::Mask => sheet::write_masks(&dataset.train, &dataset.domains, &dataset.class_names, per_class, &out)?,
+    }
     println!("{}", out.display());
     Ok(())
 }

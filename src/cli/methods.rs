@@ -50,6 +50,8 @@ fn show(spec: &MethodSpec) {
     line("equations", spec.equations);
     line("holds", spec.memory);
     line("scenarios", &spec.suits());
+    let targets: Vec<&str> = spec.targets.iter().map(|target| target.described()).collect();
+    line("learns from", &targets.join("; or "));
     let needs = if spec.needs_boundaries { "must be told where a task ends" } else { "needs no task boundaries" };
     line("stream", if spec.sees_everything { "sees all data at once" } else { needs });
     line("expect", spec.expect);

@@ -16,6 +16,7 @@ mod predict;
 mod report;
 mod reproduce;
 mod run;
+mod segment;
 mod serve;
 mod settings;
 mod terminal;
@@ -55,6 +56,9 @@ enum Command {
     /// Train a student network on labels and on what a teacher says, beside one on labels alone
     #[command(display_order = 1)]
     Distill(Box<distill::DistillArgs>),
+    /// Run a method on images with a class for each pixel: semantic segmentation
+    #[command(display_order = 1)]
+    Segment(Box<segment::SegmentArgs>),
     /// Run several methods on one stream, side by side, and say which to use
     Compare(Box<compare::CompareArgs>),
     /// Choose learning rate and trade-off of a method on a validation split, task by task
@@ -191,6 +195,7 @@ fn command() -> clap::Command {
         .mut_subcommand("compare", |command| {
             compare::with_list_of_memories(command).after_help(settings::recipes_text())
         })
+        .mut_subcommand("segment", segment::with_help)
         .mut_subcommand("reproduce", |command| {
             command.after_help("What is not given is the preset's; defaults below it: engram icarl --help.")
         });
@@ -264,6 +269,7 @@ fn end_where_nothing_can_be_printed() {
 fn other_command(command: Command) -> Result<()> {
     match command {
         Command::Distill(args) => distill::run(*args),
+        Command::Segment(args) => segment::run(*args),
         Command::Compare(args) => compare::run(*args),
         Command::Tune(args) => tune::run(*args),
         Command::Reproduce(args) => reproduce::run_all(*args),

@@ -1,7 +1,10 @@
 //! `engram predict`: what the model of a run says about picture files.
 
+mod segment;
+
 use super::{DeviceArgs, files, warn};
 use crate::continual::Activation;
+use crate::data::Target;
 use crate::data::pictures::Picture;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{ModelCard, Prediction, Predictor};
@@ -36,6 +39,9 @@ pub struct PredictArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Folder for the answers of a run on images with masks: overlays and masks, PNG [default: predictions]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -49,7 +55,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         return Err(Error::usage("--top-k must be at least 1"));
     }
     // A wrong folder is told before a device is opened, which may take a while.
-    let input = ModelCard::read(&args.run)?.input;
+    let ModelCard { input, target, .. } = ModelCard::read(&args.run)?;
+    if target == Target::Class && args.out.is_some() {
+        return Err(Error::usage(
+            "--out has no effect here: this run classifies whole pictures, and its answers are printed",
+        ));
+    }
     if ![1, 3].contains(&input[0]) {
         let message = format!("this model takes {} channels, and pictures have 1 or 3", input[0]);
         return Err(Error::file(&args.run, message));
@@ -62,7 +73,10 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         }
     }
     if !pictures.is_empty() {
-        answer(args, &pictures)?;
+        match target {
+            Target::Class => answer(args, &pictures)?,
+            Target::Mask => segment::answer(args, &pictures)?,
+        }
     }
     let Some(last) = errors.pop() else { return Ok(()) };
     errors.iter().for_each(|error| eprint!("{}", message(&format!("error: {error}"))));

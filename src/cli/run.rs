@@ -12,6 +12,7 @@ use crate::experiment::results::RunFolder;
 use crate::experiment::{CONFIG_FILE, Config, complete, presets, recorded_by, recorded_in};
 use crate::records::create_numbered_folder;
 use crate::report::{REPORT_FILE, message, seeds_table, write_seeds};
+use crate::settings::Values;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -56,12 +57,17 @@ pub struct RunArgs {
 
 /// Runs a method with every seed.
 pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
+    run_above(method, args, Values::default())
+}
+
+/// The same with settings where nothing else is said.
+pub fn run_above(method: &'static MethodSpec, args: RunArgs, usual: Values) -> Result<()> {
     if let Some(path) = args.resume.clone() {
         return resume(method, args, &path);
     }
     let file = args.config.as_deref().map(recorded_by).transpose()?.unwrap_or_default().values;
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
-    let config = Config::resolve(method, args.settings.0.or(file).or(preset))?;
+    let config = Config::resolve(method, args.settings.0.or(file).or(preset).or(usual))?;
     if args.explain {
         return explain(&config.rows(), &config.values);
     }

@@ -1,14 +1,17 @@
 //! Cumulative training: every task goes on from the last network, on all data so far. The upper reference of a stream.
 
 use super::outputs::UNSEEN;
+use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
+use std::collections::HashSet;
 
 struct Cumulative {
     /// Samples of earlier tasks.
     old: Vec<u32>,
-    image_bytes: u64,
+    /// Of an image with what is said about it.
+    sample_bytes: u64,
 }
 
 impl Method for Cumulative {
@@ -18,12 +21,17 @@ impl Method for Cumulative {
     }
 
     fn training_set(&self, task: &TaskData) -> Vec<u32> {
-        [task.samples.concat(), self.old.clone()].concat()
+        let mut all = task.samples.concat();
+        // An image with masks may return with a later task.
+        let new: HashSet<u32> = all.iter().copied().collect();
+        all.extend(self.old.iter().filter(|sample| !new.contains(sample)));
+        all
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
-        self.old.extend(task.samples.concat());
+        self.sample_bytes = learner.image_bytes() + learner.label_bytes();
+        let old: HashSet<u32> = self.old.iter().copied().collect();
+        self.old.extend(task.samples.concat().into_iter().filter(|sample| !old.contains(sample)));
         Ok(())
     }
 
@@ -33,13 +41,13 @@ impl Method for Cumulative {
     }
 
     fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
+        self.sample_bytes = learner.image_bytes() + learner.label_bytes();
         self.old = state.json()?;
         Ok(())
     }
 
     fn held(&self) -> Held {
-        Held { exemplars: self.old.len() as u64 * (self.image_bytes + 4), ..Held::default() }
+        Held { exemplars: self.old.len() as u64 * self.sample_bytes, ..Held::default() }
     }
 }
 
@@ -50,7 +58,8 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     memory: "all images so far",
     expect: "What a stream allows without any limit on memory and time.",
     is_reference: true,
+    targets: CLASSES_AND_MASKS,
     options: &[UNSEEN],
-    build: |_| Box::new(Cumulative { old: Vec::new(), image_bytes: 0 }),
+    build: |_| Box::new(Cumulative { old: Vec::new(), sample_bytes: 0 }),
     ..MethodSpec::BASE
 };

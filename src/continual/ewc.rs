@@ -8,6 +8,7 @@
 use super::fisher::{FisherKind, Measured, fisher};
 use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Quadratic};
 use super::outputs::UNSEEN;
+use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
@@ -143,10 +144,12 @@ pub(super) const EWC: MethodSpec = MethodSpec {
     deviations: &[
         "λ is not portable: toolboxes differ in the ½, in the mean over images or batches, and in the Fisher information",
         "the penalties of all tasks are stored as one, of the same gradient",
+        "of images with masks the Fisher information is that of the mean over pixels, sampled",
     ],
     needs_boundaries: true,
     options: &[PENALTY_WEIGHT.usually("100"), FISHER, FISHER_SAMPLES, UNSEEN],
     trade_off: &[("penalty_weight", 1e4)],
+    targets: CLASSES_AND_MASKS,
     build: |settings| Box::new(Ewc::new(settings)),
     ..MethodSpec::BASE
 };

@@ -5,6 +5,7 @@
 //! one task after the other; `joint` gets all data as a single task, so its accuracy matrix has one row.
 
 use super::outputs::UNSEEN;
+use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Learner, Loss, Method, MethodSpec};
 use crate::error::Result;
 use crate::ops::Mode;
@@ -24,6 +25,7 @@ pub(super) const FINETUNE: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y)",
     expect: "In class-incremental learning it ends with the last task's classes and nothing else: about 1/T of what joint \
              training reaches.",
+    targets: CLASSES_AND_MASKS,
     options: &[UNSEEN],
     build: |_| Box::new(Finetune),
     ..MethodSpec::BASE
@@ -36,6 +38,7 @@ pub(super) const JOINT: MethodSpec = MethodSpec {
     memory: "all data at once",
     expect: "What the network can reach on the data without any forgetting; no method for a stream.",
     is_reference: true,
+    targets: CLASSES_AND_MASKS,
     sees_everything: true,
     build: |_| Box::new(Finetune),
     ..MethodSpec::BASE

@@ -50,13 +50,18 @@ pub struct Measured<'a> {
 
 /// The diagonal of the Fisher information of p(y|x) = softmax over `outputs`, the mean over the samples, as a flat vector
 /// like the parameters (Kirkpatrick et al., PNAS 2017; van de Ven, "On the Computation of the Fisher Information in Continual
-/// Learning", 2025, for the kinds). `batch_size` matters to [`FisherKind::Batch`] only, `key` to [`FisherKind::Sampled`].
+/// Learning", 2025, for the kinds). `batch_size` matters to [`FisherKind::Batch`] only, `key` to [`FisherKind::Sampled`]. Where an
+/// image has a class for each pixel, of the mean of log p over its pixels, and [`FisherKind::Sampled`] only.
 ///
 /// # Errors
 /// If there is no sample or a label is none of the outputs.
 pub fn fisher(learner: &Learner, on: &Measured, kind: FisherKind, batch_size: usize, key: u64) -> Result<Array> {
     let total = zeros(learner)?;
     let mut rng = Rng::keyed(learner.seed, Purpose::Fisher, key);
+    if learner.has_masks() {
+        add_pixels(learner, &total, on, kind, &mut rng)?;
+        return Ok(total);
+    }
     let size = if kind == FisherKind::Batch { batch_size } else { 1 };
     let n_pieces = on.samples.len().div_ceil(size);
     for (samples, labels) in on.samples.chunks(size).zip(on.labels.chunks(size)) {
@@ -72,13 +77,7 @@ pub fn fisher(learner: &Learner, on: &Measured, kind: FisherKind, batch_size: us
             }
             FisherKind::Sampled => {
                 let u = f64::from(rng.uniform());
-                let mut sum = 0.0;
-                let below = on.outputs.clone().take_while(|&y| {
-                    sum += p[0][y];
-                    sum <= u
-                });
-                let y = on.outputs.start + below.count().min(on.outputs.len() - 1);
-                add(&[y], 1.0)?;
+                add(&[drawn(&p[0], &on.outputs, u)], 1.0)?;
             }
             FisherKind::Empirical | FisherKind::Batch => {
                 let labels: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
@@ -90,6 +89,43 @@ pub fn fisher(learner: &Learner, on: &Measured, kind: FisherKind, batch_size: us
         }
     }
     Ok(total)
+}
+
+/// total += (∂ mean_i log p_{y_i} / ∂θ)²/n for each of n images, y_i drawn from p at pixel i.
+fn add_pixels(learner: &Learner, total: &Array, on: &Measured, kind: FisherKind, rng: &mut Rng) -> Result<()> {
+    if kind != FisherKind::Sampled {
+        return Err(Error::usage("--fisher: of pixels it is sampled; the other kinds suit images with one class each"));
+    }
+    let parameters = &learner.network.parameters;
+    for &sample in on.samples {
+        let logits = learner.network.forward(&learner.plain_input(&[sample])?, Mode::Eval)?.logits;
+        let (width, plane) = (logits.shape()[1], logits.shape()[2..].iter().product::<usize>());
+        let values = logits.to_vec()?;
+        let mut cotangent = vec![0.0; values.len()];
+        for pixel in 0..plane {
+            let row: Vec<f32> = (0..width).map(|c| values[c * plane + pixel]).collect();
+            let p = probabilities(&row, width, &on.outputs).swap_remove(0);
+            let u = f64::from(rng.uniform());
+            let y = drawn(&p, &on.outputs, u);
+            for c in on.outputs.clone() {
+                cotangent[c * plane + pixel] = ((f64::from(u8::from(c == y)) - p[c]) / plane as f64) as f32;
+            }
+        }
+        parameters.backward_with(&logits, Array::from_f32(&learner.device, logits.shape(), &cotangent)?)?;
+        let gradients = parameters.gradients().ok_or_else(|| Error::op("fisher", "the parameters are frozen"))?;
+        add_squares(total, gradients, 1.0 / on.samples.len() as f32)?;
+    }
+    Ok(())
+}
+
+/// The output whose interval of the distribution `u` in 0..1 lies in.
+fn drawn(p: &[f64], outputs: &Range<usize>, u: f64) -> usize {
+    let mut sum = 0.0;
+    let below = outputs.clone().take_while(|&y| {
+        sum += p[y];
+        sum <= u
+    });
+    outputs.start + below.count().min(outputs.len() - 1)
 }
 
 /// softmax over `outputs` of each row, 0 elsewhere.

@@ -72,6 +72,16 @@ impl Learner {
         self.images.image_bytes() as u64
     }
 
+    /// Whether images have a class for each pixel.
+    pub fn has_masks(&self) -> bool {
+        !self.images.masks.is_empty()
+    }
+
+    /// Bytes of what is said about an image: a label, or a mask.
+    pub fn label_bytes(&self) -> u64 {
+        if self.has_masks() { (self.images.height * self.images.width) as u64 } else { 4 }
+    }
+
     /// Training samples and their labels as the loader would give them, changed by random draws from `rng`.
     pub fn batch(&self, samples: &[u32], labels: &[u32], rng: &mut Rng) -> Batch {
         Batch {
@@ -93,6 +103,18 @@ impl Learner {
     /// The class of a training sample, as the data set numbers it.
     pub fn class_of(&self, sample: u32) -> u32 {
         self.images.labels[sample as usize]
+    }
+
+    /// Labels on the device: (N), or of pixels (N, H, W).
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn targets(&self, labels: &[u32]) -> Result<Tensor> {
+        let (height, width) = (self.images.height, self.images.width);
+        match self.has_masks() {
+            false => Tensor::from_u32(&self.device, [labels.len()], labels),
+            true => Tensor::from_u32(&self.device, [labels.len() / (height * width), height, width], labels),
+        }
     }
 
     /// The network's input for a batch of the loader, (N, C, H, W).

@@ -3,6 +3,7 @@
 
 use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
 use super::outputs::UNSEEN;
+use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::distill::SchemeSpec;
 use crate::error::Result;
@@ -147,6 +148,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     needs_boundaries: true,
     options: &[KD_WEIGHT, CE_WEIGHT, TEMPERATURE, CE, DISTILL, UNSEEN],
     trade_off: &[("kd_weight", 16.0)],
+    targets: CLASSES_AND_MASKS,
     build: |settings| {
         Box::new(Lwf {
             kd_weight: settings.get("kd_weight"),

@@ -51,7 +51,7 @@ pub use owm::owm_projector;
 pub use projected::{InputMoments, unfold};
 pub use replay::{MEMORY_POLICY, MemoryPolicy, REPLAY_BATCH, Replay, ReplayMemory, Stored};
 pub use si::{Negative, PathGradient};
-pub use spec::{ALL, ANY, MethodSpec, all, register, spec};
+pub use spec::{ALL, ANY, CLASSES, CLASSES_AND_MASKS, MethodSpec, all, register, spec};
 
 use crate::data;
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ use std::sync::atomic::AtomicBool;
 pub struct TaskData<'a> {
     /// Counted from 0.
     pub index: usize,
-    /// Samples of each new class, in order of label.
+    /// Samples of each new class, in order of label; of images with masks all of them in one list.
     pub samples: Vec<Vec<u32>>,
     /// Classes seen before this task; new labels are n_old..n_seen. In a blurry stream, where any class may have come before,
     /// all of them from the start.
@@ -85,7 +85,7 @@ pub struct TaskData<'a> {
 pub struct Batch {
     /// (N, C, H, W).
     pub x: Tensor,
-    /// (N), u32, in order of arrival.
+    /// (N), u32, in order of arrival; of pixels (N, H, W), [`NO_LABEL`](crate::data::NO_LABEL) where nothing is known.
     pub labels: Tensor,
     /// What `x` was made of: samples, labels, crops and mirrors.
     pub images: data::Batch,
@@ -247,7 +247,8 @@ pub trait Method {
         &[Classifier::NETWORK]
     }
 
-    /// How well each class suits each row of a batch, the larger the better: (N, classes), at least the first `n_seen`.
+    /// How well each class suits each row of a batch, the larger the better: (N, classes), at least the first `n_seen`; of pixels
+    /// (N, classes, H, W).
     ///
     /// # Errors
     /// If `classifier` is none of [`Method::classifiers`].
@@ -258,7 +259,7 @@ pub trait Method {
         }
     }
 
-    /// The label of each row of a batch, among the first `n_seen`: (N), u32.
+    /// The label of each row of a batch, among the first `n_seen`: (N), u32; of pixels (N, H, W).
     ///
     /// # Errors
     /// As [`Method::scores`].

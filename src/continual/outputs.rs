@@ -56,14 +56,18 @@ pub const UNSEEN: Setting = Setting::choice::<Unseen>(
 const MASKED: f32 = -1e30;
 
 impl Learner {
-    /// The logits (N, C), those of outputs that `allowed(row, output)` does not allow far below all others.
+    /// The logits (N, C), those of outputs that `allowed(row, output)` does not allow far below all others; of maps (N, C, H, W) a
+    /// row is an image.
     ///
     /// # Errors
     /// If the device is out of memory.
     pub fn masked(&self, logits: &Tensor, allowed: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
-        let (n, c) = logits.shape().rows_cols();
-        let mask: Vec<f32> = (0..n * c).map(|i| if allowed(i / c, i % c) { 0.0 } else { MASKED }).collect();
-        logits.add(&Tensor::from_f32(&self.device, [n, c], &mask)?)
+        let shape = logits.shape();
+        let c = shape[1];
+        let plane: usize = shape[2..].iter().product();
+        let value = |i: usize| if allowed(i / c, i % c) { 0.0 } else { MASKED };
+        let mask: Vec<f32> = (0..shape[0] * c).flat_map(|i| std::iter::repeat_n(value(i), plane)).collect();
+        logits.add(&Tensor::from_f32(&self.device, shape, &mask)?)
     }
 
     /// The outputs that a task's softmax runs over.
@@ -79,12 +83,12 @@ impl Learner {
     }
 
     /// Softmax cross-entropy, the mean over the batch: over the first `n_seen` outputs (all of them if unseen ones compete),
-    /// or in task-incremental learning over the outputs of each row's own task.
+    /// or in task-incremental learning over the outputs of each row's own task. Of maps the mean over pixels that have a label.
     ///
     /// # Errors
     /// If there are not as many labels as rows.
     pub fn cross_entropy(&self, logits: &Tensor, labels: &[u32], n_seen: usize) -> Result<Tensor> {
-        let targets = Tensor::from_u32(&self.device, [labels.len()], labels)?;
+        let targets = self.targets(labels)?;
         if self.heads.is_empty() {
             return logits.cross_entropy(&targets, self.n_active(n_seen));
         }

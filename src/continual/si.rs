@@ -3,6 +3,7 @@
 
 use super::importance::{PENALTY_WEIGHT, Quadratic, copied, zeros};
 use super::outputs::UNSEEN;
+use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::device::{self, Array};
 use crate::error::{Error, Result};
@@ -209,6 +210,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     needs_boundaries: true,
     options: &[PENALTY_WEIGHT, DAMPING, NEGATIVE, PATH_GRADIENT, IMPORTANCE_LIMIT, UNSEEN],
     trade_off: &[("penalty_weight", 100.0)],
+    targets: CLASSES_AND_MASKS,
     build: |settings| {
         Box::new(Si {
             penalty_weight: settings.get("penalty_weight"),

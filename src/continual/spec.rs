@@ -4,6 +4,7 @@ use super::Method;
 use super::{adam_nscl, agem, cumulative, der, er, ewc, finetune, fixed_representation, frozen, gdumb, gem, icarl};
 use super::{lwf, mas, mega, owm, si, vdfd};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
+use crate::data::Target;
 use crate::error::{Error, Result, did_you_mean};
 use crate::settings::{Setting, Usual, Values, flag};
 use std::sync::RwLock;
@@ -27,6 +28,8 @@ pub struct MethodSpec {
     pub deviations: &'static [&'static str],
     /// The scenarios it suits.
     pub scenarios: &'static [Scenario],
+    /// What it learns from: a class for each image, one for each pixel, or both. The runner refuses other data sets.
+    pub targets: &'static [Target],
     /// True if it must be told where a task ends, so that it does not suit a blurry stream.
     pub needs_boundaries: bool,
     /// True if it may use all data of earlier tasks, as an upper reference: no method for a stream.
@@ -47,6 +50,11 @@ pub struct MethodSpec {
 /// Every scenario.
 pub const ANY: &[Scenario] = &[Class, Task, Domain, Permuted, Rotated];
 
+/// A class for each image.
+pub const CLASSES: &[Target] = &[Target::Class];
+/// A class for each image, or one for each pixel.
+pub const CLASSES_AND_MASKS: &[Target] = &[Target::Class, Target::Mask];
+
 impl MethodSpec {
     /// A row that says nothing yet: what is left out of a row of your own.
     pub const BASE: MethodSpec = MethodSpec {
@@ -58,6 +66,7 @@ impl MethodSpec {
         expect: "",
         deviations: &[],
         scenarios: ANY,
+        targets: CLASSES,
         needs_boundaries: false,
         is_reference: false,
         sees_everything: false,

@@ -27,8 +27,15 @@ pub struct Record<'a> {
 pub fn read(paths: &[PathBuf], record: Record) -> Result<Images> {
     let n_labels = record.label_classes.len();
     let record_bytes = n_labels + PIXELS;
-    let mut images =
-        Images { channels: 3, height: SIDE, width: SIDE, pixels: Vec::new(), labels: Vec::new(), views: Vec::new() };
+    let mut images = Images {
+        channels: 3,
+        height: SIDE,
+        width: SIDE,
+        pixels: Vec::new(),
+        labels: Vec::new(),
+        views: Vec::new(),
+        masks: Vec::new(),
+    };
     for path in paths {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         if bytes.is_empty() || !bytes.len().is_multiple_of(record_bytes) {

@@ -14,7 +14,7 @@ pub struct Fingerprint {
     pub size: [usize; 3],
     /// The names of the classes.
     pub class_names: Vec<String>,
-    /// CRC-32 of pixels and labels, training images and test images.
+    /// CRC-32 of pixels, labels and masks, training images and test images.
     pub sums: [u32; 2],
 }
 
@@ -51,6 +51,7 @@ fn sum(images: &Images) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(&images.pixels);
     crc.update(bytemuck::cast_slice(&images.labels));
+    crc.update(&images.masks);
     crc.sum()
 }
 
@@ -64,7 +65,7 @@ mod tests {
         let images = |n: usize| {
             let pixels = (0..4 * n).map(|i| i as u8).collect();
             let labels = (0..n as u32).map(|i| i % 2).collect();
-            Arc::new(Images { channels: 1, height: 2, width: 2, pixels, labels, views: Vec::new() })
+            Arc::new(Images { channels: 1, height: 2, width: 2, pixels, labels, views: Vec::new(), masks: Vec::new() })
         };
         let dataset = Dataset {
             name: "x".into(),
@@ -76,6 +77,7 @@ mod tests {
             flips: false,
             notes: Vec::new(),
             left_out: Vec::new(),
+            domains: Vec::new(),
         };
         let before = Fingerprint::of(&dataset);
         assert_eq!(before.difference(&Fingerprint::of(&dataset)), None);
@@ -87,6 +89,7 @@ mod tests {
         for (now, wanted) in [
             (changed(&|images| images.pixels[3] ^= 1), "have changed"),
             (changed(&|images| images.labels[0] = 1), "have changed"),
+            (changed(&|images| images.masks = vec![0; 8]), "have changed"),
             (Fingerprint::of(&Dataset { train: images(5), ..dataset.clone() }), "now has 5 training and 2 test images"),
             (Fingerprint::of(&Dataset { class_names: vec!["a".into(), "c".into()], ..dataset.clone() }), "classes"),
         ] {

@@ -66,6 +66,7 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
         pixels: Vec::new(),
         labels: Vec::new(),
         views: Vec::new(),
+        masks: Vec::new(),
     };
     let (mut train, mut test) = (empty(), empty());
     for (class, pictures) in readable.iter().enumerate() {
@@ -102,6 +103,7 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
         flips: flips(format),
         notes,
         left_out,
+        domains: Vec::new(),
     })
 }
 

@@ -97,7 +97,7 @@ fn images(first: usize, n: usize) -> Images {
     let mut pixels = vec![0; n * SIDE * SIDE];
     pixels.par_chunks_mut(SIDE * SIDE).enumerate().for_each(|(i, image)| draw_image((first + i) as u64, image));
     let labels = (first..first + n).map(|number| (number % 10) as u32).collect();
-    Images { channels: 1, height: SIDE, width: SIDE, pixels, labels, views: Vec::new() }
+    Images { channels: 1, height: SIDE, width: SIDE, pixels, labels, views: Vec::new(), masks: Vec::new() }
 }
 
 /// Draws image `number` into its SIDE×SIDE bytes.

@@ -1,6 +1,6 @@
 //! Validation splits: part of the training images in place of the test images.
 
-use super::{Dataset, Images};
+use super::{Dataset, Images, Target};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 impl Dataset {
     /// The data set for whoever must choose something before the test images are looked at: `fraction` of each class's
     /// training images, rounded, at least one, take the place of the test images; the others are what is left to train on. Which
-    /// ones follows from `seed` and the class alone. The test images themselves are not in the result. The mean and deviation
+    /// ones follows from `seed` and the class alone. Of images with masks it is a fraction of each domain. The test images themselves are not in the result. The mean and deviation
     /// that pixels are brought around zero by stay those of all training images.
     ///
     /// ```
@@ -25,7 +25,11 @@ impl Dataset {
             return Err(Error::usage(format!("a validation split of {fraction}: it must lie between 0 and 1")));
         }
         let mut is_held_out = vec![false; self.train.len()];
-        for (class, name) in (0u32..).zip(&self.class_names) {
+        let (kind, names) = match self.target() {
+            Target::Class => ("class", &self.class_names),
+            Target::Mask => ("domain", &self.domains),
+        };
+        for (class, name) in (0u32..).zip(names) {
             let mut own: Vec<usize> = (0..self.train.len()).filter(|&i| self.train.labels[i] == class).collect();
             let n = ((own.len() as f64 * fraction).round() as usize).max(1);
             if own.is_empty() {
@@ -33,7 +37,7 @@ impl Dataset {
             }
             if n >= own.len() {
                 return Err(Error::usage(format!(
-                    "class {name} of \"{}\" has too few training images ({}) to hold {fraction} of them out",
+                    "{kind} {name} of \"{}\" has too few training images ({}) to hold {fraction} of them out",
                     self.name,
                     own.len()
                 )));
@@ -45,7 +49,8 @@ impl Dataset {
             let own = || (0..self.train.len()).filter(|&i| is_held_out[i] == held_out);
             let pixels = own().flat_map(|i| self.train.image(i)).copied().collect();
             let labels = own().map(|i| self.train.labels[i]).collect();
-            Arc::new(Images { pixels, labels, views: Vec::new(), ..*self.train })
+            let masks = own().flat_map(|i| self.train.mask(i)).copied().collect();
+            Arc::new(Images { pixels, labels, masks, views: Vec::new(), ..*self.train })
         };
         Ok(Dataset { train: part(false), test: part(true), ..self.clone() })
     }
@@ -64,6 +69,7 @@ mod tests {
             pixels: (0..n).collect(),
             labels: (0..n).map(|i| u32::from(i % 7 == 6)).collect(),
             views: Vec::new(),
+            masks: Vec::new(),
         };
         Dataset {
             name: "numbers".into(),
@@ -75,6 +81,7 @@ mod tests {
             flips: false,
             notes: Vec::new(),
             left_out: Vec::new(),
+            domains: Vec::new(),
         }
     }
 

@@ -44,7 +44,15 @@ pub fn read_pair(images_path: &Path, labels_path: &Path, n_classes: usize) -> Re
 /// damaged gzip data.
 pub fn read_images(path: &Path) -> Result<Images> {
     let (dims, pixels) = read(path, 3, "images")?;
-    Ok(Images { channels: 1, height: dims[1], width: dims[2], pixels, labels: Vec::new(), views: Vec::new() })
+    Ok(Images {
+        channels: 1,
+        height: dims[1],
+        width: dims[2],
+        pixels,
+        labels: Vec::new(),
+        views: Vec::new(),
+        masks: Vec::new(),
+    })
 }
 
 /// Reads N labels, each below `n_classes`.

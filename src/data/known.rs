@@ -1,7 +1,7 @@
 //! The table of known data sets, and how one of them is found on disk and read.
 
 use super::files::{FileSpec, Published};
-use super::{Dataset, Images, Labels, cifar, glyphs, idx, recognise, shapes};
+use super::{Dataset, Images, Labels, cifar, glyphs, idx, recognise, shape_city, shapes};
 use crate::error::{Error, Result, did_you_mean};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct DatasetSpec {
     pub n_classes: usize,
     /// The number of groups that the classes form, 0 if they form none; see [`Labels::Coarse`].
     pub n_coarse: usize,
+    /// The domains that images with masks are from; none where an image has one class.
+    pub domains: &'static [&'static str],
     /// The number of training and of test images, as published.
     pub n_images: [usize; 2],
     /// See [`Dataset::mean`]: one number per channel.
@@ -143,6 +145,7 @@ pub const ALL: &[DatasetSpec] = &[
         summary: "built in: ten digits in messy strokes, 28x28 grey, 10,000 training and 2,000 test images",
         n_classes: 10,
         n_coarse: 0,
+        domains: &[],
         n_images: [glyphs::N_TRAIN, glyphs::N_TEST],
         mean: &[glyphs::MEAN],
         std: &[glyphs::STD],
@@ -161,6 +164,7 @@ pub const ALL: &[DatasetSpec] = &[
         summary: "built in: twenty things in four groups, 32x32 RGB, 10,000 training and 2,000 test images",
         n_classes: shapes::CLASSES.len(),
         n_coarse: shapes::GROUPS.len(),
+        domains: &[],
         n_images: [shapes::N_TRAIN, shapes::N_TEST],
         mean: &shapes::MEAN,
         std: &shapes::STD,
@@ -182,10 +186,33 @@ pub const ALL: &[DatasetSpec] = &[
         },
     },
     DatasetSpec {
+        name: "shape-city",
+        summary: "built in, with masks: scenes of five kinds of things in eight styles, 64x64 RGB, 3,200 training and 800 test images",
+        n_classes: shape_city::CLASSES.len(),
+        n_coarse: 0,
+        domains: &shape_city::DOMAINS,
+        n_images: [
+            shape_city::DOMAINS.len() * shape_city::TRAIN_PER_DOMAIN,
+            shape_city::DOMAINS.len() * shape_city::TEST_PER_DOMAIN,
+        ],
+        mean: &shape_city::MEAN,
+        std: &shape_city::STD,
+        flips: true,
+        files: &[],
+        unpacked: None,
+        origin: None,
+        recipe: Recipe { memory: "100", epochs: "20", batch_size: "16", joint_epochs: "20", joint_batch_size: "16" },
+        read: |_, _, _| {
+            let (train, test) = shape_city::draw();
+            Ok(Content { train, test, class_names: owned(&shape_city::CLASSES) })
+        },
+    },
+    DatasetSpec {
         name: "mnist",
         summary: "handwritten digits, 28x28 grey, 60,000 training and 10,000 test images",
         n_classes: 10,
         n_coarse: 0,
+        domains: &[],
         n_images: [60_000, 10_000],
         mean: &[0.1307],
         std: &[0.3081],
@@ -207,6 +234,7 @@ pub const ALL: &[DatasetSpec] = &[
         summary: "articles of clothing, 28x28 grey, 60,000 training and 10,000 test images",
         n_classes: 10,
         n_coarse: 0,
+        domains: &[],
         n_images: [60_000, 10_000],
         mean: &[0.2860],
         std: &[0.3530],
@@ -229,6 +257,7 @@ pub const ALL: &[DatasetSpec] = &[
         summary: "photographs of ten kinds of things, 32x32 RGB, 50,000 training and 10,000 test images",
         n_classes: 10,
         n_coarse: 0,
+        domains: &[],
         n_images: [50_000, 10_000],
         mean: &[0.4914, 0.4822, 0.4465],
         std: &[0.2470, 0.2435, 0.2616],
@@ -259,6 +288,7 @@ pub const ALL: &[DatasetSpec] = &[
         summary: "photographs of a hundred kinds of things in 20 groups, 32x32 RGB, 50,000 training and 10,000 test images",
         n_classes: 100,
         n_coarse: 20,
+        domains: &[],
         n_images: [50_000, 10_000],
         mean: &[0.5071, 0.4865, 0.4409],
         std: &[0.2673, 0.2564, 0.2762],
@@ -385,6 +415,7 @@ impl DatasetSpec {
             flips: self.flips,
             notes: Vec::new(),
             left_out: Vec::new(),
+            domains: owned(self.domains),
         })
     }
 

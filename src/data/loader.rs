@@ -4,7 +4,7 @@
 //! does the arithmetic on the device. Order and draws are functions of (seed, epoch, batch) and the thread only moves
 //! the work, so batches are the same with or without it.
 
-use super::{Images, NO_LABEL};
+use super::{Images, NO_LABEL, VOID};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
 use crate::settings::Choose;
@@ -90,7 +90,8 @@ impl Augment {
 pub struct Batch {
     /// B×C×H×W source bytes.
     pub pixels: Vec<u8>,
-    /// Labels in order of arrival, see [`TaskStream`](super::TaskStream).
+    /// Labels in order of arrival, see [`TaskStream`](super::TaskStream): B, or B×H×W of pixels, cropped and mirrored like them,
+    /// [`NO_LABEL`] where nothing is known.
     pub labels: Vec<u32>,
     /// The index of each image in the data set.
     pub samples: Vec<u32>,
@@ -185,18 +186,29 @@ impl Plan {
         if self.samples.is_empty() {
             return Err(Error::usage("there are no training images to make batches of"));
         }
+        if !self.images.masks.is_empty() {
+            return match self.samples.iter().find(|&&sample| sample as usize >= self.images.len()) {
+                Some(sample) => Err(self.no_image(*sample)),
+                None => Ok(()),
+            };
+        }
         for &sample in self.samples.iter() {
             let class = self.images.labels.get(sample as usize).copied();
             let label = class.and_then(|class| self.label_of_class.get(class as usize)).copied();
             if label.unwrap_or(NO_LABEL) == NO_LABEL {
-                let n = self.images.len();
-                return Err(Error::usage(match class {
-                    Some(class) => format!("image {sample} is of class {class}, which is not in the stream"),
-                    None => format!("there is no image {sample}: the data set has {n}"),
-                }));
+                return Err(match class {
+                    Some(class) => {
+                        Error::usage(format!("image {sample} is of class {class}, which is not in the stream"))
+                    }
+                    None => self.no_image(sample),
+                });
             }
         }
         Ok(())
+    }
+
+    fn no_image(&self, sample: u32) -> Error {
+        Error::usage(format!("there is no image {sample}: the data set has {}", self.images.len()))
     }
 
     fn order(&self, epoch: u64) -> Vec<u32> {
@@ -209,12 +221,12 @@ impl Plan {
         let start = batch_idx * self.batch_size;
         let end = (start + self.batch_size).min(order.len());
         let samples = order[start..end].to_vec();
-        let label = |&sample: &u32| self.label_of_class[self.images.labels[sample as usize] as usize];
         let mut rng = Rng::keyed(self.seed, Purpose::Augment, (epoch << 32) | batch_idx as u64);
+        let draws: Vec<Draw> = samples.iter().map(|_| self.augment.draw(&mut rng)).collect();
         Batch {
             pixels: gather(&self.images, &samples),
-            labels: samples.iter().map(label).collect(),
-            draws: samples.iter().map(|_| self.augment.draw(&mut rng)).collect(),
+            labels: gather_labels(&self.images, &samples, &draws, &self.label_of_class),
+            draws,
             samples,
         }
     }
@@ -227,6 +239,29 @@ pub fn gather(images: &Images, samples: &[u32]) -> Vec<u8> {
         pixels.extend_from_slice(&images.sample(sample));
     }
     pixels
+}
+
+/// The labels of the images `samples`, B; of images with masks those of their pixels, B×H×W, each mask cropped and mirrored by
+/// the draw of its image. [`VOID`] pixels and those from outside have [`NO_LABEL`].
+pub fn gather_labels(images: &Images, samples: &[u32], draws: &[Draw], label_of_class: &[u32]) -> Vec<u32> {
+    if images.masks.is_empty() {
+        return samples.iter().map(|&sample| label_of_class[images.labels[sample as usize] as usize]).collect();
+    }
+    let mut table = [NO_LABEL; VOID as usize + 1];
+    table[..label_of_class.len()].copy_from_slice(label_of_class);
+    let (h, w) = (images.height as i32, images.width as i32);
+    let mut labels = Vec::with_capacity(samples.len() * images.height * images.width);
+    for (&sample, draw) in samples.iter().zip(draws) {
+        let mask = images.mask(sample as usize);
+        for row in draw.dy..h + draw.dy {
+            for column in draw.dx..w + draw.dx {
+                let inside = (0..h).contains(&row) && (0..w).contains(&column);
+                let column = if draw.flip != 0 { w - 1 - column } else { column };
+                labels.push(if inside { table[usize::from(mask[(row * w + column) as usize])] } else { NO_LABEL });
+            }
+        }
+    }
+    labels
 }
 
 /// The batches of a [`Plan`], a few of them prepared ahead on a thread of its own. Dropping it ends the thread.

@@ -1,9 +1,10 @@
 //! Data sets, task streams and the batch loader. Nothing here knows of a model or a device.
 //!
 //! Pixels stay the bytes of the file (u8, N×C×H×W) until the op `image_batch` converts a batch on the device. Reading
-//! order: this file, the table in [`known`] with the readers [`idx`] and [`cifar`] and the drawn [`glyphs`] and
-//! [`shapes`] with their [`strokes`], the [`folder`] of [`pictures`], the choice among them in [`source`], then [`stream`],
-//! the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. [`Dataset::held_out`] makes a validation split;
+//! order: this file, the table in [`known`] with the readers [`idx`] and [`cifar`] and the drawn [`glyphs`],
+//! [`shapes`] and [`shape_city`] with their [`strokes`], the [`folder`] of [`pictures`], the choice among them in [`source`], then
+//! [`stream`], the scenarios ([`Split`]) with their [`View`]s, and [`loader`]. What an image is labelled with is a class, or a class
+//! for each of its pixels ([`Target`]). [`Dataset::held_out`] makes a validation split;
 //! [`labelled`] finds pictures for a learner that goes on. Beside the way from file to batch lie [`files`] (sizes and checksums), [`fetch`] (downloads), [`verify`],
 //! and contact sheets ([`sheet`], [`lettering`]).
 
@@ -19,10 +20,14 @@ pub mod known;
 pub mod labelled;
 pub mod lettering;
 pub mod loader;
+pub mod mask_folder;
+pub mod mask_png;
+mod mask_stream;
 pub mod pictures;
 mod recognise;
 mod scenario;
 mod settings;
+pub mod shape_city;
 pub mod shapes;
 pub mod sheet;
 pub mod source;
@@ -38,10 +43,11 @@ use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
 pub use known::{ALL, DatasetSpec, Presence, Recipe, export, spec};
-pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather};
+pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather, gather_labels};
+pub use mask_stream::{Membership, Steps};
 pub use pictures::ImageFormat;
 pub use scenario::{Scenario, Split};
-pub use settings::{DATA, DataSettings, STREAM, StreamSettings, data_recipe, stream_recipe};
+pub use settings::{DATA, DataSettings, STREAM, StreamSettings, Targets, data_recipe, stream_recipe, stream_rows};
 pub use source::{LoadOptions, Normalize, Source};
 pub use stream::{ClassOrder, NO_LABEL, Task, TaskStream};
 pub use views::View;
@@ -57,10 +63,36 @@ pub struct Images {
     pub width: usize,
     /// N×C×H×W bytes, 0 is dark.
     pub pixels: Vec<u8>,
-    /// The class of each sample: of each image, as often as there are views.
+    /// The class of each sample: of each image, as often as there are views. Of images with masks the domain.
     pub labels: Vec<u32>,
     /// Ways in which the N images are seen; none is the images as they are.
     pub views: Vec<View>,
+    /// N×H×W classes of pixels, [`VOID`] where nothing is known; empty where an image has one class.
+    pub masks: Vec<u8>,
+}
+
+/// The class of a pixel that belongs to none: the contour of an object, or what nobody has labelled.
+pub const VOID: u8 = 255;
+
+/// What is said about an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// One class.
+    #[default]
+    Class,
+    /// A class for each pixel: semantic segmentation.
+    Mask,
+}
+
+impl Target {
+    /// In words, for a message.
+    pub fn described(self) -> &'static str {
+        match self {
+            Target::Class => "one class for each image",
+            Target::Mask => "a class for each pixel (masks)",
+        }
+    }
 }
 
 impl Images {
@@ -85,6 +117,17 @@ impl Images {
         &self.pixels[image_idx * n..(image_idx + 1) * n]
     }
 
+    /// The H×W classes of the pixels of image `image_idx`; empty where images have no masks.
+    pub fn mask(&self, image_idx: usize) -> &[u8] {
+        match self.masks.is_empty() {
+            true => &[],
+            false => {
+                let n = self.height * self.width;
+                &self.masks[image_idx * n..(image_idx + 1) * n]
+            }
+        }
+    }
+
     /// The bytes of a sample, which must be below [`len`](Images::len), through its view.
     pub fn sample(&self, sample: u32) -> Cow<'_, [u8]> {
         if self.views.is_empty() {
@@ -100,7 +143,13 @@ impl Images {
 
     /// The same images seen in these ways.
     pub fn seen_through(&self, views: Vec<View>) -> Images {
-        Images { labels: self.labels.repeat(views.len()), views, pixels: self.pixels.clone(), ..*self }
+        Images {
+            labels: self.labels.repeat(views.len()),
+            views,
+            pixels: self.pixels.clone(),
+            masks: self.masks.clone(),
+            ..*self
+        }
     }
 }
 
@@ -126,6 +175,8 @@ pub struct Dataset {
     pub notes: Vec<String>,
     /// Files of a folder that are not among the images, by reason.
     pub left_out: Vec<LeftOut>,
+    /// Where images with masks are from, by name: rendering styles, drives, cities. None where an image has one class.
+    pub domains: Vec<String>,
 }
 
 /// Why so many files or folders of a folder of pictures are not among the images.
@@ -159,5 +210,10 @@ impl Dataset {
     /// The number of classes.
     pub fn n_classes(&self) -> usize {
         self.class_names.len()
+    }
+
+    /// What is said about an image.
+    pub fn target(&self) -> Target {
+        if self.domains.is_empty() { Target::Class } else { Target::Mask }
     }
 }

@@ -185,6 +185,14 @@ impl Picture {
         with_picture(path, |picture| fit(picture, input))
     }
 
+    /// The same with the width and height that the picture had.
+    pub(super) fn read_with_size(path: &Path, input: [usize; 3]) -> Result<(Picture, [usize; 2])> {
+        with_picture(path, |picture| {
+            let size = [picture.width() as usize, picture.height() as usize];
+            (fit(picture, input), size)
+        })
+    }
+
     /// The same of the content of a file, which is called `name` in messages.
     ///
     /// # Errors
@@ -206,6 +214,13 @@ impl Picture {
     }
 }
 
+/// The largest rectangle of the shape of `to` in the middle of a picture of `from` (width, height): left, top, width, height.
+pub(super) fn middle(from: [usize; 2], to: [usize; 2]) -> [usize; 4] {
+    let width = (from[1] * to[0] / to[1]).clamp(1, from[0]);
+    let height = (from[0] * to[1] / to[0]).clamp(1, from[1]);
+    [(from[0] - width) / 2, (from[1] - height) / 2, width, height]
+}
+
 /// The way of every picture to a network, in training and afterwards: the middle of it in the shape of the target, on white
 /// where it is transparent, scaled with all its bits and colours, then grey by luma (or colours from grey) in 8 bits.
 fn fit(picture: DynamicImage, [channels, height, width]: [usize; 3]) -> Picture {
@@ -214,10 +229,9 @@ fn fit(picture: DynamicImage, [channels, height, width]: [usize; 3]) -> Picture 
     if color.bytes_per_pixel() > color.channel_count() {
         changes.push(format!("{} to 8 bits a channel", color.bits_per_pixel() / u16::from(color.channel_count())));
     }
-    let across = |a: u32, b: u32, c: u32| u64::from(a) * u64::from(b) / u64::from(c);
-    let cut_width = across(from.1, to.0, to.1).clamp(1, u64::from(from.0)) as u32;
-    let cut_height = across(from.0, to.1, to.0).clamp(1, u64::from(from.1)) as u32;
-    let mut middle = picture.crop_imm((from.0 - cut_width) / 2, (from.1 - cut_height) / 2, cut_width, cut_height);
+    let [left, top, cut_width, cut_height] =
+        middle([from.0, from.1].map(|n| n as usize), [width, height]).map(|n| n as u32);
+    let mut middle = picture.crop_imm(left, top, cut_width, cut_height);
     if color.has_alpha() {
         let rgba = middle.to_rgba8();
         if rgba.pixels().any(|pixel| pixel[3] < 255) {

@@ -1,6 +1,6 @@
 //! Scenarios: what changes from task to task (van de Ven, Tuytelaars & Tolias, Nature Machine Intelligence 2022).
 
-use super::{ClassOrder, Dataset, Images, Task, TaskStream, View};
+use super::{ClassOrder, Dataset, Images, Membership, Steps, Target, Task, TaskStream, View};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
 use crate::settings::Choose;
@@ -16,7 +16,8 @@ pub enum Scenario {
     Class,
     /// Task-incremental: the same, but the task of an image is known: other outputs are masked.
     Task,
-    /// Domain-incremental: every task brings new classes, and a label is the class's place within its task.
+    /// Domain-incremental: every task brings new classes, and a label is the class's place within its task; of images with masks,
+    /// every task brings images of other domains with the same classes.
     Domain,
     /// Domain-incremental: all classes in every task, the pixels of each task permuted; task 0 is the identity.
     Permuted,
@@ -39,7 +40,8 @@ impl Choose for Scenario {
         (
             Scenario::Domain,
             "domain",
-            "Domain-incremental: every task brings new classes, and a label is the class's place within its task",
+            "Domain-incremental: every task brings new classes, and a label is the class's place within its task; with masks, \
+             images of other domains",
         ),
         (
             Scenario::Permuted,
@@ -107,6 +109,10 @@ pub struct Split {
     /// M: so many percent of each task's samples come from the other tasks (Blurry-M; Bang et al., CVPR 2021). The
     /// samples of a task that leave it go to the others in turn.
     pub blurry: usize,
+    /// Of images with masks: the classes or domains that each task brings; by default half of them, then one at a time.
+    pub steps: Option<Steps>,
+    /// Of images with masks: which of them belong to a task that brings classes.
+    pub membership: Membership,
 }
 
 impl Default for Split {
@@ -119,6 +125,8 @@ impl Default for Split {
             order: ClassOrder::Natural,
             limit_per_task: None,
             blurry: 0,
+            steps: None,
+            membership: Membership::Overlapped,
         }
     }
 }
@@ -129,6 +137,9 @@ impl Split {
     /// # Errors
     /// [`Error::Usage`] if the numbers make no sense for this data set.
     pub fn tasks(&self, dataset: &Dataset) -> Result<(Dataset, TaskStream)> {
+        if dataset.target() == Target::Mask {
+            return Ok((dataset.clone(), self.of_masks(dataset)?));
+        }
         if self.scenario.is_view() {
             return self.views(dataset);
         }

@@ -1,13 +1,16 @@
 //! What may be set about data and about the stream of tasks that they become.
 
-use super::{Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Normalize, Scenario, Source, Split};
+use super::{
+    Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Membership, Normalize, Scenario, Source, Split,
+};
+use super::{Steps, Target};
 use crate::error::{Error, Result};
-use crate::settings::{Kind, Origin, Setting, Values};
+use crate::settings::{Kind, Origin, Setting, Values, flag};
 use std::path::PathBuf;
 
 /// The rows of [`DataSettings`].
 pub const DATA: &[Setting] = &[
-    Setting::new("dataset", "NAME", Kind::Text, "Data set: a name from `engram datasets`, or folder:DIR")
+    Setting::new("dataset", "NAME", Kind::Text, "Data set: a name from `engram datasets`, folder:DIR, masks:DIR")
         .usually("glyphs"),
     Setting::new("data_dir", "DIR", Kind::Path, "Folder with data files")
         .usually("datasets")
@@ -16,7 +19,11 @@ pub const DATA: &[Setting] = &[
     Setting::choice::<Labels>("labels", "KIND", "Classes, or groups of classes where there are some").usually("fine"),
     Setting::new("image_format", "FORMAT", Kind::Text, "What pictures of a folder become: rgbN or greyN")
         .usually("rgb32")
-        .needs("dataset", &["folder:*"], "it is for folders of pictures (--dataset folder:DIR)"),
+        .needs(
+            "dataset",
+            &["folder:*", "masks:*"],
+            "it is for folders of pictures (--dataset folder:DIR or masks:DIR)",
+        ),
     Setting::choice::<Normalize>("normalize", "HOW", "How pixels are brought around zero").usually("channel"),
     Setting::choice::<Augmentation>(
         "augment",
@@ -127,7 +134,54 @@ pub const STREAM: &[Setting] = &[
     Setting::whole("limit_per_task", "N", "Use at most this many training images per task, balanced over its classes")
         .open("all"),
     Setting::whole("max_tasks", "N", "End after the first N tasks").open("all"),
+    Setting::new(
+        "steps",
+        "A-B",
+        Kind::Text,
+        "With masks: classes (without the background) or domains of the tasks; 4-1 is 4, then 1 at a time; 4-1-1 is three tasks",
+    )
+    .follows("half of them, then one at a time"),
+    Setting::choice::<Membership>("setup", "WHICH", "With masks: the images of a task that brings classes")
+        .usually("overlapped")
+        .needs("scenario", &["class"], "with --scenario domain every image is of one task anyway"),
 ];
+
+/// Rows of streams of images with one class each, and of images with masks.
+const OF_CLASSES: &[&str] = &["classes_per_task", "first_task", "tasks", "blurry"];
+const OF_MASKS: &[&str] = &["steps", "setup"];
+
+/// The rows of streams of this kind of data set.
+pub fn stream_rows(target: Target) -> impl Iterator<Item = &'static Setting> {
+    let foreign = if target == Target::Mask { OF_CLASSES } else { OF_MASKS };
+    STREAM.iter().filter(move |row| !foreign.contains(&row.name))
+}
+
+/// What is known of the labels of a data set before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// What is said about an image.
+    pub target: Target,
+    /// How many classes there are.
+    pub n_classes: usize,
+    /// How many domains images with masks are from; 0 elsewhere.
+    pub n_domains: usize,
+}
+
+impl Targets {
+    /// That a setting is for data sets of the other kind; `None` if it is not.
+    pub fn refuse(self, name: &str) -> Option<Error> {
+        let instead = match (self.target, name) {
+            (Target::Mask, name) if OF_CLASSES.contains(&name) => {
+                "the data set has masks; --steps says what each task brings, as in --steps 3-1"
+            }
+            (Target::Class, name) if OF_MASKS.contains(&name) => {
+                "it is for data sets with masks, such as shape-city; --classes-per-task says what each task brings"
+            }
+            _ => return None,
+        };
+        Some(Error::usage(format!("{} has no effect here: {instead}", flag(name))))
+    }
+}
 
 /// How data become a stream of tasks.
 #[derive(Clone, Debug)]
@@ -148,34 +202,52 @@ pub struct StreamSettings {
     pub limit_per_task: Option<usize>,
     /// The stream ends after so many tasks.
     pub max_tasks: Option<usize>,
+    /// With masks: what each task brings.
+    pub steps: Option<Steps>,
+    /// With masks: which images belong to a task that brings classes.
+    pub membership: Membership,
 }
 
-/// The settings of the stream that follow from the number of classes.
+/// The settings of the stream that follow from the number of classes, or from that of domains.
 ///
 /// # Errors
 /// Never, as the rows are these.
-pub fn stream_recipe(n_classes: usize) -> Result<Values> {
+pub fn stream_recipe(given: &Values, targets: Targets) -> Result<Values> {
     let rows: Vec<&'static Setting> = STREAM.iter().collect();
+    let Targets { target, n_classes, n_domains } = targets;
+    if target == Target::Mask {
+        let by_domain = given.find::<String>("scenario").is_some_and(|scenario| scenario == "domain");
+        let (n, what) = if by_domain { (n_domains, "domains") } else { (n_classes - 1, "classes") };
+        let steps = Steps::usual(n).to_string();
+        return Values::of(&rows, &[("steps", &steps)], &Origin::Recipe(format!("{n} {what}")));
+    }
     let few = if n_classes < 100 { "2" } else { "10" };
     Values::of(&rows, &[("classes_per_task", few)], &Origin::Recipe(format!("{n_classes} classes")))
 }
 
 impl StreamSettings {
-    /// Resolved values as what they mean, for a data set of so many classes.
+    /// Resolved values as what they mean, for a data set with these labels.
     ///
     /// # Errors
     /// [`Error::Usage`] if a number makes no sense.
-    pub fn of(values: &Values, n_classes: usize) -> Result<StreamSettings> {
+    pub fn of(values: &Values, targets: Targets) -> Result<StreamSettings> {
+        let n_classes = targets.n_classes;
         let stream = StreamSettings {
             scenario: values.get("scenario"),
             classes_per_task: values.find("classes_per_task").unwrap_or(n_classes),
             first_task: values.find("first_task"),
             tasks: values.find("tasks").unwrap_or(1),
-            blurry: values.get("blurry"),
+            blurry: values.find("blurry").unwrap_or(0),
             class_order: values.get::<String>("class_order").parse()?,
             limit_per_task: values.find("limit_per_task"),
             max_tasks: values.find("max_tasks"),
+            steps: values.find::<String>("steps").map(|text| text.parse()).transpose()?,
+            membership: values.find("setup").unwrap_or_default(),
         };
+        if targets.target == Target::Mask {
+            stream.check_masks(values, targets)?;
+            return Ok(stream);
+        }
         let StreamSettings { classes_per_task: n, blurry, scenario, .. } = stream;
         if n > n_classes {
             let dataset: String = values.get("dataset");
@@ -185,21 +257,42 @@ impl StreamSettings {
             let message = format!("--blurry {blurry}: a percentage from 1 to 99, with --scenario class");
             return Err(Error::usage(message));
         }
-        stream.check_number_of_tasks(values, n_classes)?;
+        let n_tasks = match stream.scenario.is_view() {
+            true => stream.tasks,
+            false => {
+                let n = stream.class_order.classes(n_classes)?.len();
+                let first = stream.first_task.unwrap_or(stream.classes_per_task).min(n);
+                1 + (n - first).div_ceil(stream.classes_per_task)
+            }
+        };
+        stream.check_number_of_tasks(values, n_tasks)?;
         Ok(stream)
     }
 
-    /// A stream that was to end after more tasks than it has is a mistake.
-    fn check_number_of_tasks(&self, values: &Values, n_classes: usize) -> Result<()> {
-        let Some(asked) = self.max_tasks else { return Ok(()) };
-        let n_tasks = match self.scenario.is_view() {
-            true => self.tasks,
-            false => {
-                let n = self.class_order.classes(n_classes)?.len();
-                let first = self.first_task.unwrap_or(self.classes_per_task).min(n);
-                1 + (n - first).div_ceil(self.classes_per_task)
+    fn check_masks(&self, values: &Values, targets: Targets) -> Result<()> {
+        let asked = |name: &str| values.origin(name).is_some_and(Origin::is_asked_for);
+        let (n, what) = match self.scenario {
+            Scenario::Class => (targets.n_classes - 1, "classes beside the background"),
+            Scenario::Domain if asked("class_order") => {
+                let message = "--class-order has no effect here: with --scenario domain every task has all classes";
+                return Err(Error::usage(message));
+            }
+            Scenario::Domain => (targets.n_domains, "domains"),
+            other => {
+                return Err(Error::usage(format!(
+                    "--scenario {}: images with masks have class-incremental and domain-incremental streams (--scenario class \
+                     or domain)",
+                    other.name()
+                )));
             }
         };
+        let n_tasks = self.steps.clone().unwrap_or_else(|| Steps::usual(n)).sizes(n, what)?.len();
+        self.check_number_of_tasks(values, n_tasks)
+    }
+
+    /// A stream that was to end after more tasks than it has is a mistake.
+    fn check_number_of_tasks(&self, values: &Values, n_tasks: usize) -> Result<()> {
+        let Some(asked) = self.max_tasks else { return Ok(()) };
         if asked > n_tasks && values.origin("max_tasks").is_some_and(Origin::is_asked_for) {
             return Err(Error::usage(format!(
                 "--max-tasks {asked} has no effect here: the stream has {n_tasks} tasks"
@@ -218,6 +311,8 @@ impl StreamSettings {
             order: self.class_order.clone(),
             limit_per_task: self.limit_per_task,
             blurry: self.blurry,
+            steps: self.steps.clone(),
+            membership: self.membership,
         }
     }
 }

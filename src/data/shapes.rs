@@ -146,7 +146,7 @@ fn images(first: usize, n: usize) -> Images {
     let mut pixels = vec![0; n * bytes];
     pixels.par_chunks_mut(bytes).enumerate().for_each(|(i, image)| draw_image((first + i) as u64, image));
     let labels = (first..first + n).map(|number| (number % CLASSES.len()) as u32).collect();
-    Images { channels: 3, height: SIDE, width: SIDE, pixels, labels, views: Vec::new() }
+    Images { channels: 3, height: SIDE, width: SIDE, pixels, labels, views: Vec::new(), masks: Vec::new() }
 }
 
 /// Draws image `number` into its 3×SIDE×SIDE bytes.

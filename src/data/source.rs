@@ -1,7 +1,7 @@
 //! What `--dataset` may name: a known data set, or a folder of pictures.
 
 use super::pictures::ImageFormat;
-use super::{Augmentation, Dataset, DatasetSpec, Images, Labels, Recipe, folder, spec};
+use super::{Augmentation, Dataset, DatasetSpec, Images, Labels, Recipe, Target, Targets, folder, mask_folder, spec};
 use crate::error::{Error, Result};
 use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ pub enum Source {
     Known(&'static DatasetSpec),
     /// One folder of pictures per class, see [`folder`].
     Folder(PathBuf),
+    /// Pictures with masks, see [`mask_folder`].
+    Masks(PathBuf),
 }
 
 /// How to load a data set.
@@ -55,15 +57,39 @@ impl Choose for Normalize {
 }
 
 impl Source {
-    /// A name of the table, or `folder:DIR`.
+    /// A name of the table, `folder:DIR` or `masks:DIR`.
     ///
     /// Errors ([`Error::Usage`]): an unknown name; the message lists the known ones.
     pub fn parse(text: &str) -> Result<Source> {
-        match text.strip_prefix("folder:") {
-            Some("") => Err(Error::usage("folder: needs the path of a folder, as in folder:pictures")),
-            Some(dir) => Ok(Source::Folder(PathBuf::from(dir))),
-            None => spec(text).map(Source::Known),
+        match (text.strip_prefix("folder:"), text.strip_prefix("masks:")) {
+            (Some(""), _) => Err(Error::usage("folder: needs the path of a folder, as in folder:pictures")),
+            (_, Some("")) => Err(Error::usage("masks: needs the path of a folder, as in masks:VOC2012")),
+            (Some(dir), _) => Ok(Source::Folder(PathBuf::from(dir))),
+            (_, Some(dir)) => Ok(Source::Masks(PathBuf::from(dir))),
+            _ => spec(text).map(Source::Known),
         }
+    }
+
+    /// What is said about an image.
+    pub fn target(&self) -> Target {
+        match self {
+            Source::Known(spec) if spec.domains.is_empty() => Target::Class,
+            Source::Folder(_) => Target::Class,
+            Source::Known(_) | Source::Masks(_) => Target::Mask,
+        }
+    }
+
+    /// What is known of its labels.
+    ///
+    /// # Errors
+    /// As [`Source::n_classes`].
+    pub fn targets(&self, labels: Labels) -> Result<Targets> {
+        let n_domains = match self {
+            Source::Known(spec) => spec.domains.len(),
+            Source::Folder(_) => 0,
+            Source::Masks(dir) => mask_folder::found(dir)?.domains.len(),
+        };
+        Ok(Targets { target: self.target(), n_classes: self.n_classes(labels)?, n_domains })
     }
 
     /// The number of classes.
@@ -75,6 +101,10 @@ impl Source {
             Source::Folder(dir) => {
                 refuse_coarse(labels)?;
                 Ok(folder::class_folders(dir)?.len())
+            }
+            Source::Masks(dir) => {
+                refuse_coarse(labels)?;
+                Ok(mask_folder::found(dir)?.class_names.len())
             }
         }
     }
@@ -88,6 +118,10 @@ impl Source {
             Source::Folder(dir) => {
                 refuse_coarse(options.labels)?;
                 folder::read(dir, options.format)?
+            }
+            Source::Masks(dir) => {
+                refuse_coarse(options.labels)?;
+                mask_folder::read(dir, options.format)?
             }
         };
         let n_channels = dataset.train.channels;
@@ -105,7 +139,7 @@ impl Source {
     pub fn augmentation(&self, format: ImageFormat) -> Augmentation {
         let flips = match self {
             Source::Known(spec) => spec.flips,
-            Source::Folder(_) => folder::flips(format),
+            Source::Folder(_) | Source::Masks(_) => folder::flips(format),
         };
         if flips { Augmentation::CropFlip } else { Augmentation::None }
     }
@@ -115,6 +149,7 @@ impl Source {
         match self {
             Source::Known(spec) => &spec.recipe,
             Source::Folder(_) => &folder::RECIPE,
+            Source::Masks(_) => &mask_folder::RECIPE,
         }
     }
 
@@ -123,6 +158,7 @@ impl Source {
         match self {
             Source::Known(spec) => spec.name.to_string(),
             Source::Folder(dir) => format!("folder-{}", folder::name_of(dir)),
+            Source::Masks(dir) => format!("masks-{}", folder::name_of(dir)),
         }
     }
 }

@@ -157,7 +157,7 @@ impl ClassOrder {
     }
 }
 
-/// One task of a stream: some classes and their images.
+/// One task of a stream: some classes and their images; with masks, some classes or domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     /// Its place in the stream, from 0.
@@ -166,6 +166,8 @@ pub struct Task {
     pub classes: Vec<u32>,
     /// The label of its first class; the task's labels are `first_label .. first_label + classes.len()`.
     pub first_label: usize,
+    /// The domains of its images, where a stream of images with masks goes by those; empty elsewhere.
+    pub domains: Vec<u32>,
     /// Indices of its training images in the data set, ascending.
     pub train: Vec<u32>,
     /// Indices of its test images in the data set, ascending.
@@ -182,9 +184,23 @@ pub struct TaskStream {
     pub label_of_class: Vec<u32>,
     /// Labels of the whole stream: the classes that arrive, or those of a task where tasks share labels.
     pub n_classes: usize,
+    /// True where pixels of classes that are not the task's own are background in training: class-incremental segmentation.
+    pub background_shift: bool,
 }
 
 impl TaskStream {
+    /// The label that each class of the data set has in training on `task`. Where the background shifts, classes of earlier
+    /// and later tasks are background; with `knows_old`, for references that may see all data, only those of later tasks.
+    pub fn training_labels(&self, task: &Task, knows_old: bool) -> Vec<u32> {
+        let (first, end) = (task.first_label as u32, (task.first_label + task.classes.len()) as u32);
+        let own = |&label: &u32| match label {
+            _ if !self.background_shift => label,
+            label if (first..end).contains(&label) || (knows_old && label < end) => label,
+            _ => 0,
+        };
+        self.label_of_class.iter().map(own).collect()
+    }
+
     /// Splits a data set into tasks of `classes_per_task` classes; the last task is smaller if they do not divide. All
     /// classes in one task is joint training.
     ///
@@ -259,10 +275,17 @@ impl TaskStream {
             let mut task_test: Vec<u32> = test[labels].concat();
             task_train.sort_unstable();
             task_test.sort_unstable();
-            tasks.push(Task { index, classes: classes.to_vec(), first_label, train: task_train, test: task_test });
+            tasks.push(Task {
+                index,
+                classes: classes.to_vec(),
+                first_label,
+                domains: Vec::new(),
+                train: task_train,
+                test: task_test,
+            });
             first_label += classes.len();
         }
-        Ok(TaskStream { tasks, label_of_class, n_classes })
+        Ok(TaskStream { tasks, label_of_class, n_classes, background_shift: false })
     }
 }
 

@@ -1,10 +1,11 @@
 //! A run, resolved: every setting, checked, as what it means, and where its value is from.
 
-use crate::continual::{self, Candidates, MethodSpec};
-use crate::data::{DATA, DataSettings, STREAM, Scenario, StreamSettings, data_recipe, stream_recipe};
+use crate::continual::{self, Candidates, FisherKind, MethodSpec};
+use crate::data::{DATA, DataSettings, STREAM, Scenario, StreamSettings, Target, Targets, data_recipe, stream_recipe};
+use crate::data::{Source, stream_rows};
 use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
-use crate::models::{MODEL, ModelSettings, option_rows};
+use crate::models::{self, MODEL, ModelSettings, OutputKind, option_rows};
 use crate::settings::{FromValue, Origin, Setting, Values, between, flag, resolve};
 use crate::training::{FallKind, HEAD_LR, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe};
 use serde_json::{Map, Value};
@@ -24,6 +25,9 @@ const PROTOCOL: &[Setting] = &[
     Setting::whole("seed", "N", "Seed of initialisation and order").between(0, u64::MAX).usually("1"),
     Setting::whole("seeds", "N", "Runs with N seeds, from --seed upwards, and prints mean ± sd").usually("1"),
 ];
+
+/// The network for images with masks.
+const OF_PIXELS: &[(&str, &str)] = &[("model", "deeplab-lite"), ("width", "0.5")];
 
 /// A run, resolved.
 #[derive(Clone, Debug)]
@@ -85,13 +89,42 @@ fn rows_with(method: &'static MethodSpec, model: Vec<&'static Setting>) -> Vec<&
     rows.filter(|row| method.goes_by(row.name)).collect()
 }
 
+/// With the network that images with masks call for, unless another one is named.
+fn with_model(given: Values) -> Result<Values> {
+    let dataset = given.find::<String>("dataset").unwrap_or_default();
+    let of_pixels = !dataset.is_empty() && Source::parse(&dataset)?.target() == Target::Mask;
+    if !of_pixels || given.value("model").is_some() {
+        return Ok(given);
+    }
+    Ok(given.or(Values::of(&MODEL.iter().collect::<Vec<_>>(), OF_PIXELS, &Origin::Recipe(dataset))?))
+}
+
+/// Without the rows of streams of other data sets.
+pub fn for_target(rows: Vec<&'static Setting>, target: Target) -> Vec<&'static Setting> {
+    let own: Vec<&str> = stream_rows(target).map(|row| row.name).collect();
+    let is_foreign = |name: &str| STREAM.iter().any(|row| row.name == name) && !own.contains(&name);
+    rows.into_iter().filter(|row| !is_foreign(row.name)).collect()
+}
+
+/// What a method learns from, in words.
+fn described(targets: &[Target]) -> String {
+    targets.iter().map(|target| target.described()).collect::<Vec<_>>().join(" or ")
+}
+
+/// The methods that learn from such targets.
+fn suited(target: Target) -> String {
+    let all = continual::all();
+    let names: Vec<&str> = all.iter().filter(|one| one.targets.contains(&target)).map(|one| one.name).collect();
+    format!("methods for it are {}", names.join(", "))
+}
+
 impl Config {
     /// What was given, over what the data set calls for, over defaults; checked.
     ///
     /// # Errors
     /// [`Error::Usage`] if a name is unknown, a number makes no sense, or a setting that was asked for has no effect.
     pub fn resolve(method: &'static MethodSpec, given: Values) -> Result<Config> {
-        let given = ModelSettings::read_file(given)?;
+        let given = with_model(ModelSettings::read_file(given)?)?;
         let rows = rows_with(method, ModelSettings::rows(&given)?);
         refuse_foreign(method, &rows, &given)?;
         let given = given.clone().or(data_recipe(&given)?);
@@ -99,12 +132,24 @@ impl Config {
             resolve(method.name, &DATA.iter().collect::<Vec<_>>(), given.only(&DATA.iter().collect::<Vec<_>>()))?;
         let data = DataSettings::of(&data)?;
         let source = data.source();
-        let n_classes = source.n_classes(data.labels)?;
-        let recipe = source.recipe().settings(method.sees_everything);
+        let targets = source.targets(data.labels)?;
+        let asked = |name: &str| given.origin(name).is_some_and(Origin::is_asked_for);
+        if let Some(error) = given.names().filter(|name| asked(name)).find_map(|name| targets.refuse(name)) {
+            return Err(error);
+        }
+        let rows = for_target(rows, targets.target);
+        let mut recipe = source.recipe().settings(method.sees_everything).to_vec();
+        if targets.target == Target::Mask {
+            // The exact one takes a backward pass for each class of each pixel.
+            recipe.push(("fisher", "sampled"));
+        }
         let recipe = Values::of(&every_row(), &recipe, &Origin::Recipe(data.dataset.clone()))?;
-        let given =
-            given.clone().or(training_recipe(&given, FallKind::Constant)?).or(stream_recipe(n_classes)?).or(recipe);
-        Self::built(method, resolve(method.name, &rows, given)?, n_classes)
+        let given = given
+            .clone()
+            .or(training_recipe(&given, FallKind::Constant)?)
+            .or(stream_recipe(&given, targets)?)
+            .or(recipe);
+        Self::built(method, resolve(method.name, &rows, given)?, targets)
     }
 
     /// The same from names and texts, as a program that uses the library sets them.
@@ -125,11 +170,11 @@ impl Config {
         Self::resolve(method, Values::of(&rows, settings, &Origin::Flag)?)
     }
 
-    fn built(method: &'static MethodSpec, values: Values, n_classes: usize) -> Result<Config> {
+    fn built(method: &'static MethodSpec, values: Values, targets: Targets) -> Result<Config> {
         let config = Config {
             method,
             data: DataSettings::of(&values)?,
-            stream: StreamSettings::of(&values, n_classes)?,
+            stream: StreamSettings::of(&values, targets)?,
             model: ModelSettings::of(&values)?,
             training: Recipe::of(&values)?,
             place: PlaceSettings::of(&values),
@@ -141,17 +186,30 @@ impl Config {
             seeds: values.get("seeds"),
             values,
         };
-        config.check(n_classes)?;
+        config.check(targets)?;
         Ok(config)
     }
 
-    /// Refuses what makes no sense together, for a data set of so many classes.
-    fn check(&self, n_classes: usize) -> Result<()> {
+    /// Refuses what makes no sense together, for a data set with these labels.
+    fn check(&self, targets: Targets) -> Result<()> {
         let refuse = |message: String| Err(Error::usage(message));
         let (name, scenario) = (self.method.name, self.stream.scenario);
         if self.seed.checked_add(self.seeds as u64 - 1).is_none() {
             let (seed, n) = (self.seed, self.seeds);
             return refuse(format!("--seed {seed} with --seeds {n}: the last seed is above {}", u64::MAX));
+        }
+        if !self.method.targets.contains(&targets.target) {
+            return refuse(format!(
+                "{name} learns from {}, and '{}' has {}: {}",
+                described(self.method.targets),
+                self.data.dataset,
+                targets.target.described(),
+                suited(targets.target)
+            ));
+        }
+        self.check_model(targets.target)?;
+        if targets.target == Target::Mask {
+            self.check_masks()?;
         }
         if !self.method.scenarios.contains(&scenario) {
             let suits: Vec<&str> = self.method.scenarios.iter().map(|scenario| scenario.name()).collect();
@@ -172,13 +230,51 @@ impl Config {
                  --candidates seen"
             ));
         }
-        let n_stream = self.stream.class_order.classes(n_classes)?.len();
+        let n_stream = self.stream.class_order.classes(targets.n_classes)?.len();
         match self.memory() {
             Some(memory) if memory < n_stream => refuse(format!(
                 "--memory {memory} is less than one exemplar for each of the {n_stream} classes: give at least --memory {n_stream}"
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Settings of methods that suit images with one class each.
+    fn check_masks(&self) -> Result<()> {
+        if self.values.value("distill").is_some_and(|value| !value.is_null()) {
+            let message = "--distill: schemes of distillation suit images with one class each; leave it out";
+            return Err(Error::usage(message));
+        }
+        match self.find::<FisherKind>("fisher") {
+            None | Some(FisherKind::Sampled) => Ok(()),
+            Some(_) => Err(Error::usage(
+                "--fisher: of images with masks it is sampled; the other kinds take a backward pass for each class of each pixel",
+            )),
+        }
+    }
+
+    /// A network for images says nothing about pixels, and one for pixels nothing about images.
+    fn check_model(&self, target: Target) -> Result<()> {
+        let kind = match &self.model.layers {
+            Some(list) => list.kind(),
+            None => models::spec(&self.model.model)?.kind,
+        };
+        let (wanted, answers) = match target {
+            Target::Class => (OutputKind::Classes, "every pixel"),
+            Target::Mask => (OutputKind::Pixels, "whole images"),
+        };
+        if kind == wanted {
+            return Ok(());
+        }
+        let all = models::all();
+        let suited: Vec<&str> = all.iter().filter(|model| model.kind == wanted).map(|model| model.name).collect();
+        Err(Error::usage(format!(
+            "--model {}: it answers for {answers}, and '{}' has {}; models for it are {}",
+            self.model.model,
+            self.data.dataset,
+            target.described(),
+            suited.join(", ")
+        )))
     }
 
     /// K, where the method keeps exemplars.
@@ -219,7 +315,7 @@ impl Config {
     /// The rows of this run's settings, in the order of its help.
     pub fn rows(&self) -> Vec<&'static Setting> {
         let model = ModelSettings::rows(&self.values).expect("bug: a run with an unknown model");
-        rows_with(self.method, model)
+        for_target(rows_with(self.method, model), self.data.source().target())
     }
 
     /// Every setting that decides results, by name: not where a run takes place and where its data lie.

@@ -422,6 +422,8 @@ mod tests {
             seed: 1,
             n_tasks: 10,
             classes_per_task: Vec::new(),
+            score: Default::default(),
+            domains_per_task: Vec::new(),
             left_out: Vec::new(),
             memory_bytes: Vec::new(),
             complete,

@@ -27,4 +27,11 @@ pub static MEASURES: &[Measure] = &[
     Measure { name: "forward_transfer", title: "forward transfer", of: |result| result.forward_transfer },
     Measure { name: "learning_accuracy", title: "learning accuracy", of: |result| result.learning_accuracy },
     Measure { name: "task_known_accuracy", title: "task known", of: |result| result.task_known_accuracy },
+    Measure { name: "old_miou", title: "mIoU of first classes", of: |result| result.masks.as_ref()?.old },
+    Measure { name: "new_miou", title: "mIoU of later classes", of: |result| result.masks.as_ref()?.new },
+    Measure {
+        name: "pixel_accuracy",
+        title: "pixel accuracy",
+        of: |result| result.masks.as_ref().map(|masks| masks.pixel_accuracy),
+    },
 ];

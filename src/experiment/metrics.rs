@@ -106,6 +106,32 @@ pub fn confusion(truth: &[u32], predicted: &[u32], n: usize) -> Vec<Vec<u32>> {
     counts
 }
 
+/// The intersection of truth and answer over their union, of each class: `TP / (TP + FP + FN)`, from counts of pixels
+/// `confusion[y][z]` of all test images together. `None` for a class that no pixel is of.
+pub fn intersection_over_union(confusion: &[Vec<u32>]) -> Vec<Option<f64>> {
+    let n = confusion.len();
+    let total = |counts: &mut dyn Iterator<Item = &u32>| counts.map(|&n| u64::from(n)).sum::<u64>();
+    let of = |y: usize| {
+        let (truth, answered) = (total(&mut confusion[y].iter()), total(&mut confusion.iter().map(|row| &row[y])));
+        let right = u64::from(confusion[y][y]);
+        (truth > 0).then(|| right as f64 / (truth + answered - right) as f64)
+    };
+    (0..n).map(of).collect()
+}
+
+/// mIoU, the mean of the intersections over unions of classes that are present; `None` if none is. What segmentation is judged by
+/// (Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2015).
+pub fn mean_iou(iou: &[Option<f64>]) -> Option<f64> {
+    let present: Vec<f64> = iou.iter().copied().flatten().collect();
+    (!present.is_empty()).then(|| mean_sd(&present).0)
+}
+
+/// The share of pixels whose class was answered. NaN for no pixel.
+pub fn pixel_accuracy(confusion: &[Vec<u32>]) -> f64 {
+    let right: u64 = confusion.iter().enumerate().map(|(y, row)| u64::from(row[y])).sum();
+    right as f64 / confusion.iter().flatten().map(|&n| u64::from(n)).sum::<u64>() as f64
+}
+
 /// Mean and sample standard deviation, `√( Σ(x − mean)² / (n − 1) )`. The deviation of a single value is 0, the mean
 /// of none is NaN.
 pub fn mean_sd(values: &[f64]) -> (f64, f64) {

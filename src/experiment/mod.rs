@@ -16,10 +16,11 @@ pub mod results;
 mod runner;
 pub mod saved;
 mod scores;
+pub mod segmented;
 pub mod sink;
 pub mod statistics;
 pub mod tune;
 
-pub use config::{CONFIG_FILE, Config, Recorded, every_row, rows};
+pub use config::{CONFIG_FILE, Config, Recorded, every_row, for_target, rows};
 pub use recorded::{recorded_as, recorded_by, recorded_in};
 pub use runner::{Standing, complete, learn_task, resume, run};

@@ -2,7 +2,7 @@
 //! is a matter of [`records`](crate::records).
 
 pub use super::scores::{
-    AnyTime, ClassifierName, ClassifierResult, LossRow, METRICS_FILE, MemoryBytes, Metrics, Timing,
+    AnyTime, ClassifierName, ClassifierResult, LossRow, METRICS_FILE, MaskScores, MemoryBytes, Metrics, Score, Timing,
 };
 pub use super::scores::{main_classifier, ordered_classifiers};
 pub use crate::records::folder::{RESULT_FILES, RunFolder, TERMS_FILE};

@@ -3,8 +3,9 @@
 //! rows of length 1 in order of label; no such file where a method has none).
 
 use super::results::{Metrics, RunFolder};
+use super::segmented;
 use crate::continual::{Activation, Classifier, Learner, Method, distances_to_means};
-use crate::data::{Dataset, Images};
+use crate::data::{Dataset, Images, Target};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::export::{Export, Head};
@@ -65,6 +66,9 @@ pub struct ModelCard {
     /// The layers, where the model is none of this crate: from a file, or registered by a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<LayerList>,
+    /// What it says about an image.
+    #[serde(default, skip_serializing_if = "is_class")]
+    pub target: Target,
     /// Tasks of the stream.
     pub n_tasks: usize,
     /// Less than `n_tasks` if the run was ended early.
@@ -94,6 +98,10 @@ fn one() -> usize {
     1
 }
 
+fn is_class(target: &Target) -> bool {
+    *target == Target::Class
+}
+
 fn is_one(n: &usize) -> bool {
     *n == 1
 }
@@ -115,6 +123,7 @@ impl ModelCard {
             model: metrics.model.clone(),
             options: network.options,
             layers: (!models::is_built_in(&network.name)).then(|| network.list().clone()),
+            target: dataset.target(),
             n_tasks: metrics.n_tasks,
             n_tasks_learnt: metrics.memory_bytes.len(),
             input: network.input,
@@ -286,8 +295,15 @@ impl Predictor {
             return Err(Error::file(folder.join(MEANS), format!("damaged: the class means of '{name}' are missing")));
         }
         let [channels, height, width] = card.input;
-        let none =
-            Arc::new(Images { channels, height, width, pixels: Vec::new(), labels: Vec::new(), views: Vec::new() });
+        let none = Arc::new(Images {
+            channels,
+            height,
+            width,
+            pixels: Vec::new(),
+            labels: Vec::new(),
+            views: Vec::new(),
+            masks: Vec::new(),
+        });
         let dataset = Dataset {
             name: card.dataset.clone(),
             class_names: card.classes.iter().map(|class| class.name.clone()).collect(),
@@ -298,6 +314,7 @@ impl Predictor {
             flips: false,
             notes: Vec::new(),
             left_out: Vec::new(),
+            domains: Vec::new(),
         };
         let learner = Learner::new(network, device, &dataset)?.trained_by(AT_ONCE);
         Ok(Predictor { learner, card, means })
@@ -314,6 +331,11 @@ impl Predictor {
     /// [`Error::Usage`] if the run has no such classifier.
     pub fn predict(&self, pixels: Vec<u8>, classifier: &str) -> Result<Vec<Vec<Prediction>>> {
         self.expect_classifier(classifier)?;
+        if self.card.target == Target::Mask {
+            return Err(Error::usage(
+                "this run names the class of every pixel, and gives no answer for a whole picture",
+            ));
+        }
         let images = self.images(pixels);
         let n = images.len();
         let samples: Vec<u32> = (0..n as u32).collect();
@@ -329,6 +351,28 @@ impl Predictor {
                     all.extend(logits.chunks_exact(self.card.n_outputs).map(|row| self.likeliest_first(row)));
                 }
             }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// The class of every pixel of N images as the data set numbers it, H×W bytes each; `pixels` as for [`Predictor::predict`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is a run that classifies whole images.
+    pub fn segment(&self, pixels: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        if self.card.target == Target::Class {
+            return Err(Error::usage("this run classifies whole pictures, and says nothing about pixels"));
+        }
+        let images = self.images(pixels);
+        let samples: Vec<u32> = (0..images.len() as u32).collect();
+        let class_of_label: Vec<u32> = self.card.classes.iter().map(|class| class.class).collect();
+        let mut all = Vec::with_capacity(images.len());
+        self.learner.evaluate(&images, &samples, |_, output| {
+            let labels = output.logits.argmax_rows(self.card.classes.len())?.to_u32()?;
+            all.extend(
+                labels.chunks_exact(images.height * images.width).map(|one| segmented::classes(one, &class_of_label)),
+            );
             Ok(())
         })?;
         Ok(all)
@@ -381,7 +425,7 @@ impl Predictor {
     fn images(&self, pixels: Vec<u8>) -> Images {
         let [channels, height, width] = self.card.input;
         let n = pixels.len() / (channels * height * width);
-        Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() }
+        Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new(), masks: Vec::new() }
     }
 
     fn likeliest_first(&self, logits: &[f32]) -> Vec<Prediction> {

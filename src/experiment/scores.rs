@@ -2,7 +2,7 @@
 
 use super::metrics;
 use crate::continual::{Classifier, Held};
-use crate::data::LeftOut;
+use crate::data::{LeftOut, Target};
 use crate::error::{Error, Result};
 use crate::records::sealed;
 use crate::training::{LoopSeconds, TermRecord};
@@ -10,7 +10,49 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The content of `metrics.json`. All accuracies are fractions in 0..1.
+/// What a run is judged by.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// The share of images whose class is right.
+    #[default]
+    Accuracy,
+    /// The mean intersection over union of the classes of pixels: see [`metrics::mean_iou`].
+    MeanIou,
+}
+
+impl Score {
+    /// Of what is said about an image.
+    pub fn of(target: Target) -> Score {
+        match target {
+            Target::Class => Score::Accuracy,
+            Target::Mask => Score::MeanIou,
+        }
+    }
+
+    /// In a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Score::Accuracy => "accuracy",
+            Score::MeanIou => "mIoU",
+        }
+    }
+
+    /// A text about accuracy as one about this score.
+    pub fn worded(self, text: &str) -> String {
+        match self {
+            Score::Accuracy => text.into(),
+            Score::MeanIou => text.replace("accuracy", self.name()).replace("Accuracy", self.name()),
+        }
+    }
+
+    fn is_accuracy(&self) -> bool {
+        *self == Score::Accuracy
+    }
+}
+
+/// The content of `metrics.json`. All accuracies are fractions in 0..1; where the score is another one, so are its values, and they
+/// stand in the same fields.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Metrics {
     /// The method's name.
@@ -26,8 +68,14 @@ pub struct Metrics {
     pub seed: u64,
     /// Tasks of the whole stream, learnt or not.
     pub n_tasks: usize,
+    /// What it is judged by.
+    #[serde(default, skip_serializing_if = "Score::is_accuracy")]
+    pub score: Score,
     /// The class labels of the data set, by task in order of arrival.
     pub classes_per_task: Vec<Vec<u32>>,
+    /// Where tasks are groups of domains: the names of those, by task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains_per_task: Vec<Vec<String>>,
     /// Files of a folder of pictures that are not among the images, by reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
@@ -117,6 +165,7 @@ impl Metrics {
                 (result.confusion.iter().all(|row| row.len() == n_labels) && n_labels <= n_classes, "confusion"),
                 (counts <= u64::from(u32::MAX), "confusion"),
                 (derived.iter().flatten().all(is_share) && result.final_accuracy.is_some(), "final_accuracy"),
+                (result.masks.as_ref().is_none_or(|masks| masks.has_shares(n_labels)), "masks"),
             ];
             if let Some((_, what)) = checks.into_iter().find(|(good, _)| !good) {
                 return Some(what);
@@ -216,6 +265,31 @@ pub struct ClassifierResult {
     /// place in the order of arrival.
     #[serde(default)]
     pub confusion: Vec<Vec<u32>>,
+    /// Of images with masks, after the last task done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<MaskScores>,
+}
+
+/// How well the classes of pixels are told, on all test images of what was seen.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct MaskScores {
+    /// See [`metrics::intersection_over_union`], by label; `null` for a class that no pixel is of.
+    pub iou: Vec<Option<f64>>,
+    /// Where tasks bring classes: mIoU of those of the first task, the background among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<f64>,
+    /// Where tasks bring classes: mIoU of those that came later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<f64>,
+    /// See [`metrics::pixel_accuracy`].
+    pub pixel_accuracy: f64,
+}
+
+impl MaskScores {
+    fn has_shares(&self, n_labels: usize) -> bool {
+        let numbers = self.iou.iter().flatten().chain(&self.old).chain(&self.new).chain([&self.pixel_accuracy]);
+        self.iou.len() == n_labels && numbers.copied().all(|x| (0.0..=1.0).contains(&x))
+    }
 }
 
 impl ClassifierResult {

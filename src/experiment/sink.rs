@@ -27,6 +27,10 @@ pub struct RunHeader {
     pub n_tasks: usize,
     /// The class labels of the data set, by task in order of arrival.
     pub classes_per_task: Vec<Vec<u32>>,
+    /// Different labels of the stream.
+    pub n_classes: usize,
+    /// Domains of the tasks, where those are groups of them; 0 elsewhere.
+    pub n_domains: usize,
     /// The exemplar budget K, for methods that keep exemplars.
     pub memory: Option<usize>,
     /// The run's seed.

@@ -11,8 +11,8 @@ pub struct ImageStore {
 impl ImageStore {
     /// An empty store for pictures of (channels, height, width).
     pub fn new([channels, height, width]: [usize; 3]) -> ImageStore {
-        let (pixels, labels, views) = (Vec::new(), Vec::new(), Vec::new());
-        ImageStore { images: Images { channels, height, width, pixels, labels, views } }
+        let (pixels, labels, views, masks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        ImageStore { images: Images { channels, height, width, pixels, labels, views, masks } }
     }
 
     /// Takes a picture of C×H×W bytes in, and returns its place.

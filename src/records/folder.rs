@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The files of a complete run, in the order in which a reader wants them. `--force` removes these, a checkpoint, a
-/// distillation's [`TERMS_FILE`], the folder of exemplars ([`EXEMPLARS`]), what a killed run left of their writing, and nothing
+/// distillation's [`TERMS_FILE`], pictures of masks ([`segmented`]), the folder of exemplars ([`EXEMPLARS`]), what a killed run left of their writing, and nothing
 /// else.
 pub const RESULT_FILES: [&str; 9] = [
     "report.html",
@@ -35,6 +35,17 @@ pub const EXEMPLARS: &str = "exemplars";
 
 /// What lies in [`EXEMPLARS`].
 pub const EXEMPLARS_INDEX: &str = "index.json";
+
+/// Pictures of what a network answers to images with masks, after task `index` (from 0).
+pub fn segmented(index: usize) -> String {
+    format!("segmented-{:02}.png", index + 1)
+}
+
+/// Whether a file has such a name.
+fn is_segmented(name: &str) -> bool {
+    let number = name.strip_prefix("segmented-").and_then(|rest| rest.strip_suffix(".png"));
+    number.is_some_and(|number| number.len() > 1 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 /// Written once to find out whether a folder can be.
 const PROBE: &str = "probe";
@@ -213,7 +224,7 @@ fn names(path: &Path) -> Result<Vec<String>> {
 
 /// Whether a file of this name is a run's.
 fn is_own(name: &str) -> bool {
-    RESULT_FILES.contains(&name) || [CHECKPOINT_FILE, TERMS_FILE].contains(&name)
+    RESULT_FILES.contains(&name) || [CHECKPOINT_FILE, TERMS_FILE].contains(&name) || is_segmented(name)
 }
 
 /// Whether a file of this name is what a killed process left of a run's.

@@ -4,6 +4,7 @@ use super::WIDTH;
 use super::text::{bytes, duration, fit, hundredfold, points, wrap};
 use crate::experiment::comparison::{Cost, Entry, Number, Outcome, Place, budgets, ranking};
 use crate::experiment::metrics::mean_sd;
+use crate::experiment::results::{Metrics, Score};
 use std::fmt::Write;
 
 /// The table, the rankings at equal bytes and at equal seconds, and the answer.
@@ -44,6 +45,9 @@ fn table(entries: &[Entry]) -> String {
         m.dataset, m.model
     );
     let mut out = String::from("\n") + &wrap(&title, 2);
+    if m.score == Score::MeanIou {
+        return out + &masks_table(entries, m);
+    }
     // Where classes accumulate, accuracies on all seen; elsewhere ACC and BWT, means over tasks.
     let by_task = m.scenario != "class";
     let two: [(&str, Number); 2] = match by_task {
@@ -77,6 +81,35 @@ fn table(entries: &[Entry]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The columns of segmentation, 80 characters wide.
+fn masks_table(entries: &[Entry], metrics: &Metrics) -> String {
+    let by_class = metrics.domains_per_task.is_empty();
+    let two: [(&str, Number); 2] = match by_class {
+        true => [("old", |run| run.main().masks.as_ref()?.old), ("new", |run| run.main().masks.as_ref()?.new)],
+        false => [("mean", |run| run.main().average_accuracy), ("BWT", |run| run.main().backward_transfer)],
+    };
+    let of_all: [(&str, Number); 2] =
+        [("mIoU", |run| run.main().final_accuracy), ("steps", |run| run.main().average_incremental_accuracy)];
+    let numbers = [of_all[0], two[0], two[1], of_all[1]];
+    let mut out = format!("{:<14}", "method");
+    numbers.iter().for_each(|(title, _)| out += &format!(" {title:>11}"));
+    out += &format!(" {:>9} {:>7}\n{}\n", "held", "seconds", "─".repeat(80));
+    for entry in entries {
+        let _ = write!(out, "{:<14}", fit(&entry.name(), 14));
+        numbers.iter().for_each(|(_, number)| out += &format!(" {:>11}", mean_text(entry, *number)));
+        let seconds = mean_sd(&entry.values(|run| Some(run.seconds()))).0;
+        let _ = writeln!(out, " {:>9} {seconds:>7.1}", cost_text(Cost::Bytes, entry.cost(Cost::Bytes)));
+    }
+    let legend = match by_class {
+        true => "old, new: mIoU of the classes of the first task and of later ones",
+        false => "mean: of the mIoU of each task; BWT: what later tasks did to it",
+    };
+    out + &wrap(
+        &format!("mIoU: over all test pixels, after the last task. {legend}. steps: mean of the mIoU after each task."),
+        2,
+    )
 }
 
 fn widths() -> [usize; 7] {
@@ -132,7 +165,7 @@ pub(super) fn answer_sentences(entries: &[Entry]) -> Vec<String> {
 fn verdict(first: &Entry, places: &[Place]) -> String {
     let accuracy = mean_text(first, |run| run.main().final_accuracy);
     let name = first.name();
-    if first.is_at_chance() {
+    if first.outcomes[0].metrics.score == Score::Accuracy && first.is_at_chance() {
         let chance = hundredfold(first.chance());
         return format!("none; the best, {name} ({accuracy} %), is at chance level ({chance:.1} %)");
     }
@@ -141,8 +174,9 @@ fn verdict(first: &Entry, places: &[Place]) -> String {
         others.iter().filter(|place| place.is_indistinguishable()).map(|place| place.entry.name()).collect();
     if !others.is_empty() && others.iter().all(|place| place.below_first.is_none()) {
         return format!(
-            "too few seeds to tell; {name} has the highest accuracy ({accuracy} %), and with a single seed \
-                        nothing says whether the others differ"
+            "too few seeds to tell; {name} has the highest {} ({accuracy} %), and with a single seed \
+                        nothing says whether the others differ",
+            first.outcomes[0].metrics.score.name()
         );
     }
     if !ties.is_empty() && ties.len() == others.len() {
@@ -176,5 +210,6 @@ fn answer(entries: &[Entry]) -> String {
         );
         out += &wrap(&text, 2);
     }
-    out + &wrap(CAVEAT, 2)
+    let score = entries[0].outcomes[0].metrics.score;
+    out + &wrap(&score.worded(CAVEAT), 2)
 }

@@ -189,6 +189,8 @@ mod tests {
             device: "cpu".into(),
             n_tasks: 3,
             classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+            n_classes: 6,
+            n_domains: 0,
             memory: Some(200),
             seed: 7,
             n_parameters: 421_642,

@@ -22,6 +22,7 @@ pub fn seeds_table(runs: &[Metrics]) -> String {
     let titles = ["final accuracy", "average incremental", "forgetting", "backward transfer"];
     let _ = write!(out, "{:<12}", "classifier");
     for title in titles {
+        let title = first.score.worded(title);
         let _ = write!(out, "  {title:>19}");
     }
     let _ = write!(out, "\n{}\n", "─".repeat(WIDTH - 4));

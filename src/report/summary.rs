@@ -3,7 +3,7 @@
 use super::curve;
 use super::text::{bytes, classes, command, counted, duration, hundredfold, percent, points, thousands, wrap};
 use crate::continual::spec;
-use crate::experiment::results::{ClassifierResult, Metrics, Timing};
+use crate::experiment::results::{ClassifierResult, MaskScores, Metrics, Timing};
 pub use crate::experiment::results::{main_classifier, ordered_classifiers};
 use std::fmt::Write;
 use std::path::Path;
@@ -72,28 +72,37 @@ impl Summary<'_> {
         };
         let stopped = if m.complete { "" } else { " (the run was not completed)" };
         let mut text = format!(
-            "Result{stopped}: {} tells {} apart, {how}, with {} accuracy (classifier: {name}). Guessing would give {}.",
+            "Result{stopped}: {} tells {} apart, {how}, with {} {} (classifier: {name}).",
             m.method,
             counted(n_classes, "class", "classes"),
             percent(result.final_accuracy.unwrap_or(f64::NAN)),
-            percent(guessing(m, n_seen)),
+            m.score.name(),
         );
-        text += told(&m.scenario);
+        match &result.masks {
+            None => {
+                let _ = write!(text, " Guessing would give {}.", percent(guessing(m, n_seen)));
+                text += told(&m.scenario);
+            }
+            Some(masks) => text += &of_pixels(m, masks),
+        }
         if let (true, Some(average)) = (n_tasks > 1, result.average_incremental_accuracy) {
-            let _ = write!(text, " Average incremental accuracy, the mean over the tasks: {}.", percent(average));
+            let what = m.score.worded("Average incremental accuracy");
+            let _ = write!(text, " {what}, the mean over the tasks: {}.", percent(average));
         }
         if let Some(accuracy) = result.average_accuracy.filter(|_| n_tasks > 1) {
-            let _ = write!(text, " ACC, the mean over tasks after the last: {}.", percent(accuracy));
+            let what = if result.masks.is_none() { "ACC" } else { "Mean mIoU" };
+            let _ = write!(text, " {what}, the mean over tasks after the last: {}.", percent(accuracy));
         }
         if let Some(accuracy) = result.task_known_accuracy {
             let _ = write!(text, " With the task of each image known: {} (ACC).", percent(accuracy));
         }
         if let Some(accuracy) = m.average_any_time_accuracy {
-            let _ = write!(text, " Average any-time accuracy of the network: {}.", percent(accuracy));
+            let what = m.score.worded("Average any-time accuracy");
+            let _ = write!(text, " {what} of the network: {}.", percent(accuracy));
         }
         let mut out = wrap(&text, 2);
         if n_tasks > 1 {
-            out += "\nAccuracy on all classes seen, after each task:\n";
+            out += &m.score.worded("\nAccuracy on all classes seen, after each task:\n");
             let series: Vec<(&str, &[f64])> =
                 ordered_classifiers(m).map(|(name, result)| (name, result.seen_accuracy.as_slice())).collect();
             out += &curve(&series);
@@ -105,10 +114,10 @@ impl Summary<'_> {
         let Some(row) = result.matrix.last() else { return String::new() };
         let last = result.matrix.len() - 1;
         let title = if last > 0 { "What is left of each task" } else { "Accuracy by task" };
-        let mut out = format!("\n{title}:\n");
-        for (i, (now, labels)) in row.iter().zip(&self.metrics.classes_per_task).enumerate() {
+        let mut out = format!("\n{}:\n", self.metrics.score.worded(title));
+        for (i, now) in row.iter().enumerate() {
             let Some(now) = *now else { continue };
-            let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
+            let labels = brought(self.metrics, i);
             let filled = (now.clamp(0.0, 1.0) * BAR as f64).round() as usize;
             let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
             let number = i + 1;
@@ -169,6 +178,27 @@ impl Summary<'_> {
     }
 }
 
+/// What task `task` brought: the names of its domains, or the numbers of its classes.
+fn brought(metrics: &Metrics, task: usize) -> Vec<String> {
+    match metrics.domains_per_task.get(task) {
+        Some(domains) => domains.clone(),
+        None => metrics.classes_per_task[task].iter().map(u32::to_string).collect(),
+    }
+}
+
+/// What else is to be said of masks.
+fn of_pixels(metrics: &Metrics, masks: &MaskScores) -> String {
+    let mut text = format!(" Pixel accuracy: {}.", percent(masks.pixel_accuracy));
+    if let (Some(old), Some(new)) = (masks.old, masks.new) {
+        let _ = write!(text, " mIoU of the first task's classes: {}, of later ones: {}.", percent(old), percent(new));
+    }
+    text += match metrics.domains_per_task.is_empty() {
+        true => " In training, pixels of classes that are not the task's own are background.",
+        false => " Every task has the same classes, drawn or photographed in other domains.",
+    };
+    text
+}
+
 /// Labels that a classifier has been shown in the first `n_tasks`: where tasks share labels, those of a single task.
 pub(super) fn n_labels(metrics: &Metrics, n_tasks: usize) -> usize {
     let seen = metrics.classes_per_task.iter().take(n_tasks).map(Vec::len);
@@ -212,7 +242,7 @@ fn forgetting(result: &ClassifierResult) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::continual::Held;
-    use crate::experiment::results::{ClassifierName, MemoryBytes};
+    use crate::experiment::results::{ClassifierName, MemoryBytes, Score};
     use crate::report::WIDTH;
 
     fn held(exemplars: u64, old_network: u64, class_means: u64) -> MemoryBytes {
@@ -240,7 +270,9 @@ pub(super) mod tests {
             scenario: "class".into(),
             seed: 3,
             n_tasks: 3,
+            score: Score::default(),
             classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+            domains_per_task: Vec::new(),
             left_out: Vec::new(),
             memory_bytes: vec![
                 held(156_800, 0, 1_024),

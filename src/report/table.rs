@@ -2,7 +2,7 @@
 
 use super::summary::{main_classifier, ordered_classifiers};
 use super::text::{classes, counted, fit, percent, thousands, wrap};
-use crate::experiment::results::Metrics;
+use crate::experiment::results::{Metrics, Score};
 use crate::experiment::sink::RunHeader;
 
 /// More classifiers than this would not fit into 100 columns.
@@ -17,11 +17,15 @@ pub(super) fn run_header(header: &RunHeader) -> String {
         "{} on {}: {} with {n_parameters} parameters, on {device}",
         header.method, header.dataset, header.model
     );
-    let n_classes = header.classes_per_task.iter().map(Vec::len).sum();
+    let n_classes = header.n_classes;
     let memory = header.memory.map(|k| format!(", memory for {}", counted(k, "exemplar", "exemplars")));
     let second = format!(
-        "{} in {}{}, seed {}",
+        "{}{} in {}{}, seed {}",
         counted(n_classes, "class", "classes"),
+        match header.n_domains {
+            0 => String::new(),
+            n => format!(" and {}", counted(n, "domain", "domains")),
+        },
         counted(header.n_tasks, "task", "tasks"),
         memory.unwrap_or_default(),
         header.seed
@@ -36,11 +40,14 @@ pub(super) fn table_header(metrics: &Metrics) -> String {
     let names: Vec<&str> = ordered_classifiers(metrics).map(|(name, _)| name).take(MAX_CLASSIFIERS).collect();
     let legend: Vec<String> = names.iter().map(|name| format!("{name}{}", explained(metrics, name))).collect();
     let main = names.first().unwrap_or(&"–");
-    let text = format!(
-        "Accuracy on the test images of all classes seen so far, by {}; \"1st task\": {main} on the first task alone.",
-        legend.join(", ")
-    );
-    let mut cells = vec![format!("{:>7}", "task"), format!("{:<CLASSES$}", "classes")];
+    let what = match (metrics.score, metrics.domains_per_task.is_empty()) {
+        (Score::Accuracy, _) => "Accuracy on the test images of all classes seen so far",
+        (Score::MeanIou, true) => "mIoU of all classes seen so far, on pixels of these and the background",
+        (Score::MeanIou, false) => "mIoU on the test images of all domains seen so far",
+    };
+    let text = format!("{what}, by {}; \"1st task\": {main} on the first task alone.", legend.join(", "));
+    let brings = if metrics.domains_per_task.is_empty() { "classes" } else { "domains" };
+    let mut cells = vec![format!("{:>7}", "task"), format!("{brings:<CLASSES$}")];
     cells.extend(names.iter().map(|name| format!("{:>8}", fit(name, 8))));
     cells.push(format!("{:>8}", "1st task"));
     cells.push(format!("{:>10}", "memory KiB"));
@@ -104,6 +111,8 @@ mod tests {
             device: "a device with an exceptionally long name ".repeat(4),
             n_tasks: 100,
             classes_per_task: (0..100).map(|class| vec![class]).collect(),
+            n_classes: 100,
+            n_domains: 0,
             memory: Some(2_000),
             seed: u64::MAX,
             n_parameters: 466_896,

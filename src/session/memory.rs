@@ -117,7 +117,8 @@ impl Session {
         let [channels, height, width] = self.input();
         let pixels: Vec<u8> = pictures.flat_map(|picture| &picture.pixels).copied().collect();
         let n = pixels.len() / (channels * height * width);
-        let images = Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new() };
+        let images =
+            Images { channels, height, width, pixels, labels: vec![0; n], views: Vec::new(), masks: Vec::new() };
         // Writing has no colours and no mirror images.
         let is_grey = |i: &u32| is_grey(images.image(*i as usize), channels);
         let (grey, coloured): (Vec<u32>, Vec<u32>) = (0..n as u32).partition(is_grey);

@@ -46,7 +46,8 @@ impl Formula {
     pub fn with(network: Network, device: &Device) -> Formula {
         let pixels: Vec<u8> = (0..16u64 * 48).map(|i| ((i * 29 + i * i * 7) % 256) as u8).collect();
         let labels = (0..48).map(|i| i % 4 + 4 * (i / 24)).collect();
-        let images = Arc::new(Images { channels: 1, height: 4, width: 4, pixels, labels, views: Vec::new() });
+        let images =
+            Arc::new(Images { channels: 1, height: 4, width: 4, pixels, labels, views: Vec::new(), masks: Vec::new() });
         let dataset = Dataset {
             name: "formula".into(),
             class_names: (0..8).map(|i: u32| i.to_string()).collect(),

@@ -1,6 +1,6 @@
 //! A distillation, resolved: every setting, checked, as what it means, and where its value is from.
 
-use crate::data::{DATA, DataSettings, Source, data_recipe};
+use crate::data::{DATA, DataSettings, Source, Target, data_recipe};
 use crate::device::{PLACE, PlaceSettings};
 use crate::distill::{self, SCHEME, SchemeSpec, Settings};
 use crate::error::{Error, Result};
@@ -271,6 +271,13 @@ impl DistillConfig {
 
     /// Refuses what makes no sense together.
     fn check(&self) -> Result<()> {
+        if self.data.source().target() == Target::Mask {
+            return Err(Error::usage(format!(
+                "'{}' has {}: teachers and students learn from images with one class each",
+                self.data.dataset,
+                Target::Mask.described()
+            )));
+        }
         for name in self.teacher.iter().chain([&self.student]) {
             models::spec(name)?;
         }

@@ -3,7 +3,7 @@
 
 use super::Run;
 use crate::continual::{Candidates, Classifier, Learner, Method};
-use crate::data::{Dataset, Scenario, Task, TaskStream};
+use crate::data::{Dataset, Scenario, Target, Task, TaskStream};
 use crate::error::Result;
 use crate::experiment::metrics::{accuracy, average_any_time_accuracy, confusion};
 use crate::experiment::results::AnyTime;
@@ -34,6 +34,9 @@ impl Run<'_> {
 
     /// One row of the accuracy matrix, and the confusion matrix, for every classifier.
     pub(super) fn evaluate(&mut self, index: usize, n_seen: usize) -> Result<()> {
+        if self.dataset.target() == Target::Mask {
+            return self.evaluate_masks(index, n_seen);
+        }
         let classifiers = self.method.classifiers();
         let mut by_task = Vec::new();
         for task in self.tasks_seen(index) {
@@ -69,9 +72,13 @@ impl Run<'_> {
 
     /// The accuracy on a task that has not been learnt, of each classifier that can answer then; none in class-incremental
     /// learning, where it is 0 by construction.
-    fn before(&self, task: &Task) -> Result<BTreeMap<&'static str, f64>> {
+    pub(super) fn before(&self, task: &Task) -> Result<BTreeMap<&'static str, f64>> {
         if self.config.stream.scenario == Scenario::Class {
             return Ok(BTreeMap::new());
+        }
+        if self.dataset.target() == Target::Mask {
+            let score = self.miou(std::slice::from_ref(task), self.stream.n_classes)?;
+            return Ok(BTreeMap::from([(Classifier::NETWORK.name, score)]));
         }
         let able: Vec<Classifier> = self.method.classifiers().iter().filter(|one| !one.by_means).copied().collect();
         let answers = self.answers(&able, task, self.stream.n_classes)?;
@@ -83,6 +90,9 @@ impl Run<'_> {
     pub(super) fn accuracy_on_new(&self, index: usize, n_seen: usize) -> Result<f64> {
         let seen = self.tasks_seen(index);
         let new = if self.config.method.sees_everything { seen } else { &seen[index..] };
+        if self.dataset.target() == Target::Mask {
+            return self.miou(new, n_seen);
+        }
         let (mut truth, mut answered) = (Vec::new(), Vec::new());
         for task in new {
             let answers = &self.answers(&self.method.classifiers()[..1], task, n_seen)?[0];
@@ -115,6 +125,11 @@ impl Run<'_> {
         if self.n_images / distance == (self.n_images - n_new) / distance {
             return Ok(());
         }
+        if self.dataset.target() == Target::Mask {
+            let score = self.miou(self.tasks_seen(index), n_seen)?;
+            self.push_any_time(score);
+            return Ok(());
+        }
         let (mut truth, mut answered) = (Vec::new(), Vec::new());
         for task in self.tasks_seen(index) {
             let answers = &self.answers(&self.method.classifiers()[..1], task, n_seen)?[0];
@@ -126,7 +141,7 @@ impl Run<'_> {
     }
 
     /// The end of the stream is the last point of the curve, whatever the distance to the one before.
-    fn end_any_time(&mut self) {
+    pub(super) fn end_any_time(&mut self) {
         if self.config.eval_every.is_none() {
             return;
         }
@@ -155,6 +170,9 @@ impl Run<'_> {
     pub(super) fn classes_seen(&self) -> Vec<Class> {
         let name = |class: u32| self.dataset.class_names[class as usize].clone();
         let tasks = self.tasks_seen(self.metrics.memory_bytes.len() - 1);
+        if tasks.iter().any(|task| !task.domains.is_empty()) {
+            return tasks[0].classes.iter().map(|&class| Class { class, name: name(class) }).collect();
+        }
         if self.config.stream.blurry > 0 {
             let all = self.stream.tasks.iter().flat_map(|task| &task.classes);
             return all.map(|&class| Class { class, name: name(class) }).collect();

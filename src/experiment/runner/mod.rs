@@ -1,19 +1,20 @@
 //! The course over tasks: one seed of one configuration, from an initialised network to written results.
 
 mod evaluation;
+mod masks;
 mod resume;
 mod single;
 mod task;
 
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Origin, Position, RunState};
 use super::config::Config;
-use super::results::{ClassifierResult, LossRow, Metrics, RunFolder, Timing, accuracy_csv, losses_csv};
+use super::results::{ClassifierResult, LossRow, Metrics, RunFolder, Score, Timing, accuracy_csv, losses_csv};
 use super::results::{METRICS_FILE, peak_host_bytes};
 use super::saved::ModelCard;
 use super::sink::{Phase, RunHeader, Sink, TaskFinished};
 use super::{exemplars, saved};
 use crate::continual::{Learner, Method, TaskData};
-use crate::data::{Dataset, Fingerprint, Images, Scenario, Task, TaskStream};
+use crate::data::{Dataset, Fingerprint, Images, Scenario, Target, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::optim::{Kind, Optimizer};
@@ -115,7 +116,9 @@ impl<'a> Run<'a> {
             scenario: config.stream.scenario.name().into(),
             seed: config.seed,
             n_tasks: phases.len(),
+            score: Score::of(dataset.target()),
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
+            domains_per_task: domains_per_task(&dataset, &stream),
             left_out: dataset.left_out.clone(),
             memory_bytes: Vec::new(),
             complete: false,
@@ -169,11 +172,13 @@ impl<'a> Run<'a> {
             device: self.learner.device.describe(),
             n_tasks: self.phases.len(),
             classes_per_task: self.metrics.classes_per_task.clone(),
+            n_classes: self.stream.n_classes,
+            n_domains: self.stream.tasks.iter().map(|task| task.domains.len()).sum(),
             memory: self.config.memory(),
             seed: self.config.seed,
             n_parameters: self.learner.network.parameters.n_parameters(),
-            n_train: self.stream.tasks.iter().map(|task| task.train.len()).sum(),
-            n_test: self.stream.tasks.iter().map(|task| task.test.len()).sum(),
+            n_train: distinct(self.stream.tasks.iter().map(|task| &task.train)),
+            n_test: distinct(self.stream.tasks.iter().map(|task| &task.test)),
         }
     }
 
@@ -283,9 +288,20 @@ impl<'a> Run<'a> {
             _ => (task.first_label..end, task.first_label, end),
         };
         let mut samples = vec![Vec::new(); labels.len()];
-        task.train.iter().for_each(|&sample| samples[label(sample) - labels.start].push(sample));
+        match self.dataset.target() {
+            Target::Class => task.train.iter().for_each(|&sample| samples[label(sample) - labels.start].push(sample)),
+            Target::Mask => samples = vec![task.train.clone()],
+        }
         let is_last = task.index + 1 == self.phases.len();
         TaskData { index: task.index, samples, n_old, n_seen, labels, is_last, interrupted }
+    }
+
+    /// The names of what a task brings: classes or domains.
+    fn names_of(&self, task: &Task) -> Vec<String> {
+        match task.domains.is_empty() {
+            true => task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
+            false => task.domains.iter().map(|&domain| self.dataset.domains[domain as usize].clone()).collect(),
+        }
     }
 
     /// What a quadratic penalty does to plain gradient descent is known beforehand.
@@ -318,13 +334,41 @@ impl<'a> Run<'a> {
     }
 }
 
+/// How many images are in lists that may share some.
+fn distinct<'a>(lists: impl Iterator<Item = &'a Vec<u32>>) -> usize {
+    lists.flatten().collect::<std::collections::HashSet<_>>().len()
+}
+
 /// All tasks as one.
 fn all_at_once(stream: &TaskStream) -> Task {
-    let mut all = Task { index: 0, classes: Vec::new(), first_label: 0, train: Vec::new(), test: Vec::new() };
+    let mut all = Task {
+        index: 0,
+        classes: Vec::new(),
+        first_label: 0,
+        domains: Vec::new(),
+        train: Vec::new(),
+        test: Vec::new(),
+    };
     for task in &stream.tasks {
         all.train.extend(&task.train);
         let new = task.classes.iter().filter(|class| !all.classes.contains(class)).copied().collect::<Vec<_>>();
         all.classes.extend(new);
     }
+    // An image with masks may belong to several tasks.
+    if stream.background_shift {
+        for part in [&mut all.train, &mut all.test] {
+            part.sort_unstable();
+            part.dedup();
+        }
+    }
     all
+}
+
+/// The names of the domains that each task brings; none where tasks bring classes.
+fn domains_per_task(dataset: &Dataset, stream: &TaskStream) -> Vec<Vec<String>> {
+    let names = |task: &Task| task.domains.iter().map(|&domain| dataset.domains[domain as usize].clone()).collect();
+    match stream.tasks.iter().any(|task| !task.domains.is_empty()) {
+        true => stream.tasks.iter().map(names).collect(),
+        false => Vec::new(),
+    }
 }

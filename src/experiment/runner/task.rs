@@ -8,7 +8,6 @@ use crate::experiment::checkpoint::Position;
 use crate::experiment::results::LossRow;
 use crate::experiment::sink::{Phase, TaskStarted};
 use crate::nn::{Loss, Parameters};
-use crate::tensor::Tensor;
 use crate::training::{Log, LoopSeconds, Objective, Step, TermRecord, Trainee, batches_from};
 use std::time::Instant;
 
@@ -38,7 +37,7 @@ impl Run<'_> {
         let mut started_task = TaskStarted {
             task: task.index,
             n_tasks: self.phases.len(),
-            classes: task.classes.iter().map(|&class| self.dataset.class_names[class as usize].clone()).collect(),
+            classes: self.names_of(task),
             n_images: n_new,
             n_exemplars: n_samples.saturating_sub(n_new),
             n_epochs: 0,
@@ -52,7 +51,7 @@ impl Run<'_> {
         let batches = recipe.batches(
             self.dataset.train.clone(),
             samples,
-            self.stream.label_of_class.clone(),
+            self.stream.training_labels(task, self.config.method.is_reference),
             self.learner.augment,
             self.config.seed,
             task.index * recipe.epochs,
@@ -100,7 +99,7 @@ impl Objective for TaskObjective<'_, '_> {
         let epoch_of_run = self.data.index * step.n_epochs + step.epoch();
         let batch = self.batch.insert(Batch {
             x: learner.input(&images)?,
-            labels: Tensor::from_u32(&learner.device, [images.len()], &images.labels)?,
+            labels: learner.targets(&images.labels)?,
             n_old: self.data.n_old,
             n_seen: self.data.n_seen,
             key: ((epoch_of_run as u64) << 32) | step.batch() as u64,

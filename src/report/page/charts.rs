@@ -38,7 +38,9 @@ pub(super) fn line_chart(label: &str, series: &[Series], floor: &[f64]) -> Strin
             escape(&series.name)
         );
     }
-    legend += "<li><span class=\"quiet\" aria-hidden=\"true\">┄</span> guessing</li>\n";
+    if !floor.is_empty() {
+        legend += "<li><span class=\"quiet\" aria-hidden=\"true\">┄</span> guessing</li>\n";
+    }
     let svg = themed(&svg).replacen(
         "<svg ",
         &format!("<svg class=\"chart\" role=\"img\" aria-label=\"{}\" ", escape(label)),

@@ -4,9 +4,10 @@ use super::FILE;
 use super::charts::{Point, Series, line_chart, scatter};
 use super::files::RunFiles;
 use super::html::{Section, details, escape, page as whole_page, table};
-use super::run;
+use super::{masks, run};
 use crate::experiment::comparison::{Cost, Entry, Outcome, budgets, ranking};
 use crate::experiment::metrics::mean_sd;
+use crate::experiment::results::Score;
 use crate::report::comparison::{answer_sentences, cost_text, distance, mean_text};
 use crate::report::text::{counted, hundredfold, points};
 use std::collections::BTreeSet;
@@ -25,9 +26,13 @@ pub(super) fn page(root: &Path, entries: &[Entry], runs: &[RunFiles], missing: u
     let mut sections = vec![Section { id: "ranking", title: "Ranking", body: rankings(entries) }];
     sections.push(Section { id: "numbers", title: "Numbers", body: numbers(entries) });
     if several {
-        sections.push(Section { id: "accuracy", title: "Accuracy after each task", body: curves(entries, runs) });
+        sections.push(Section { id: "accuracy", title: run::after_each_task(first), body: curves(entries, runs) });
     }
-    sections.push(Section { id: "cost", title: "Accuracy against cost", body: costs(entries) });
+    let against_cost = match first.score {
+        Score::Accuracy => "Accuracy against cost",
+        Score::MeanIou => "mIoU against cost",
+    };
+    sections.push(Section { id: "cost", title: against_cost, body: costs(entries) });
     if several {
         sections.push(Section { id: "forgetting", title: "Forgetting", body: forgetting(entries) });
     }
@@ -72,7 +77,7 @@ fn rankings(entries: &[Entry]) -> String {
                     vec![place.entry.name(), distance, final_text(place.entry)]
                 })
                 .collect();
-            let head = ["method", "", "final accuracy"].map(String::from);
+            let head = ["method", "", "final accuracy"].map(|title| score(entries).worded(title));
             body += &table(&format!("With at most {} {what}", cost_text(cost, budget)), 2, &head, &rows);
         }
     }
@@ -113,9 +118,13 @@ fn reached(entries: &[Entry]) -> String {
     table(
         "Mean ± standard deviation over the seeds, in percent (forgetting and transfers in points)",
         1,
-        &head.map(String::from),
+        &head.map(|title| score(entries).worded(title)),
         &rows.collect::<Vec<_>>(),
     )
+}
+
+fn score(entries: &[Entry]) -> Score {
+    entries[0].outcomes[0].metrics.score
 }
 
 fn spent(entries: &[Entry]) -> String {
@@ -157,8 +166,9 @@ fn curves(entries: &[Entry], runs: &[RunFiles]) -> String {
                 spread: if entry.outcomes.len() > 1 { sd } else { &[] },
             })
             .collect();
-        let label = "Mean accuracy on the test images of all classes seen so far, after each task, by method";
-        let _ = writeln!(body, "<figure>{}</figure>", line_chart(label, &series, &run::guessing(part[0].1)));
+        let label = score(entries)
+            .worded("Mean accuracy on the test images of all classes seen so far, after each task, by method");
+        let _ = writeln!(body, "<figure>{}</figure>", line_chart(&label, &series, &run::guessing(part[0].1)));
     }
     body
 }
@@ -176,8 +186,8 @@ fn costs(entries: &[Entry]) -> String {
                 Point { name: entry.name(), x: entry.cost(cost) / unit, y, spread }
             })
             .collect();
-        let _ =
-            writeln!(body, "<figure>{}</figure>", scatter(&format!("Final accuracy against {title}"), title, &points));
+        let label = score(entries).worded("Final accuracy");
+        let _ = writeln!(body, "<figure>{}</figure>", scatter(&format!("{label} against {title}"), title, &points));
     }
     body
 }
@@ -219,6 +229,9 @@ fn each(root: &Path, entries: &[Entry], runs: &[RunFiles]) -> String {
         let seed = entry.outcomes[0].metrics.seed;
         let mut parts = format!("<p><a href=\"{}/{FILE}\">The page of seed {seed}</a></p>\n", escape(&folder));
         parts += &run::matrices(files);
+        if let Some(pictures) = masks::pictures(files) {
+            parts += &details("Pictures", &pictures);
+        }
         parts += &details("What is taken for what", &run::confusions(files));
         if !files.exemplars.is_empty() {
             parts += &details("Exemplars", &run::exemplars(files));

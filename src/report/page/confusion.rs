@@ -25,7 +25,7 @@ pub(super) fn confusion(run: &RunFiles, classifier: &str, result: &ClassifierRes
         .map(|(row, &n)| row.iter().map(|&count| f64::from(count) / f64::from(n.max(1))).collect())
         .collect();
     let mut out = match names.len() <= MAX_WRITTEN_OUT {
-        true => written_out(classifier, &names, counts, &shares),
+        true => written_out(classifier, &names, result, &shares),
         false => picture(run, classifier, &shares),
     };
     out += "<p class=\"scale\">0 % <i aria-hidden=\"true\"></i> 100 % of a row</p>\n";
@@ -40,20 +40,34 @@ pub(super) fn confusion(run: &RunFiles, classifier: &str, result: &ClassifierRes
         .take(MAX_MISTAKES)
         .map(|&(y, z)| vec![names[y].into(), names[z].into(), thousands(counts[y][z].into()), percent(shares[y][z])])
         .collect();
-    let head = ["class", "taken for", "images", "of the class"].map(String::from);
+    let (what, score) = match &result.masks {
+        None => ("images", "accuracy"),
+        Some(_) => ("pixels", "IoU"),
+    };
+    let head = ["class", "taken for", what, "of the class"].map(String::from);
     out += &table("The most frequent mistakes", 2, &head, &rows);
 
-    let head = ["class", "test images", "right", "accuracy"].map(String::from);
+    let head = ["class".to_string(), format!("test {what}"), "right".into(), score.into()];
+    let of_class = |y: usize| match &result.masks {
+        None => percent(shares[y][y]),
+        Some(masks) => masks.iou.get(y).copied().flatten().map_or("–".into(), percent),
+    };
     let rows: Vec<Vec<String>> = (0..names.len())
         .map(|y| {
             let right = thousands(counts[y][y].into());
-            vec![names[y].into(), thousands(tested[y].into()), right, percent(shares[y][y])]
+            vec![names[y].into(), thousands(tested[y].into()), right, of_class(y)]
         })
         .collect();
-    out + &details("Accuracy of each class", &table("In order of arrival", 1, &head, &rows))
+    let by_class = table("In order of arrival", 1, &head, &rows);
+    match &result.masks {
+        None => out + &details("Accuracy of each class", &by_class),
+        Some(_) => out + "<h3>IoU of each class</h3>\n" + &by_class,
+    }
 }
 
-fn written_out(classifier: &str, names: &[&str], counts: &[Vec<u32>], shares: &[Vec<f64>]) -> String {
+fn written_out(classifier: &str, names: &[&str], result: &ClassifierResult, shares: &[Vec<f64>]) -> String {
+    let counts = &result.confusion;
+    let what = if result.masks.is_some() { "pixels" } else { "images" };
     let upright = if names.iter().any(|name| name.chars().count() > 3) { "upright" } else { "" };
     let mut head = String::new();
     for name in names {
@@ -71,7 +85,7 @@ fn written_out(classifier: &str, names: &[&str], counts: &[Vec<u32>], shares: &[
         body += "</tr>\n";
     }
     format!(
-        "<div class=\"scroll\"><table class=\"heat counts\">\n<caption><span>Test images by true class (rows) and predicted \
+        "<div class=\"scroll\"><table class=\"heat counts\">\n<caption><span>Test {what} by true class (rows) and predicted \
          class (columns), classifier {}</span></caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n\
          </table></div>\n",
         escape(classifier)

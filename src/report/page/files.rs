@@ -4,9 +4,10 @@ use super::losses::{self, Losses};
 use crate::error::{Error, Result};
 use crate::experiment::command_line::quoted;
 use crate::experiment::exemplars::{self, ClassExemplars};
-use crate::experiment::results::{Metrics, Timing};
-use crate::experiment::rows;
+use crate::experiment::results::{Metrics, Score, Timing};
 use crate::experiment::saved::ModelCard;
+use crate::experiment::segmented;
+use crate::experiment::{for_target, rows};
 use crate::records::lock::is_in_use;
 use crate::records::sealed::{self, read_json};
 use crate::settings::{Setting as Row, text};
@@ -29,6 +30,8 @@ pub(super) struct RunFiles {
     /// Of each class: what is known of its exemplars, and the pictures as PNG files.
     pub exemplars: Vec<(ClassExemplars, Vec<Vec<u8>>)>,
     pub losses: Losses,
+    /// Of runs on images with masks: a picture after each task, as PNG files.
+    pub segmented: Vec<Vec<u8>>,
 }
 
 impl RunFiles {
@@ -57,6 +60,9 @@ impl RunFiles {
             exemplars.push((class, pictures));
         }
         let metrics = Metrics::read(folder)?;
+        let segmented = (0..metrics.memory_bytes.len()).map(segmented::file);
+        let segmented = segmented.filter(|name| metrics.score == Score::MeanIou && folder.join(name).is_file());
+        let segmented = segmented.map(|name| read_picture(folder, &name)).collect::<Result<Vec<_>>>()?;
         let timing: Timing = read_json(folder, "timing.json")?;
         if timing.seconds().any(|seconds| !(0.0..1e12).contains(&seconds)) {
             return Err(Error::file(folder.join("timing.json"), "damaged: it holds a time that no run can have taken"));
@@ -69,6 +75,7 @@ impl RunFiles {
             card,
             exemplars,
             losses: read_losses(folder),
+            segmented,
         })
     }
 
@@ -96,7 +103,7 @@ impl RunFiles {
     /// Every setting of the run with its flag and its explanation, in the order of `--help`.
     pub fn settings(&self) -> Vec<Setting> {
         let Ok(method) = crate::continual::spec(&self.metrics.method) else { return Vec::new() };
-        settings_of(&rows(method), &self.config)
+        settings_of(&for_target(rows(method), self.card.target), &self.config)
     }
 
     /// The command that repeats the run.

@@ -8,6 +8,7 @@ mod distillation;
 mod files;
 mod html;
 mod losses;
+mod masks;
 mod plot;
 mod run;
 mod seeds;

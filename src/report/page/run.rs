@@ -4,10 +4,10 @@ use super::charts::{Series, line_chart};
 use super::confusion::{confusion, heat_cell};
 use super::files::RunFiles;
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
-use super::losses;
+use super::{losses, masks};
 use crate::experiment::command_line::quoted;
 use crate::experiment::metrics::forgetting_per_task;
-use crate::experiment::results::ClassifierResult;
+use crate::experiment::results::{ClassifierResult, Metrics, Score};
 use crate::report::summary::{self, main_classifier, ordered_classifiers};
 use crate::report::table::explained;
 use crate::report::text::{bytes, classes, counted, duration, hundredfold, percent, points, thousands};
@@ -22,9 +22,16 @@ pub(super) fn page(run: &RunFiles) -> String {
     let several = main.matrix.len() > 1;
     let mut sections = vec![];
     if several {
-        sections.push(Section { id: "accuracy", title: "Accuracy after each task", body: accuracy(run) });
+        sections.push(Section { id: "accuracy", title: after_each_task(m), body: accuracy(run) });
     }
-    let matrix_title = if several { "What is left of each task" } else { "Accuracy by task" };
+    if let Some(body) = masks::pictures(run) {
+        sections.push(Section { id: "pictures", title: "What it sees", body });
+    }
+    let matrix_title = match m.score {
+        _ if several => "What is left of each task",
+        Score::Accuracy => "Accuracy by task",
+        Score::MeanIou => "mIoU by task",
+    };
     sections.push(Section { id: "tasks", title: matrix_title, body: matrices(run) });
     if several {
         sections.push(Section { id: "forgetting", title: "Forgetting", body: forgetting(run) });
@@ -61,9 +68,18 @@ fn top(run: &RunFiles, title: &str, name: &str, main: &ClassifierResult) -> Stri
     let _ = writeln!(top, "<p class=\"lede\">{}</p>", escape(&in_words(run, main)));
     let _ = writeln!(top, "<p class=\"quiet\">{}</p>", escape(&how_it_classifies(run, name)));
     let or_dash = |value: Option<f64>, show: fn(f64) -> String| value.map_or("–".into(), show);
-    let mut figures = vec![("Final accuracy", or_dash(main.final_accuracy, percent))];
+    let masks = main.masks.as_ref();
+    let name_of = |class: &'static str, mask: &'static str| if masks.is_none() { class } else { mask };
+    let mut figures = vec![(name_of("Final accuracy", "Final mIoU"), or_dash(main.final_accuracy, percent))];
+    if let Some(masks) = masks {
+        figures.push(("Pixel accuracy", percent(masks.pixel_accuracy)));
+    }
+    if let Some(pair) = masks.and_then(|masks| masks.old.zip(masks.new)) {
+        figures.extend([("mIoU, first classes", percent(pair.0)), ("mIoU, later classes", percent(pair.1))]);
+    }
     if main.matrix.len() > 1 {
-        figures.push(("Average incremental accuracy", or_dash(main.average_incremental_accuracy, percent)));
+        let title = name_of("Average incremental accuracy", "Mean mIoU over the steps");
+        figures.push((title, or_dash(main.average_incremental_accuracy, percent)));
         figures.push(("Forgetting", or_dash(main.forgetting, points)));
         figures.push(("Backward transfer", or_dash(main.backward_transfer, points)));
     }
@@ -76,6 +92,9 @@ fn top(run: &RunFiles, title: &str, name: &str, main: &ClassifierResult) -> Stri
 
 /// The result for somebody who has never seen one.
 fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
+    if let Some(masks) = &main.masks {
+        return masks::in_words(run, main, masks);
+    }
     let n_classes = run.card.classes.len();
     let accuracy = percent(main.final_accuracy.unwrap_or(f64::NAN));
     let n_seen = main.matrix.last().map_or(0, |row| row.iter().flatten().count());
@@ -122,13 +141,27 @@ fn how_it_classifies(run: &RunFiles, name: &str) -> String {
     )
 }
 
-/// Guessing among the classes seen after each task.
+/// The title of a curve over tasks.
+pub(super) fn after_each_task(metrics: &Metrics) -> &'static str {
+    match metrics.score {
+        Score::Accuracy => "Accuracy after each task",
+        Score::MeanIou => "mIoU after each task",
+    }
+}
+
+/// Guessing among the classes seen after each task; nothing for masks.
 pub(super) fn guessing(run: &RunFiles) -> Vec<f64> {
+    if run.metrics.score == Score::MeanIou {
+        return Vec::new();
+    }
     (1..=run.n_tasks_done()).map(|n_tasks| summary::guessing(&run.metrics, n_tasks)).collect()
 }
 
 /// The classes of a task in words.
 pub(super) fn task_classes(run: &RunFiles, task: usize) -> String {
+    if let Some(domains) = run.metrics.domains_per_task.get(task) {
+        return classes(domains, 40);
+    }
     let names: Vec<String> = run.metrics.classes_per_task[task].iter().map(|&class| run.class_name(class)).collect();
     classes(&names, 40)
 }
@@ -145,20 +178,26 @@ fn accuracy(run: &RunFiles) -> String {
     let label = "Accuracy on the test images of all classes seen so far, after each task, by classifier";
     let mut head = vec!["after task".to_string(), "new classes".into()];
     head.extend(ordered_classifiers(m).map(|(name, _)| name.to_string()));
-    head.push("guessing".into());
     let floor = guessing(run);
+    head.extend((!floor.is_empty()).then(|| "guessing".into()));
     let rows: Vec<Vec<String>> = (0..run.n_tasks_done())
         .map(|t| {
             let mut row = vec![(t + 1).to_string(), task_classes(run, t)];
             row.extend(ordered_classifiers(m).map(|(_, result)| percent(result.seen_accuracy[t])));
-            row.push(percent(floor[t]));
+            row.extend(floor.get(t).copied().map(percent));
             row
         })
         .collect();
+    let explanation = match m.score {
+        Score::Accuracy => {
+            "On the test images of all classes seen so far, choosing among all of them. The task gets harder as classes are \
+             added: even without any forgetting the lines would fall."
+        }
+        Score::MeanIou => masks::EXPLANATION,
+    };
     format!(
-        "<p>On the test images of all classes seen so far, choosing among all of them. The task gets harder as classes \
-         are added: even without any forgetting the lines would fall.</p>\n<figure>{}</figure>\n{}",
-        line_chart(label, &series, &floor),
+        "<p>{explanation}</p>\n<figure>{}</figure>\n{}",
+        line_chart(&m.score.worded(label), &series, &floor),
         table("The same as numbers", 2, &head, &rows)
     )
 }
@@ -183,9 +222,10 @@ pub(super) fn matrices(run: &RunFiles) -> String {
         }
         let _ = writeln!(
             maps,
-            "<div class=\"scroll\"><table class=\"heat\">\n<caption><span>{}: accuracy in percent on task (columns) after \
+            "<div class=\"scroll\"><table class=\"heat\">\n<caption><span>{}: {} in percent on task (columns) after \
              task (rows)</span></caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>",
-            escape(name)
+            escape(name),
+            m.score.name()
         );
     }
     let chosen = match m.scenario.as_str() {
@@ -238,7 +278,8 @@ pub(super) fn forgetting(run: &RunFiles) -> String {
         })
         .collect();
     let head = ["classifier", "final accuracy", "average incremental accuracy", "forgetting", "backward transfer"];
-    out += &table("All classifiers, averaged over the earlier tasks", 1, &head.map(String::from), &rows);
+    let head = head.map(|title| m.score.worded(title));
+    out += &table("All classifiers, averaged over the earlier tasks", 1, &head, &rows);
     out
 }
 

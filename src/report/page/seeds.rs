@@ -4,9 +4,9 @@ use super::FILE;
 use super::charts::{Series, line_chart};
 use super::files::{RunFiles, command};
 use super::html::{Section, commands, escape, facts, key_figures, page as whole_page, table};
-use super::run::{guessing, task_classes};
+use super::run::{after_each_task, guessing, task_classes};
 use crate::experiment::metrics::mean_sd;
-use crate::experiment::results::ClassifierResult;
+use crate::experiment::results::{ClassifierResult, Score};
 use crate::report::summary::{main_classifier, ordered_classifiers};
 use crate::report::table::explained;
 use crate::report::text::{counted, hundredfold, percent};
@@ -22,7 +22,7 @@ pub(super) fn page(root: &Path, runs: &[RunFiles], n_planned: usize) -> String {
         format!("{} on {}, {}", first.metrics.method, first.metrics.dataset, counted(runs.len(), "seed", "seeds"));
     let mut sections = Vec::new();
     if first.n_tasks_done() > 1 {
-        sections.push(Section { id: "accuracy", title: "Accuracy after each task", body: accuracy(runs) });
+        sections.push(Section { id: "accuracy", title: after_each_task(&first.metrics), body: accuracy(runs) });
     }
     sections.push(Section { id: "numbers", title: "All classifiers", body: numbers(runs) });
     sections.push(Section { id: "runs", title: "The single runs", body: single_runs(root, runs) });
@@ -73,13 +73,11 @@ fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
     let _ = writeln!(
         top,
         "<p class=\"lede\">The same experiment was run {}, each time from other random weights and in another order of \
-         images: a network is shown {} {how}. Asked about all of them, it then names {} percent of the test images \
-         correctly (mean ± standard deviation over the seeds); guessing would give {}.</p>\n<p class=\"quiet\">The \
+         images: a network is shown {} {how}. Asked about all of them, it then {} (mean ± standard deviation over the seeds).</p>\n<p class=\"quiet\">The \
          numbers at the top are those of the classifier {}{}.</p>",
         counted(runs.len(), "time", "times"),
         counted(n_classes, "class", "classes"),
-        mean_text(runs, name, NUMBERS[0].1),
-        percent(1.0 / n_classes as f64),
+        reached(&mean_text(runs, name, NUMBERS[0].1), first.metrics.score, n_classes),
         escape(name),
         escape(&explained(&first.metrics, name))
     );
@@ -88,7 +86,17 @@ fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
         .map(|&(title, number)| (title, mean_text(runs, name, number)))
         .filter(|(_, text)| text != "–")
         .collect();
-    top + &key_figures(&figures)
+    top + &first.metrics.score.worded(&key_figures(&figures))
+}
+
+fn reached(mean: &str, score: Score, n_classes: usize) -> String {
+    match score {
+        Score::Accuracy => format!(
+            "names {mean} percent of the test images correctly, where guessing would give {}",
+            percent(1.0 / n_classes as f64)
+        ),
+        Score::MeanIou => format!("reaches a mIoU of {mean} percent"),
+    }
 }
 
 fn accuracy(runs: &[RunFiles]) -> String {
@@ -129,7 +137,7 @@ fn accuracy(runs: &[RunFiles]) -> String {
     format!(
         "<p>On the test images of all classes seen so far, choosing among all of them. The lines are means over the \
          seeds, the bands reach one standard deviation up and down.</p>\n<figure>{}</figure>\n{}",
-        line_chart(label, &series, &guessing(first)),
+        line_chart(&first.metrics.score.worded(label), &series, &guessing(first)),
         table("The same as numbers: mean ± standard deviation in percent", 2, &head, &rows)
     )
 }

@@ -1,0 +1,64 @@
+//! `engram segment METHOD`: a method on images with a class for each pixel.
+
+use super::run::{self, RunArgs};
+use crate::continual::{self, MethodSpec};
+use crate::data::{Target, stream_rows};
+use crate::error::{Error, Result};
+use crate::experiment;
+use crate::report::fit;
+use crate::settings::{Origin, Values};
+use clap::Args;
+
+/// The data set unless another one is named.
+const DATASET: (&str, &str) = ("dataset", "shape-city");
+
+/// Flags.
+#[derive(Args)]
+pub struct SegmentArgs {
+    /// Which method: see below
+    #[arg(value_name = "METHOD")]
+    method: String,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// The methods that learn from masks.
+fn methods() -> impl Iterator<Item = &'static MethodSpec> {
+    continual::all().into_iter().filter(|method| method.targets.contains(&Target::Mask))
+}
+
+/// With a help text of what plays a part, at most 80 columns wide.
+pub fn with_help(command: clap::Command) -> clap::Command {
+    let own: Vec<&str> = methods().flat_map(experiment::rows).map(|row| row.name).collect();
+    let stream: Vec<&str> = stream_rows(Target::Mask).map(|row| row.name).collect();
+    let of_other_streams = stream_rows(Target::Class).map(|row| row.name).filter(|name| !stream.contains(name));
+    let foreign = experiment::every_row().into_iter().map(|row| row.name).filter(|name| !own.contains(name));
+    let hidden: Vec<&str> = foreign.chain(of_other_streams).collect();
+    let command = hidden.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)));
+    let mut text = String::from("Methods (engram methods show NAME says more):\n");
+    for method in methods() {
+        let summary = method.summary.split([':', ',', '(']).next().unwrap_or_default().trim();
+        text += &format!("  {:<12} {}\n", method.name, fit(summary, 64));
+    }
+    text += "\nExamples:\n  engram segment finetune\n      five classes on a ground, in three tasks that bring 3, 1 and 1 of them\n  \
+             engram segment joint --scenario domain --steps 4-1-1\n      the same classes in every task, drawn in other styles\n  \
+             engram segment lwf --setup disjoint --seeds 3\n  engram segment finetune --dataset masks:VOC2012 --image-format rgb128\n  \
+             engram compare finetune lwf joint --dataset shape-city\n  engram predict RUN PICTURE.png --out answers\n";
+    command.after_help(text).term_width(80)
+}
+
+/// Runs a method with every seed.
+pub fn run(args: SegmentArgs) -> Result<()> {
+    let method = continual::spec(&args.method)?;
+    if !method.targets.contains(&Target::Mask) {
+        let known: Vec<&str> = methods().map(|method| method.name).collect();
+        return Err(Error::usage(format!(
+            "{} does not learn from masks; methods that do are {}",
+            method.name,
+            known.join(", ")
+        )));
+    }
+    let rows = experiment::every_row();
+    let usual = Values::of(&rows, &[DATASET], &Origin::Preset("segment".into()))?;
+    run::run_above(method, args.run, usual)
+}
