@@ -3,11 +3,12 @@
 mod common;
 
 use common::golden;
+use engram::continual::fold_branches;
 use engram::continual::pixel_losses::{
     CUBES, EntropyHistogram, adaptive_cross_entropy, distillation, local_pod, new_as_background, pooled_channels,
     pooled_cube, start_new_classes, unbiased_cross_entropy, unbiased_distillation,
 };
-use engram::models::Network;
+use engram::models::{Network, Options};
 use engram::ops::{IGNORE, Mode};
 use engram::rng::{Purpose, Rng};
 use engram::{Device, Result, Tensor};
@@ -169,5 +170,55 @@ fn new_classes_start_as_parts_of_the_background() {
         assert!(start_new_classes(&network, 0, 6).is_err());
         let classifier = Network::new("cnn", [1, 8, 8], 6, &device, 5).unwrap();
         assert!(start_new_classes(&classifier, 4, 6).is_err());
+    }
+}
+
+/// The branch that keeps computes after folding what both computed: with the other one silent, the network says the same.
+#[test]
+fn two_branches_fold_into_one_exactly() {
+    for device in devices() {
+        let options = Options { width: 0.25, ..Options::default() };
+        let network = Network::with_options("deeplab-lite-rc", &options, [3, 24, 24], 5, &device, 5).unwrap();
+        // Statistics, scales and shifts as training leaves them.
+        let mut rng = Rng::keyed(4, Purpose::Test, 1);
+        for (name, shape, values) in network.parameters.to_host().unwrap() {
+            let values: Vec<f32> = values.iter().map(|value| value + rng.range(-0.2, 0.2)).collect();
+            network.parameters.set(name, &shape, &values).unwrap();
+        }
+        for step in 0..3 {
+            network.forward(&random(&device, [4, 3, 24, 24], step), Mode::Train).unwrap();
+        }
+        let x = random(&device, [2, 3, 24, 24], 9);
+        let says = || network.forward(&x, Mode::Eval).unwrap().logits.to_vec().unwrap();
+        let before = says();
+        fold_branches(&network).unwrap();
+        let folded = says();
+        // Half of the kept branch and half of nothing.
+        let mut n_folded = 0;
+        for (name, shape, values) in network.parameters.to_host().unwrap() {
+            if name.contains("_kept.") {
+                let twice: Vec<f32> = values.iter().map(|value| 2.0 * value).collect();
+                network.parameters.set(name, &shape, &twice).unwrap();
+                n_folded += 1;
+            }
+        }
+        for (name, shape, values) in network.parameters.to_host().unwrap() {
+            let conv = name.replace(".bn", ".conv");
+            let norm_of_pyramid = name.strip_suffix(".1.weight").or(name.strip_suffix(".1.bias"));
+            let beside = norm_of_pyramid.map_or(conv.clone(), |part| format!("{part}.0.weight"));
+            let kept = beside.replace(".weight", "_kept.weight").replace(".bias", "_kept.weight");
+            let is_norm_of_branch = (name.contains(".bn") || norm_of_pyramid.is_some())
+                && network.parameters.places().any(|(parameter, _)| parameter.name == kept);
+            if is_norm_of_branch {
+                network.parameters.set(name, &shape, &vec![0.0; values.len()]).unwrap();
+            }
+        }
+        assert_eq!(n_folded, 2 * 9, "six convolutions of blocks and three of the pyramid");
+        let largest = before.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let after = says();
+        for (before, after) in before.iter().zip(&after) {
+            assert!((before - after).abs() <= 1e-5 * largest, "{before} became {after}");
+        }
+        assert_ne!(folded, before, "half of what both learnt and half of the other branch");
     }
 }
