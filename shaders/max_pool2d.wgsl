@@ -1,4 +1,4 @@
-// y[n, c, p, q] = max over the window of size × size pixels at (p·stride − padding, q·stride − padding) of x[n, c], of those inside
+// y[n, c, p, q] = max over the window of size × size pixels at (p·stride − padding, q·stride − padding) inside of x[n, c]
 //
 // Shapes: x (planes, H, W), y and argmax (planes, P, Q), planes = N·C. argmax is the place in the plane; the first of equal
 // maxima in reading order wins, and the last of what is not a number. forward: one invocation owns one output. backward: one

@@ -4,8 +4,8 @@
 //   accepted[i] = 1 in the first case, asked[i] = 1 in the first two
 // share: factor[n] = accepted[n] / asked[n] of sums over images, 1 where nothing was asked
 //
-// Shapes: x (N, C, plane), labels, y, accepted and asked (n_pixels) = (N, plane), thresholds (K), factor (N). One invocation owns one
-// pixel, or one image. CPU twin: src/ops/pseudo_labels.rs
+// Shapes: x (N, C, plane), labels, y, accepted and asked (n_pixels) = (N, plane), thresholds (K), factor (N). One invocation
+// owns one pixel, or one image. CPU twin: src/ops/pseudo_labels.rs
 
 struct Params {
     n: u32, // pixels or images

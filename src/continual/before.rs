@@ -46,8 +46,8 @@ impl Before {
 }
 
 impl Batch {
-    /// How many classes count as background in the labels of this batch: the old ones, where new ones have come. With the same classes in
-    /// every task there are none.
+    /// How many classes count as background in the labels of this batch: the old ones, where new ones have come. With the same
+    /// classes in every task there are none.
     pub(super) fn n_merged(&self) -> usize {
         if self.n_old < self.n_seen { self.n_old } else { 0 }
     }

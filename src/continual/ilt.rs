@@ -1,5 +1,5 @@
-//! ILT (Michieli & Zanuttigh, "Incremental learning techniques for semantic segmentation", ICCV workshops 2019): distillation of the outputs
-//! of old classes, and of the features that the encoder makes.
+//! ILT (Michieli & Zanuttigh, "Incremental learning techniques for semantic segmentation", ICCV workshops 2019): distillation
+//! of the outputs of old classes, and of the features that the encoder makes.
 
 use super::before::Before;
 use super::pixel_losses::distillation;

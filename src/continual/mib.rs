@@ -1,7 +1,7 @@
-//! MiB (Cermelli et al., "Modeling the background for incremental learning in semantic segmentation", CVPR 2020). In the masks of a task
-//! the pixels of all other classes are background, and what is background changes from task to task. So the cross-entropy asks only that a
-//! background pixel be background or an old class, distillation only that what was background be background or a new class, and
-//! new classes start as parts of the background.
+//! MiB (Cermelli et al., "Modeling the background for incremental learning in semantic segmentation", CVPR 2020). In the masks
+//! of a task the pixels of all other classes are background, and what is background changes from task to task. So the
+//! cross-entropy asks only that a background pixel be background or an old class, distillation only that what was background be
+//! background or a new class, and new classes start as parts of the background.
 
 use super::before::Before;
 use super::pixel_losses::{distillation, start_new_classes, unbiased_cross_entropy, unbiased_distillation};

@@ -1,14 +1,15 @@
-//! Losses of continual segmentation as functions of tensors: logits and features are maps (N, C, H, W), labels (N, H, W). Results have
-//! shape \[1\]; an old network's tensors get no gradient. Class 0 is the background: while a class is unknown its pixels are called that.
+//! Losses of continual segmentation as functions of tensors: logits and features are maps (N, C, H, W), labels (N, H, W).
+//! Results have shape \[1\]; an old network's tensors get no gradient. Class 0 is the background: while a class is unknown its
+//! pixels are called that.
 
 use crate::error::{Error, Result};
 use crate::models::{Network, OutputKind};
 use crate::ops::{Conv2d, PseudoLabels, Windows};
 use crate::tensor::Tensor;
 
-/// Cross-entropy in which all `n_old` old classes count as background: in new data their pixels are called that. The mean over the pixels
-/// whose label is known. Where it is an old class, it is background too (Cermelli et al., "Modeling the background for incremental
-/// learning in semantic segmentation", CVPR 2020, equation 5).
+/// Cross-entropy in which all `n_old` old classes count as background: in new data their pixels are called that. The mean over
+/// the pixels whose label is known. Where it is an old class, it is background too (Cermelli et al., "Modeling the background
+/// for incremental learning in semantic segmentation", CVPR 2020, equation 5).
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -16,8 +17,8 @@ pub fn unbiased_cross_entropy(logits: &Tensor, labels: &Tensor, n_old: usize, n_
     logits.pixel_cross_entropy(labels, n_seen, n_old)?.sum()?.mul(&labels.share_of_labels()?)
 }
 
-/// Distillation in which the new classes count as background, as they did for the old network (ibid., equation 7): the mean over pixels of
-/// −(1/n_old)·Σ_c t\[c\]·ln q\[c\].
+/// Distillation in which the new classes count as background, as they did for the old network (ibid., equation 7): the mean
+/// over pixels of −(1/n_old)·Σ_c t\[c\]·ln q\[c\].
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -25,8 +26,8 @@ pub fn unbiased_distillation(logits: &Tensor, old: &Tensor, n_old: usize, n_seen
     logits.pixel_distillation(old, n_old, n_seen)?.mean()
 }
 
-/// Plain distillation over the old classes: the mean over pixels of −(1/n_old)·Σ_c t\[c\]·ln p\[c\], with the softmax of either over the old
-/// classes alone.
+/// Plain distillation over the old classes: the mean over pixels of −(1/n_old)·Σ_c t\[c\]·ln p\[c\], with the softmax of either
+/// over the old classes alone.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -34,9 +35,9 @@ pub fn distillation(logits: &Tensor, old: &Tensor, n_old: usize) -> Result<Tenso
     logits.pixel_distillation(old, n_old, n_old)?.mean()
 }
 
-/// Cross-entropy with the labels that an old network gave (Douillard et al., "PLOP: learning without forgetting for continual semantic
-/// segmentation", CVPR 2021, equations 7 to 9): the loss of each image is multiplied with the share of its pixels that the old network was
-/// sure of. The mean over all pixels, also those that no label is known of.
+/// Cross-entropy with the labels that an old network gave (Douillard et al., "PLOP: learning without forgetting for continual
+/// semantic segmentation", CVPR 2021, equations 7 to 9): the loss of each image is multiplied with the share of its pixels that
+/// the old network was sure of. The mean over all pixels, also those that no label is known of.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -90,10 +91,10 @@ fn cropped(x: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
     x.reshape([n, c, rows, columns])
 }
 
-/// Local POD (Douillard et al., CVPR 2021, equations 3 to 5): for each of the scales s the squared maps are cut into s × s regions, and of
-/// each the means over its width and over its height are kept; the loss is the length of the difference of all of them, a vector for each
-/// image, and the mean over images. Regions have ⌊H/s⌋ × ⌊W/s⌋ pixels; what is left over at the edge is left out, and so are scales that
-/// leave no pixel.
+/// Local POD (Douillard et al., CVPR 2021, equations 3 to 5): for each of the scales s the squared maps are cut into s × s
+/// regions, and of each the means over its width and over its height are kept; the loss is the length of the difference of all
+/// of them, a vector for each image, and the mean over images. Regions have ⌊H/s⌋ × ⌊W/s⌋ pixels; what is left over at the edge
+/// is left out, and so are scales that leave no pixel.
 ///
 /// # Errors
 /// If the maps differ in shape.
@@ -115,9 +116,9 @@ pub fn local_pod(new: &Tensor, old: &Tensor, scales: &[usize]) -> Result<Tensor>
 /// The windows of [`pooled_cube`] in RCIL's code.
 pub const CUBES: &[usize] = &[4, 8, 12, 16, 20, 24];
 
-/// Distillation of pooled cubes along height and width (Zhang et al., "Representation compensation networks for continual semantic
-/// segmentation", CVPR 2022, section 3.3): means of the squared maps over windows of each size at each pixel, with zeros around; the
-/// length of the difference for each image, and the mean over windows and images.
+/// Distillation of pooled cubes along height and width (Zhang et al., "Representation compensation networks for continual
+/// semantic segmentation", CVPR 2022, section 3.3): means of the squared maps over windows of each size at each pixel, with
+/// zeros around; the length of the difference for each image, and the mean over windows and images.
 ///
 /// # Errors
 /// If the maps differ in shape.
@@ -144,8 +145,8 @@ pub fn pooled_channels(new: &Tensor, old: &Tensor) -> Result<Tensor> {
     squares(&pooled)?.sqrt()?.mean()
 }
 
-/// Classes are found by the labels of an image's pixels, and unsure pixels by the entropy of an old network: how often which entropy came,
-/// by the class that the network would choose.
+/// How often which entropy of an old network's answers came, by the class that it would choose: what the thresholds of
+/// [`Tensor::pseudo_labels`] are taken from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntropyHistogram {
     bins: Vec<[u64; EntropyHistogram::BINS]>,
@@ -183,8 +184,8 @@ impl EntropyHistogram {
         Ok(())
     }
 
-    /// The median entropy of each class, at least `floor`: inside of its bin the entropies count as evenly spread. `floor` for a class
-    /// that was never chosen.
+    /// The median entropy of each class, at least `floor`: inside of its bin the entropies count as evenly spread. `floor` for
+    /// a class that was never chosen.
     pub fn medians(&self, floor: f32) -> Vec<f32> {
         let median = |bins: &[u64; Self::BINS]| {
             let half = bins.iter().sum::<u64>() as f64 / 2.0;
@@ -201,9 +202,9 @@ impl EntropyHistogram {
     }
 }
 
-/// Starts the outputs of new classes so that at first the network says what it said before (Cermelli et al., CVPR 2020, equations 9 and
-/// 10): all of them have the weight of the background, and share its probability with it: the bias of each, and of the background, is
-/// the background's less ln(new classes + 1).
+/// Starts the outputs of new classes so that at first the network says what it said before (Cermelli et al., CVPR 2020,
+/// equations 9 and 10): all of them have the weight of the background, and share its probability with it: the bias of each, and
+/// of the background, is the background's less ln(new classes + 1).
 ///
 /// # Errors
 /// If the network does not answer for pixels by a convolution with a bias, or the device was lost.

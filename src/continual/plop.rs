@@ -1,5 +1,6 @@
-//! PLOP (Douillard et al., "PLOP: learning without forgetting for continual semantic segmentation", CVPR 2021): strips of the features of every
-//! stage are held at the old network's (local POD), and background pixels get the old network's label where it is sure of it.
+//! PLOP (Douillard et al., "PLOP: learning without forgetting for continual semantic segmentation", CVPR 2021): strips of the
+//! features of every stage are held at the old network's (local POD), and background pixels get the old network's label where
+//! it is sure of it.
 
 use super::before::Before;
 use super::mib::START;
@@ -52,7 +53,8 @@ struct Plop {
     thresholds: Vec<f32>,
 }
 
-/// Where local POD compares: what enters the last ReLU of each stage, what leaves the pyramid, and last the logits before they are resized.
+/// Where local POD compares: what enters the last ReLU of each stage, what leaves the pyramid, and last the logits before they
+/// are resized.
 pub(super) fn places(learner: &Learner) -> Result<Vec<Tap>> {
     let network = &learner.network;
     let mut names: Vec<String> = network.stages().iter().map(|stage| format!("{}:pre", stage.name)).collect();
@@ -73,7 +75,8 @@ pub(super) fn schedule(batch: &Batch) -> f32 {
 }
 
 impl Plop {
-    /// The thresholds of this task: the median entropy of each old class over the background of its images, asked of the old network.
+    /// The thresholds of this task: the median entropy of each old class over the background of its images, asked of the old
+    /// network.
     fn measure(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         let Some(old) = self.old.network() else { return Ok(()) };
         let (images, samples) = (learner.images(), task.samples.concat());

@@ -1,6 +1,6 @@
-//! RCIL (Zhang et al., "Representation compensation networks for continual semantic segmentation", CVPR 2022): convolutions have two
-//! branches. After each task both are folded into one, which then stays as it is, while the other goes on learning; and means of the
-//! features over windows and channels are held at the old network's (pooled cube distillation).
+//! RCIL (Zhang et al., "Representation compensation networks for continual semantic segmentation", CVPR 2022): convolutions
+//! have two branches. After each task both are folded into one, which then stays as it is, while the other goes on learning;
+//! and means of the features over windows and channels are held at the old network's (pooled cube distillation).
 
 use super::before::Before;
 use super::mib::{START, UNBIASED};
@@ -51,8 +51,9 @@ fn keepers(network: &Network) -> Vec<[usize; 2]> {
     keepers
 }
 
-/// Folds the two branches of every convolution that has them: the one that keeps becomes (kept(x) + norm(conv(x)))/2, with the batch norm's
-/// running statistics. In evaluation it then computes by itself what both computed together. Nothing in a network without such convolutions.
+/// Folds the two branches of every convolution that has them: the one that keeps becomes (kept(x) + norm(conv(x)))/2, with the
+/// batch norm's running statistics. In evaluation it then computes by itself what both computed together. Nothing in a network
+/// without such convolutions.
 ///
 /// # Errors
 /// If no batch norm follows a branch, or the device was lost.

@@ -1,5 +1,5 @@
-//! Networks that answer for pixels: DeepLab (Chen et al., "Rethinking atrous convolution for semantic image segmentation", 2017), a small one
-//! and a tiny one for tests. Names of parameters are torchvision's where it has them.
+//! Networks that answer for pixels: DeepLab (Chen et al., "Rethinking atrous convolution for semantic image segmentation",
+//! 2017), a small one and a tiny one for tests. Names of parameters are torchvision's where it has them.
 
 use super::{KEPT_BRANCH, Options};
 use crate::nn::Builder;
@@ -17,20 +17,22 @@ pub fn fcn3(b: &mut Builder, options: &Options, n_outputs: usize) {
     classifier(b, "conv3", n_outputs);
 }
 
-/// Three residual blocks behind a stem of stride 2, the last by dilation instead of a stride, and a pyramid of four branches: about
-/// 0.36 million parameters.
+/// Three residual blocks behind a stem of stride 2, the last by dilation instead of a stride, and a pyramid of four branches:
+/// about 0.36 million parameters.
 pub fn lite(b: &mut Builder, options: &Options, n_outputs: usize) {
     network(b, options, n_outputs, plain);
 }
 
-/// The same with a second branch beside every 3×3 convolution of a block and every convolution of the pyramid, for RCIL (Zhang et al.,
-/// CVPR 2022): what leaves both is the mean of either, and the convolution with the name `…_kept` can take the other in.
+/// The same with a second branch beside every 3×3 convolution of a block and every convolution of the pyramid, for RCIL (Zhang
+/// et al., CVPR 2022): what leaves both is the mean of either, and the convolution with the name `…_kept` can take the other
+/// in.
 pub fn lite_with_branches(b: &mut Builder, options: &Options, n_outputs: usize) {
     network(b, options, n_outputs, two_branches);
 }
 
-/// DeepLab-v3 on the residual networks of so many blocks a stage, with an output stride of 16: the stem of ImageNet (7×7 of stride 2, pooled
-/// by 2), the last stage by dilation instead of a stride, a pyramid of rates 6, 12 and 18, and one more 3×3 convolution.
+/// DeepLab-v3 on the residual networks of so many blocks a stage, with an output stride of 16: the stem of ImageNet (7×7 of
+/// stride 2, pooled by 2), the last stage by dilation instead of a stride, a pyramid of rates 6, 12 and 18, and one more 3×3
+/// convolution.
 pub fn v3(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outputs: usize) {
     let widths = [64, 128, 256, 512].map(|channels| options.scaled(channels));
     b.conv("backbone.conv1", widths[0], 7, Conv2d::new(2, 3), false);
@@ -135,8 +137,8 @@ fn dilated_block(b: &mut Builder, name: &str, channels: usize, stride: usize, di
     }
 }
 
-/// The pyramid: a 1×1 convolution, a 3×3 one for each rate of dilation, and the mean over the image, all behind each other and through a
-/// 1×1 convolution. What leaves it is called `aspp`.
+/// The pyramid: a 1×1 convolution, a 3×3 one for each rate of dilation, and the mean over the image, all behind each other and
+/// through a 1×1 convolution. What leaves it is called `aspp`.
 fn aspp(b: &mut Builder, name: &str, channels: usize, rates: &[usize], add: AddUnit) {
     const INPUT: usize = 0;
     b.keep(INPUT);

@@ -97,7 +97,8 @@ pub struct ModelSpec {
     /// What may be set about it, beside the width: [`RESIDUAL`], [`NORMALIZED`] or nothing. [`Options`] has the values.
     pub settings: &'static [Setting],
     /// Calls the builder layer by layer. [`Builder::feature`] comes once; the last layer is linear, with as many outputs as the
-    /// last argument says. For pixels it is [`Builder::feature_map`], a convolution with so many channels, and [`Builder::resize`].
+    /// last argument says. For pixels it is [`Builder::feature_map`], a convolution with so many channels, and
+    /// [`Builder::resize`].
     pub build: fn(&mut Builder, &Options, usize),
 }
 

@@ -265,7 +265,8 @@ impl Network {
         self.load_bytes(&std::fs::read(path).map_err(Error::io(path, "read"))?, path)
     }
 
-    /// The same of the bytes of such a file, but for the last layer, which may be of another number of outputs and stays as it is.
+    /// The same of the bytes of such a file, but for the last layer, which may be of another number of outputs and stays as it
+    /// is.
     ///
     /// # Errors
     /// As [`Network::load_safetensors`].

@@ -163,8 +163,8 @@ fn usual_epsilon() -> f32 {
 }
 
 impl LayerSpec {
-    /// The place in a list of the layer with an output per class, and what it answers for: a linear layer at the end for images, a
-    /// convolution that is resized to the images for pixels.
+    /// The place in a list of the layer with an output per class, and what it answers for: a linear layer at the end for
+    /// images, a convolution that is resized to the images for pixels.
     pub fn classifier(layers: &[LayerSpec]) -> Option<(usize, OutputKind)> {
         match layers {
             [before @ .., LayerSpec::Linear { .. }] => Some((before.len(), OutputKind::Classes)),

@@ -38,10 +38,10 @@ fn entropy_and_best(x: &[f32]) -> (f64, usize) {
 }
 
 impl Tensor {
-    /// New labels by what these logits of an old network say (PLOP, Douillard et al., CVPR 2021). A pixel is asked for if its label is one
-    /// of the first K = `thresholds.n_elements()` classes: then its label is the class of the largest of the first K logits if the
-    /// entropy u = −Σ p·ln p / ln K of their softmax is below that class's threshold, and [`IGNORE`] if not. Other labels stay.
-    /// Shapes: x (N, C, H, W), labels (N, H, W), u32, thresholds (K). No derivative.
+    /// New labels by what these logits of an old network say (PLOP, Douillard et al., CVPR 2021). A pixel is asked for if its
+    /// label is one of the first K = `thresholds.n_elements()` classes: then its label is the class of the largest of the first
+    /// K logits if the entropy u = −Σ p·ln p / ln K of their softmax is below that class's threshold, and [`IGNORE`] if not.
+    /// Other labels stay. Shapes: x (N, C, H, W), labels (N, H, W), u32, thresholds (K). No derivative.
     ///
     /// # Errors
     /// If the sizes do not fit.
