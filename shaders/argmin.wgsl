@@ -1,8 +1,7 @@
 // y[n, i] = the first column c < n_active where sign · x[n, c, i] is smallest
 //
-// Shapes: x (N, n_columns, plane), y (n_rows) = (N, plane); plane is 1 for a matrix. sign is 1 for argmin, −1 for argmax. One invocation
-// owns one row.
-// CPU twin: src/ops/argmin.rs
+// Shapes: x (N, n_columns, plane), y (n_rows) = (N, plane); plane is 1 for a matrix. sign is 1 for argmin, −1 for argmax. One
+// invocation owns one row. CPU twin: src/ops/argmin.rs
 
 struct Params {
     n_rows: u32,

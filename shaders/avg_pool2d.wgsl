@@ -1,7 +1,7 @@
 // y[n, c, p, q] = the mean of the window of KH × KW pixels at (p·SH − PH, q·SW − PW) of x[n, c], zero outside the image
 //
-// Shapes: x (planes, H, W), y (planes, P, Q), planes = N·C. forward: one invocation owns one output. backward: one invocation owns
-// one input pixel and gathers from the windows that cover it. CPU twin: src/ops/avg_pool2d.rs
+// Shapes: x (planes, H, W), y (planes, P, Q), planes = N·C. forward: one invocation owns one output. backward: one invocation
+// owns one input pixel and gathers from the windows that cover it. CPU twin: src/ops/avg_pool2d.rs
 
 struct Params {
     planes: u32,

@@ -4,8 +4,8 @@
 //   take: part[n, c, i] = whole[n, first + c, i]
 //   pad:  whole[n, first + c, i] = part[n, c, i], and 0 in all other channels
 //
-// Shapes: whole (N, C, plane), part (N, channels, plane). put, take: one invocation owns one element of the part. pad: of the whole.
-// CPU twin: src/ops/channels.rs
+// Shapes: whole (N, C, plane), part (N, channels, plane). put, take: one invocation owns one element of the part. pad: of the
+// whole. CPU twin: src/ops/channels.rs
 
 struct Params {
     n: u32,

@@ -1,7 +1,7 @@
 // counts[label, prediction] += 1 for each pixel whose label and prediction are classes
 //
-// Shapes: predictions and labels (n), counts (n_classes, n_classes). One invocation owns one pixel. Whole numbers add up to the same in
-// any order. CPU twin: src/ops/confusion.rs
+// Shapes: predictions and labels (n), counts (n_classes, n_classes). One invocation owns one pixel. Whole numbers add up to the
+// same in any order. CPU twin: src/ops/confusion.rs
 
 struct Params {
     n: u32,

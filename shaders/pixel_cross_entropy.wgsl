@@ -1,8 +1,9 @@
-// y[n, i] = ln Σ_c exp x[n, c, i] − ln Σ_{c ∈ G} exp x[n, c, i]     over the first n_active channels, where G is the class label[n, i], or all of
-// the first n_merged if it is one of those; 0 where the label is IGNORE
+// y[n, i] = ln Σ_c exp x[n, c, i] − ln Σ_{c ∈ G} exp x[n, c, i] over the first n_active channels
 // dx[n, c, i] = dy[n, i]·(softmax(x)[c] − softmax over G[c])
 //
-// Shapes: x (N, C, plane), labels and y (n_pixels) = (N, plane). One invocation owns one pixel. CPU twin: src/ops/pixel_cross_entropy.rs
+// G is the class label[n, i], or all of the first n_merged if it is one of those; y and dx are 0 where the label is IGNORE.
+// Shapes: x (N, C, plane), labels and y (n_pixels) = (N, plane). One invocation owns one pixel.
+// CPU twin: src/ops/pixel_cross_entropy.rs
 
 struct Params {
     n_pixels: u32,

@@ -1,9 +1,9 @@
-// y[n, c, p, q] = the plane x[n, c] between its pixels, linearly along either axis, at ((p + ½)·H/P − ½, (q + ½)·W/Q − ½), where it ends with
-// its outermost pixels
+// y[n, c, p, q] = the plane x[n, c] between its pixels, linearly along either axis, at ((p + ½)·H/P − ½, (q + ½)·W/Q − ½),
+// where it ends with its outermost pixels
 //
-// Shapes: x (planes, H, W), y (planes, P, Q), planes = N·C. Places are fractions of whole numbers, so that all devices agree on them.
-// forward: one invocation owns one output. backward: one invocation owns one input pixel and gathers from the outputs that it
-// has a share in. CPU twin: src/ops/resize_bilinear.rs
+// Shapes: x (planes, H, W), y (planes, P, Q), planes = N·C. Places are fractions of whole numbers, so that all devices agree on
+// them. forward: one invocation owns one output. backward: one invocation owns one input pixel and gathers from the outputs
+// that it has a share in. CPU twin: src/ops/resize_bilinear.rs
 
 struct Params {
     planes: u32,

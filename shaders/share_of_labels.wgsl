@@ -1,7 +1,7 @@
 // y[0] = 1 / the number of labels that are not IGNORE; 1 if there is none
 //
-// Shapes: labels (n), flags (n), y (1). mark: one invocation owns four labels, and sum.wgsl adds the flags up. finish: a single invocation.
-// CPU twin: src/ops/share_of_labels.rs
+// Shapes: labels (n), flags (n), y (1). mark: one invocation owns four labels, and sum.wgsl adds the flags up. finish: a single
+// invocation. CPU twin: src/ops/share_of_labels.rs
 
 struct Params {
     n: u32,

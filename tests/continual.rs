@@ -49,6 +49,7 @@ fn task(learner: &Learner, index: usize, n: usize) -> TaskData<'static> {
         samples: (0..10).map(of_class).collect(),
         n_old: if index == 0 { 0 } else { 10 },
         n_seen: 10,
+        label_of_class: (0..10).collect(),
         labels: 0..10,
         is_last: false,
         interrupted: &NEVER,

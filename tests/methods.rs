@@ -47,6 +47,7 @@ impl Stream {
             samples: task.classes.iter().map(|&class| of_class(class)).collect(),
             n_old: task.first_label,
             n_seen: task.first_label + task.classes.len(),
+            label_of_class: stream.label_of_class.clone(),
             labels: task.first_label..task.first_label + task.classes.len(),
             is_last: task.index + 1 == stream.tasks.len(),
             interrupted: &NEVER,

@@ -52,7 +52,10 @@ fn models_have_the_sizes_they_should() {
         ("vgg11", 9_231_114, 512, 152.75),
         ("vgg11-slim", 8_852_874, 500, 137.97),
         ("fcn3", (27 * 16 + 16) + (9 * 16 * 32 + 32) + (32 * 10 + 10), 32, 6.82),
-        ("deeplab-lite", 362_730, 64, 110.0),
+        ("deeplab-lite", 362_730, 64, 105.65),
+        ("deeplab-lite-rc", 692_010, 64, 203.95),
+        ("deeplab-resnet18", 15_901_258, 256, 322.28),
+        ("deeplab-resnet34", 26_009_418, 256, 529.90),
     ];
     assert_eq!(models::ALL.len(), sizes.len(), "a new model needs its size here");
     for (name, n_parameters, n_features, mmac) in sizes {
@@ -268,6 +271,7 @@ fn networks_agree_with_pytorch() {
             "vgg11",
             "vgg11-slim",
             "deeplab-lite",
+            "deeplab-resnet18",
         ] {
             let what = format!("{file} on {}", device.describe());
             let (network, golden) = golden_network(file, &device);

@@ -82,7 +82,8 @@ fn a_run_from_a_file_is_that_of_the_model_and_needs_the_file_no_more() {
         std::fs::write(at("net.json"), printed).unwrap();
         let shown = succeeds(&dir, "models show net.json").out;
         let theirs = succeeds(&dir, &format!("models show {name} {flags} --input 1x28x28")).out;
-        let table = |text: &str| text.lines().skip(1).map(str::to_string).collect::<Vec<_>>();
+        let table =
+            |text: &str| text.lines().skip_while(|line| !line.is_empty()).map(str::to_string).collect::<Vec<_>>();
         assert_eq!(table(&shown), table(&theirs));
 
         let weights = |run: &str| std::fs::read(at(run).join("model.safetensors")).unwrap();
@@ -211,6 +212,29 @@ fn what_does_not_fit_is_refused_by_layer() {
             "layer 7 (add)",
             "slot 0 keeps 4×8×8, which cannot be added to 4×4×4",
         ),
+        (insert(5, json!({"kind": "mean", "slot": 1})), "layer 6 (mean)", "nothing was kept in slot 1"),
+        (
+            insert(6, json!({"kind": "mean", "slot": 0})),
+            "layer 7 (mean)",
+            "slot 0 keeps 4×8×8, which cannot be added to 4×4×4",
+        ),
+        (insert(5, json!({"kind": "concat", "slots": []})), "layer 6 (concat)", "empty"),
+        (insert(5, json!({"kind": "concat", "slots": [0, 3]})), "layer 6 (concat)", "nothing was kept in slot 3"),
+        (insert(5, json!({"kind": "resize", "slot": 9})), "layer 6 (resize)", "nothing was kept in slot 9"),
+        (insert(7, json!({"kind": "resize"})), "layer 8 (resize)", "takes a map of channels"),
+        (insert(7, json!({"kind": "image-pool"})), "layer 8 (image-pool)", "takes a map of channels"),
+        (insert(7, json!({"kind": "feature-map"})), "layer 8 (feature-map)", "takes a map of channels"),
+        (insert(5, json!({"kind": "feature-map"})), "layer 9 (feature)", "a network has one"),
+        (
+            spoiled(|layers| {
+                layers[7] = json!({"kind": "relu"});
+                layers.insert(5, json!({"kind": "feature-map"}));
+            }),
+            "a feature mark goes with a linear layer",
+            "a feature-map mark with a convolution",
+        ),
+        (set(5, "padding", json!(2)), "layer 6 (max-pool)", "at most half of the window"),
+        (set(5, "stride", json!(0)), "layer 6 (max-pool)", "the stride is at least 1"),
         (set(0, "kernel", json!(11)), "layer 1 (conv1)", "11×11 convolution does not fit a map of 8×8"),
         (set(0, "kernel", json!(huge)), "layer 1 (conv1)", "at most 1024"),
         (set(0, "padding", json!(huge)), "layer 1 (conv1)", "at most 1024"),

@@ -360,6 +360,16 @@ fn case(op: &Op, s: Sizes) -> Case {
             ];
             (vec![x, Input::constant(t, Fill::Uniform(-3.0, 3.0))], s.pick(&runs), exponential)
         }
+        "pseudo_labels" => {
+            let inputs = vec![
+                Input::constant([n.div_ceil(3), c, h, w], Fill::Uniform(-4.0, 4.0)),
+                Input::constant([n.div_ceil(3), h, w], Fill::Integers(&[0, ops::IGNORE, 1, 0, 9])),
+                Input::constant([c.div_ceil(2)], Fill::Uniform(0.2, 0.8)),
+            ];
+            let runs: [Run; 2] =
+                [|x| Ok(x[0].pseudo_labels(&x[1], &x[2])?.labels), |x| Ok(x[0].pseudo_labels(&x[1], &x[2])?.accepted)];
+            (inputs, s.pick(&runs), if variant % 2 == 0 { exact } else { usual })
+        }
         "confusion" => {
             fn count(x: &[Tensor]) -> Result<Tensor> {
                 let counts = Array::from_u32(&x[2].device(), x[2].shape(), &x[2].to_u32()?)?;

@@ -5,7 +5,7 @@ mod common;
 
 use common::runs::{Pairs, Weights, config_of, glyphs, trained};
 use engram::continual::{self, MethodSpec};
-use engram::data::Dataset;
+use engram::data::{Dataset, Target};
 use engram::experiment::results::{Metrics, RunFolder};
 use engram::experiment::sink::{Listener, Progress, Silent, Sink, TaskFinished};
 use engram::experiment::{resume, run};
@@ -27,13 +27,18 @@ const SHORT: Pairs = &[
     ("memory_epochs", "3"),
 ];
 
+/// Those that learn from a class for each image; `segmentation.rs` has the others.
+fn of_classes() -> impl Iterator<Item = &'static MethodSpec> {
+    continual::ALL.iter().filter(|spec| spec.targets.contains(&Target::Class))
+}
+
 fn short(spec: &'static MethodSpec, more: Pairs) -> (Metrics, Weights) {
     trained(&config_of(spec, SHORT, more), &GLYPHS)
 }
 
 #[test]
 fn every_method_is_the_same_for_any_number_of_threads() {
-    for spec in continual::ALL {
+    for spec in of_classes() {
         let with = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(|| short(spec, &[]));
         let ((metrics, weights), (others_metrics, others)) = (with(1), with(3));
         assert!(weights == others && metrics == others_metrics, "{}: threads matter", spec.name);
@@ -68,7 +73,7 @@ impl Listener for Interrupt<'_> {
 #[test]
 fn every_method_goes_on_where_it_was_interrupted() {
     let (dir, device) = (tempfile::tempdir().unwrap(), Device::cpu());
-    for spec in continual::ALL {
+    for spec in of_classes() {
         let config = config_of(spec, SHORT, &[]);
         let folder = |name: &str| RunFolder::create(&dir.path().join(format!("{}-{name}", spec.name)), false).unwrap();
         let (whole, pieces) = (folder("whole"), folder("pieces"));
@@ -92,7 +97,7 @@ fn every_method_goes_on_where_it_was_interrupted() {
 
 #[test]
 fn every_method_notices_that_training_diverges() {
-    for spec in continual::ALL {
+    for spec in of_classes() {
         let rate: Pairs = match spec.goes_by("lr") {
             true => &[("lr", "1e30"), ("optimizer", "sgd")],
             false => &[("memory_lr", "1e30")],
@@ -106,7 +111,7 @@ fn every_method_notices_that_training_diverges() {
 
 #[test]
 fn every_method_takes_one_image_per_class() {
-    for spec in continual::ALL {
+    for spec in of_classes() {
         let (metrics, _) = short(spec, &[("limit_per_task", "4")]);
         assert!(metrics.complete, "{}", spec.name);
     }

@@ -5,6 +5,7 @@ mod common;
 
 use common::program::{json, succeeds};
 use common::runs::{Pairs, Weights, trained};
+use engram::continual::{self, CLASSES, MASKS, MethodSpec};
 use engram::data::{self, Dataset, Images};
 use engram::experiment::Config;
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
@@ -12,6 +13,7 @@ use engram::experiment::results::{Metrics, RunFolder, Score};
 use engram::experiment::sink::{Listener, Progress, Silent, Sink};
 use engram::experiment::{resume, run};
 use engram::{Device, Error};
+use safetensors::SafeTensors;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
@@ -91,6 +93,9 @@ fn a_resumed_run_ends_in_the_bits_of_the_whole() {
         ("finetune", BY_DOMAIN, 4),
         ("lwf", BY_CLASS, 7),
         ("cumulative", BY_CLASS, 9),
+        ("lwf-mc", BY_CLASS, 7),
+        ("vdfd", BY_CLASS, 6),
+        ("dfd", BY_DOMAIN, 3),
         ("ewc", BY_DOMAIN, 3),
         ("si", BY_CLASS, 5),
     ]
@@ -122,6 +127,75 @@ fn the_number_of_threads_changes_nothing() {
         let config = config(method, stream);
         let one = with_threads(&config, 1);
         assert!(one == with_threads(&config, 3), "{method}");
+    }
+}
+
+/// A network with a pyramid for what asks for one, and with branches for what folds them.
+fn small(method: &str, more: Pairs) -> Config {
+    let model = if method == "rcil" { "deeplab-lite-rc" } else { "deeplab-lite" };
+    common::runs::config(method, USUAL, &[&[("model", model), ("width", "0.125")][..], more].concat())
+}
+
+/// Methods that learn from masks alone.
+fn of_masks() -> impl Iterator<Item = &'static MethodSpec> {
+    continual::ALL.iter().filter(|spec| spec.targets == MASKS)
+}
+
+#[test]
+fn every_method_of_masks_resumes_and_is_the_same_for_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    for spec in of_masks() {
+        for (i, stream) in [BY_CLASS, BY_DOMAIN].into_iter().enumerate() {
+            let config = small(spec.name, &[stream, &[("epochs", "1")]].concat());
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+            let (metrics, weights) = pool.install(|| trained(&config, &CITY));
+            assert!(metrics.complete && metrics.n_tasks == 3);
+            let folder = RunFolder::create(&dir.path().join(format!("{}-{i}", spec.name)), false).unwrap();
+            assert!(in_pieces(&config, &folder, 2) > 1, "{} was not interrupted", spec.name);
+            let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            for (name, view) in file.tensors() {
+                assert!(weights[&name] == view.data(), "{}: {name} differs", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_method_of_masks_notices_that_training_diverges() {
+    for spec in of_masks() {
+        let config = config(spec.name, &[BY_DOMAIN, &[("lr", "1e30"), ("optimizer", "sgd")]].concat());
+        let result = run(&config, &CITY, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false));
+        let message = result.map(drop).expect_err(spec.name).to_string();
+        assert!(message.contains("diverged"), "{}: {message}", spec.name);
+    }
+}
+
+/// With its coefficients at 0 a method is fine-tuning bit by bit, and with its usual ones it is not.
+#[test]
+fn without_its_terms_a_method_is_fine_tuning() {
+    const START: (&str, &str) = ("start_as_background", "false");
+    let off: [(&str, Pairs); 8] = [
+        ("mib", &[("kd_weight", "0"), ("unbiased", "false"), START]),
+        ("ilt", &[("kd_weight", "0"), ("feature_weight", "0")]),
+        ("plop", &[("pod_weight", "0"), ("pod_logits_weight", "0"), ("pseudo_labels", "false"), START]),
+        (
+            "rcil",
+            &[("kd_weight", "0"), ("cube_weight", "0"), ("cube_logits_weight", "0"), ("unbiased", "false"), START],
+        ),
+        ("lwf", &[("kd_weight", "0")]),
+        ("ewc", &[("penalty_weight", "0")]),
+        ("vdfd", &[("reg_weight", "0")]),
+        ("dfd", &[("reg_weight", "0")]),
+    ];
+    for stream in [BY_CLASS, BY_DOMAIN] {
+        let (_, plain) = trained(&config("finetune", stream), &CITY);
+        for (method, off) in off.iter().filter(|(method, _)| continual::spec(method).unwrap().targets != CLASSES) {
+            let (_, weights) = trained(&config(method, &[stream, *off].concat()), &CITY);
+            assert!(weights == plain, "{method} without its terms is not fine-tuning on {stream:?}");
+            let (_, weights) = trained(&config(method, stream), &CITY);
+            assert!(weights != plain, "{method} is fine-tuning on {stream:?}");
+        }
     }
 }
 

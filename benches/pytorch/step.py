@@ -12,12 +12,16 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from common import resnet18, resnet32, resnet34, vgg11
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests/golden"))
+from networks import DeepLabLite  # noqa: E402
 
 
 def cnn5():
@@ -34,6 +38,7 @@ MODELS = {
     "resnet18": (lambda: resnet18(10), (3, 32, 32)),
     "resnet34": (lambda: resnet34(10), (3, 32, 32)),
     "vgg11": (lambda: vgg11(10), (3, 32, 32)),
+    "deeplab-lite": (lambda: DeepLabLite([32, 64, 96], 64, 10), (3, 64, 64)),
 }
 
 
@@ -61,6 +66,8 @@ def training_step(model, batch, device):
     optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
     x = torch.randn(batch, *shape, device=device)
     y = torch.arange(batch, device=device) % 10
+    if model == "deeplab-lite":
+        y = (torch.arange(batch * shape[1] * shape[2], device=device) % 10).view(batch, *shape[1:])
 
     def step():
         optimizer.zero_grad()

@@ -17,6 +17,7 @@
 
 use super::memory::{HERDING, MEMORY, MEMORY_ROUNDING};
 use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
+use super::spec::CLASSES_AND_MASKS;
 use super::{Activation, Batch, Candidates, Classifier, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
 use super::{Renumbering, Rounding, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
@@ -138,15 +139,15 @@ impl Icarl {
     /// scheme, all targets are hard, and the scheme's terms stand beside them.
     fn update_representation(&self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         let Some(old) = &self.old else {
-            let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+            let logits = rows(&learner.network.forward(&batch.x, Mode::Train)?.logits)?;
             return Ok(Loss::single("bce", logits.bce_with_logits(&logits.mixed_targets(&batch.labels, 0)?)?));
         };
         let (Output { logits, .. }, values) = old.forward(learner, batch)?;
         match old {
             Old::Plain(old) => {
-                let targets =
-                    no_grad(|| old.forward(&batch.x, Mode::Eval)?.logits.mixed_targets(&batch.labels, batch.n_old))?;
-                Ok(Loss::single("bce", logits.bce_with_logits(&targets)?))
+                let said = no_grad(|| rows(&old.forward(&batch.x, Mode::Eval)?.logits))?;
+                let targets = said.mixed_targets(&batch.labels, batch.n_old)?;
+                Ok(Loss::single("bce", rows(&logits)?.bce_with_logits(&targets)?))
             }
             Old::Teaches(distiller) => {
                 let bce = logits.bce_with_logits(&logits.mixed_targets(&batch.labels, 0)?)?;
@@ -289,6 +290,11 @@ impl Method for Icarl {
     }
 }
 
+/// A row of outputs for each image, or for each pixel.
+fn rows(logits: &Tensor) -> Result<Tensor> {
+    if logits.shape().len() == 4 { logits.to_pixels() } else { Ok(logits.clone()) }
+}
+
 /// What differs from the paper, each in the methods that it is true of.
 const OLD_NETWORK: &str = "the frozen old network is evaluated on each (augmented) batch, where the paper stores its outputs \
                            beforehand: without augmentation these are the same numbers";
@@ -301,6 +307,8 @@ const HERDING_OF_THE_CODE: &str = "--herding original chooses exemplars as the a
                        sum of deviations, where a sample may win again and is then passed over";
 const SCHEME: &str = "--distill SCHEME puts another scheme in the place of the old network's probabilities as targets: over old \
                       outputs, beside hard targets for all";
+const PIXELS: &str = "with masks each pixel counts as an image; one without a label has target 0 for all new classes, as in MiB's code, \
+                      where this loss stands for iCaRL";
 const NO_MEAN: &str = "with --candidates all the means of classes not seen yet are 0, as in the authors' code";
 
 pub(super) const ICARL: MethodSpec = MethodSpec {
@@ -349,9 +357,10 @@ pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
     summary: "iCaRL's distillation without exemplars, the network's outputs",
     equations: "L = BCE(f(x), t), t = σ(f_old(x)) for outputs of old classes, onehot(y) for the others",
     memory: "the old network",
-    deviations: &[OLD_NETWORK, LOSS, SCHEME],
+    deviations: &[OLD_NETWORK, LOSS, SCHEME, PIXELS],
     expect: "Learning without forgetting with iCaRL's loss: better than nothing in class-incremental learning, far from \
              methods with a memory.",
+    targets: CLASSES_AND_MASKS,
     options: &[DISTILL],
     build: |settings| Box::new(Icarl::with_parts(settings, LWF_MC)),
     ..ICARL

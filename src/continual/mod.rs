@@ -5,6 +5,7 @@
 
 mod adam_nscl;
 mod agem;
+mod before;
 mod classifier;
 mod cumulative;
 mod der;
@@ -17,16 +18,21 @@ mod frozen;
 mod gdumb;
 mod gem;
 mod icarl;
+mod ilt;
 mod importance;
 mod learner;
 mod lwf;
 mod mas;
 mod mega;
 mod memory;
+mod mib;
 mod old_teacher;
 mod outputs;
 mod owm;
+pub mod pixel_losses;
+mod plop;
 mod projected;
+mod rcil;
 mod replay;
 mod si;
 mod spec;
@@ -48,9 +54,10 @@ pub use old_teacher::DISTILL;
 pub use outputs::{Candidates, UNSEEN, Unseen};
 pub use owm::owm_projector;
 pub use projected::{InputMoments, unfold};
+pub use rcil::fold_branches;
 pub use replay::{MEMORY_POLICY, MemoryPolicy, REPLAY_BATCH, Replay, ReplayMemory, Stored};
 pub use si::{Negative, PathGradient};
-pub use spec::{ALL, ANY, CLASSES, CLASSES_AND_MASKS, MethodSpec, all, register, spec};
+pub use spec::{ALL, ANY, CLASSES, CLASSES_AND_MASKS, MASKS, MethodSpec, all, register, spec};
 
 use crate::data;
 use crate::error::{Error, Result};
@@ -73,6 +80,9 @@ pub struct TaskData<'a> {
     pub n_old: usize,
     /// Classes seen with this task.
     pub n_seen: usize,
+    /// The label of each class of the data set in this task, [`NO_LABEL`](crate::data::NO_LABEL) where there is none. In class-incremental
+    /// segmentation classes of other tasks are background.
+    pub label_of_class: Vec<u32>,
     /// The task's own labels.
     pub labels: Range<usize>,
     /// True if the run ends with it.

@@ -2,7 +2,7 @@
 
 use super::Method;
 use super::{adam_nscl, agem, cumulative, der, er, ewc, finetune, fixed_representation, frozen, gdumb, gem, icarl};
-use super::{lwf, mas, mega, owm, si, vdfd};
+use super::{ilt, lwf, mas, mega, mib, owm, plop, rcil, si, vdfd};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
 use crate::data::Target;
 use crate::error::{Error, Result, did_you_mean};
@@ -54,6 +54,9 @@ pub const ANY: &[Scenario] = &[Class, Task, Domain, Permuted, Rotated];
 pub const CLASSES: &[Target] = &[Target::Class];
 /// A class for each image, or one for each pixel.
 pub const CLASSES_AND_MASKS: &[Target] = &[Target::Class, Target::Mask];
+
+/// A class for each pixel.
+pub const MASKS: &[Target] = &[Target::Mask];
 
 impl MethodSpec {
     /// A row that says nothing yet: what is left out of a row of your own.
@@ -149,6 +152,10 @@ pub static ALL: &[MethodSpec] = &[
     vdfd::DFD,
     adam_nscl::SPEC,
     owm::SPEC,
+    mib::SPEC,
+    plop::SPEC,
+    ilt::SPEC,
+    rcil::SPEC,
     finetune::FINETUNE,
     cumulative::SPEC,
     finetune::JOINT,

@@ -30,8 +30,8 @@ pub struct LayerList {
     format: u32,
     /// Channels, height and width of the images.
     pub input: [usize; 3],
-    /// In order. The last is linear, or a convolution and a resize to the images, and its outputs are `None`: as many as there are
-    /// classes.
+    /// In order. The last is linear, or a convolution and a resize to the images, and its outputs are `None`: as many as there
+    /// are classes.
     pub layers: Vec<LayerSpec>,
 }
 

@@ -128,9 +128,13 @@ pub struct ModelSpec {
     /// What may be set about it, beside the width: [`RESIDUAL`], [`STEMMED`], [`NORMALIZED`] or nothing. [`Options`] has the values.
     pub settings: &'static [Setting],
     /// Calls the builder layer by layer. [`Builder::feature`] comes once; the last layer is linear, with as many outputs as the
-    /// last argument says. For pixels it is [`Builder::feature_map`], a convolution with so many channels, and [`Builder::resize`].
+    /// last argument says. For pixels it is [`Builder::feature_map`], a convolution with so many channels, and
+    /// [`Builder::resize`].
     pub build: fn(&mut Builder, &Options, usize),
 }
+
+/// What the name of a convolution ends in that keeps what a second branch learnt.
+pub const KEPT_BRANCH: &str = "_kept";
 
 const GREY: [usize; 3] = [1, 28, 28];
 const RGB: [usize; 3] = [3, 32, 32];
@@ -282,6 +286,30 @@ pub static ALL: &[ModelSpec] = &[
         kind: OutputKind::Pixels,
         settings: NORMALIZED,
         build: deeplab::lite,
+    },
+    ModelSpec {
+        name: "deeplab-lite-rc",
+        summary: "the same with a second branch beside its convolutions, which RCIL folds after each task",
+        input: SCENE,
+        kind: OutputKind::Pixels,
+        settings: NORMALIZED,
+        build: deeplab::lite_with_branches,
+    },
+    ModelSpec {
+        name: "deeplab-resnet18",
+        summary: "for pixels: DeepLab-v3 on ResNet-18, output stride 16, atrous pyramid of 5 branches, 256 channels",
+        input: SCENE,
+        kind: OutputKind::Pixels,
+        settings: NORMALIZED,
+        build: |b, options, n_outputs| deeplab::v3(b, options, [2, 2, 2, 2], n_outputs),
+    },
+    ModelSpec {
+        name: "deeplab-resnet34",
+        summary: "the same on ResNet-34",
+        input: SCENE,
+        kind: OutputKind::Pixels,
+        settings: NORMALIZED,
+        build: |b, options, n_outputs| deeplab::v3(b, options, [3, 4, 6, 3], n_outputs),
     },
 ];
 

@@ -123,6 +123,11 @@ impl Network {
         Ok(Network { options: self.options, ..network })
     }
 
+    /// Its layers, whose numbers index parameters and running statistics.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
     /// Its layers as a list that a file can hold.
     pub fn list(&self) -> &LayerList {
         &self.list
@@ -260,7 +265,8 @@ impl Network {
         self.load_bytes(&std::fs::read(path).map_err(Error::io(path, "read"))?, path)
     }
 
-    /// The same of the bytes of such a file, but for the last layer, which may be of another number of outputs and stays as it is.
+    /// The same of the bytes of such a file, but for the last layer, which may be of another number of outputs and stays as it
+    /// is.
     ///
     /// # Errors
     /// As [`Network::load_safetensors`].

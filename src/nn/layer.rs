@@ -69,6 +69,8 @@ pub enum Layer {
     Resize(Option<usize>),
     /// What leaves the layer before are the feature vectors of pixels.
     FeatureMap,
+    /// Half the sum with what a slot keeps.
+    Mean(usize),
 }
 
 /// What a network answers for.
@@ -227,6 +229,7 @@ pub fn forward_with(
                 let [.., height, width] = *like else { return Err(Error::op("forward", "bug: no map to resize to")) };
                 x.resize_bilinear(height, width)?
             }
+            Layer::Mean(slot) => x.add(&kept(&slots, slot)?)?.scale(0.5)?,
             Layer::FeatureMap => {
                 features = Some(x.clone());
                 x

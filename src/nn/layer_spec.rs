@@ -113,6 +113,11 @@ pub enum LayerSpec {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         slot: Option<usize>,
     },
+    /// Half the sum with what a slot keeps, which has the same shape: two branches as one.
+    Mean {
+        /// Its number.
+        slot: usize,
+    },
     /// What left the layer before are the feature vectors of pixels, which the last convolution classifies.
     FeatureMap {},
     /// Names what left the layer before, so that distillation can compare it.
@@ -137,12 +142,12 @@ pub enum Start {
     Normal,
 }
 
-fn one() -> usize {
-    1
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
-fn is_zero(n: &usize) -> bool {
-    *n == 0
+fn one() -> usize {
+    1
 }
 
 fn yes() -> bool {
@@ -158,8 +163,8 @@ fn usual_epsilon() -> f32 {
 }
 
 impl LayerSpec {
-    /// The place in a list of the layer with an output per class, and what it answers for: a linear layer at the end for images, a
-    /// convolution that is resized to the images for pixels.
+    /// The place in a list of the layer with an output per class, and what it answers for: a linear layer at the end for
+    /// images, a convolution that is resized to the images for pixels.
     pub fn classifier(layers: &[LayerSpec]) -> Option<(usize, OutputKind)> {
         match layers {
             [before @ .., LayerSpec::Linear { .. }] => Some((before.len(), OutputKind::Classes)),
@@ -194,6 +199,7 @@ impl LayerSpec {
             LayerSpec::Concat { .. } => "concat",
             LayerSpec::Resize { .. } => "resize",
             LayerSpec::FeatureMap {} => "feature-map",
+            LayerSpec::Mean { .. } => "mean",
             LayerSpec::Stage {} => "stage",
         }
     }

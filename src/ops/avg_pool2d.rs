@@ -66,9 +66,9 @@ struct Sizes {
 }
 
 impl Tensor {
-    /// y[n, c, p, q] = the mean of the window of KH × KW pixels at (p·SH − PH, q·SW − PW) of x[n, c], with zeros around the image that count
-    /// as pixels (PyTorch's `avg_pool2d`). Shapes: (N, C, H, W) → (N, C, P, Q), P = ⌊(H + 2·PH − KH)/SH⌋ + 1. dx is the sum over
-    /// the windows that cover a pixel of dy/(KH·KW).
+    /// y[n, c, p, q] = the mean of the window of KH × KW pixels at (p·SH − PH, q·SW − PW) of x[n, c], with zeros around the
+    /// image that count as pixels (PyTorch's `avg_pool2d`). Shapes: (N, C, H, W) → (N, C, P, Q), P = ⌊(H + 2·PH − KH)/SH⌋ + 1.
+    /// dx is the sum over the windows that cover a pixel of dy/(KH·KW).
     ///
     /// # Errors
     /// If the input has not four axes, a window does not fit the padded image, or could lie outside of it.

@@ -15,8 +15,8 @@ static COUNT: Kernel = Kernel {
     constants: &[],
 };
 
-/// counts[label, prediction] += 1 for each element of `labels` and its prediction, in place; those with a label or a prediction that is no
-/// class, as [`IGNORE`], are left out. Shapes: predictions and labels the same, u32; counts (C, C), u32.
+/// counts[label, prediction] += 1 for each element of `labels` and its prediction, in place; those with a label or a prediction
+/// that is no class, as [`IGNORE`], are left out. Shapes: predictions and labels the same, u32; counts (C, C), u32.
 ///
 /// # Errors
 /// If the shapes or types do not fit.

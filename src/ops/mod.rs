@@ -46,6 +46,7 @@ mod penalty;
 mod pixel_cross_entropy;
 mod pixel_distillation;
 mod project;
+mod pseudo_labels;
 mod quarter_turns;
 mod reshape;
 mod resize_bilinear;
@@ -83,6 +84,7 @@ pub use optimizer_steps::{AdamStep, SgdStep, adam_step, sgd_step};
 pub use penalty::{add_penalty_gradient, penalty};
 pub use pixel_cross_entropy::IGNORE;
 pub use project::project;
+pub use pseudo_labels::PseudoLabels;
 pub use quarter_turns::quarter_turns;
 pub use scatter_rows::scatter_rows;
 pub use tiles::Candidate;
@@ -150,6 +152,7 @@ pub static ALL: &[&Op] = &[
     &argmin::ARGMIN,
     &argmin::ARGMAX,
     &confusion::OP,
+    &pseudo_labels::OP,
     &gather_rows::OP,
     &herding::OP,
     &image_batch::OP,

@@ -28,11 +28,12 @@ struct Sizes {
 }
 
 impl Tensor {
-    /// The loss of each pixel, −ln p(label): y[n, h, w] = ln Σ_c exp x[n, c, h, w] − ln Σ_{c ∈ G} exp x[n, c, h, w] over the first `n_active`
-    /// channels. G is the label, or all of the first `n_merged` classes where it is one of them: those count as one class whose
-    /// probability is the sum of theirs (the unbiased cross-entropy of MiB, Cermelli et al., CVPR 2020); 0 and 1 merge nothing.
-    /// 0 where the label is [`IGNORE`]; a label that is not active makes the loss NaN. Shapes: (N, C, H, W), labels (N, H, W), u32
-    /// → (N, H, W). dx = dy·(softmax(x) − softmax over G), 0 for other channels and where the label is `IGNORE`.
+    /// The loss of each pixel, −ln p(label): y[n, h, w] = ln Σ_c exp x[n, c, h, w] − ln Σ_{c ∈ G} exp x[n, c, h, w] over the
+    /// first `n_active` channels. G is the label, or all of the first `n_merged` classes where it is one of them: those count
+    /// as one class whose probability is the sum of theirs (the unbiased cross-entropy of MiB, Cermelli et al., CVPR 2020); 0
+    /// and 1 merge nothing. 0 where the label is [`IGNORE`]; a label that is not active makes the loss NaN. Shapes: (N, C, H,
+    /// W), labels (N, H, W), u32 → (N, H, W). dx = dy·(softmax(x) − softmax over G), 0 for other channels and where the label
+    /// is `IGNORE`.
     ///
     /// # Errors
     /// If the sizes do not fit.

@@ -26,11 +26,12 @@ struct Sizes {
 
 impl Tensor {
     /// The distance of each pixel's softmax q to an old network's softmax t over its K = `n_old` classes:
-    /// y[n, h, w] = −(1/K)·Σ_{c < K} t\[c\]·ln q\[c\]. Where `n_active` is larger than K, the classes from K on came since: to the old
-    /// network they are background, its class 0, so that q\[0\] = p\[0\] + Σ_{K ≤ c < n_active} p\[c\] and q\[c\] = p\[c\] else, with
-    /// p = softmax(x) over all `n_active` (the unbiased distillation of MiB, Cermelli et al., CVPR 2020). With `n_active` = K it is
-    /// plain distillation. Shapes: x (N, C, H, W), teacher (N, D, H, W) → (N, H, W).
-    /// dx\[c\] = dy·(p\[c\] − t\[c\])/K for old classes, dy·(p\[c\] − t\[0\]·p\[c\]/q\[0\])/K for class 0 and new ones; the teacher gets no gradient.
+    /// y[n, h, w] = −(1/K)·Σ_{c < K} t\[c\]·ln q\[c\]. Where `n_active` is larger than K, the classes from K on came since: to
+    /// the old network they are background, its class 0, so that q\[0\] = p\[0\] + Σ_{K ≤ c < n_active} p\[c\] and q\[c\] =
+    /// p\[c\] else, with p = softmax(x) over all `n_active` (the unbiased distillation of MiB, Cermelli et al., CVPR 2020).
+    /// With `n_active` = K it is plain distillation. Shapes: x (N, C, H, W), teacher (N, D, H, W) → (N, H, W). dx\[c\] =
+    /// dy·(p\[c\] − t\[c\])/K for old classes, dy·(p\[c\] − t\[0\]·p\[c\]/q\[0\])/K for class 0 and new ones; the teacher gets
+    /// no gradient.
     ///
     /// # Errors
     /// If the sizes do not fit.
@@ -103,8 +104,8 @@ impl Sizes {
         [n * plane, c, plane, d, n_old, n_active].map(|size| size as u32)
     }
 
-    /// Calls `f(pixel, its place among all, numbers)` for each pixel, and spreads the numbers, of which a pixel has `n`, over the maps of the
-    /// result.
+    /// Calls `f(pixel, its place among all, numbers)` for each pixel, and spreads the numbers, of which a pixel has `n`, over
+    /// the maps of the result.
     fn over_pixels(
         &self,
         x: &[f32],

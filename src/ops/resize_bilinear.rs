@@ -36,8 +36,8 @@ struct Between {
 impl Tensor {
     /// Each plane x[n, c] between its pixels, linearly along either axis: y[n, c, p, q] is its value at
     /// ((p + ½)·H/P − ½, (q + ½)·W/Q − ½), where outside of the outermost pixels it stays what it is there (PyTorch's
-    /// `interpolate` without `align_corners` and without antialiasing). Shapes: (N, C, H, W) → (N, C, P, Q). An output's gradient goes to
-    /// its four pixels with the weights that it has of them.
+    /// `interpolate` without `align_corners` and without antialiasing). Shapes: (N, C, H, W) → (N, C, P, Q). An output's
+    /// gradient goes to its four pixels with the weights that it has of them.
     ///
     /// ```
     /// use engram::{Device, Tensor};

@@ -26,8 +26,8 @@ static FINISH: Kernel = Kernel {
 };
 
 impl Tensor {
-    /// y = 1 / the number of labels that are not [`IGNORE`], 1 if there is none; shape \[1\]. Labels: any shape, u32, up to 2²⁴ of
-    /// them. No derivative.
+    /// y = 1 / the number of labels that are not [`IGNORE`], 1 if there is none; shape \[1\]. Labels: any shape, u32, up to 2²⁴
+    /// of them. No derivative.
     ///
     /// # Errors
     /// If the input holds numbers.

@@ -93,7 +93,7 @@ mod tests {
         let row = table_row(&metrics, 2, 3, &["4".into(), "5".into()], 12.34);
         let titles = header.lines().rev().nth(1).unwrap();
         assert_eq!(titles, "   task  classes           nme   network       ncm  1st task       held  seconds");
-        assert_eq!(row, "    3/3  4 5                 90.0 %    60.0 %    95.0 %    80.0 %       3,000      12.3\n");
+        assert_eq!(row, "    3/3  4 5            90.0 %    60.0 %    95.0 %    80.0 %    2.9 MiB     12.3\n");
     }
 
     #[test]

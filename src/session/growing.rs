@@ -311,8 +311,8 @@ impl Store {
                 samples[label as usize - arrivals.n_old].push(place as u32);
             }
         }
-        let labels = arrivals.n_old..n_seen;
-        TaskData { index, samples, n_old: arrivals.n_old, n_seen, labels, is_last: false, interrupted }
+        let (labels, label_of_class) = (arrivals.n_old..n_seen, (0..n_seen as u32).collect());
+        TaskData { index, samples, n_old: arrivals.n_old, n_seen, label_of_class, labels, is_last: false, interrupted }
     }
 
     /// The names of the files.

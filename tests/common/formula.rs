@@ -82,6 +82,7 @@ impl Formula {
             samples: (first..first + 4).map(of).collect(),
             n_old: first,
             n_seen: first + 4,
+            label_of_class: (0..8).collect(),
             labels: first..first + 4,
             is_last: index == 1,
             interrupted: &NEVER,

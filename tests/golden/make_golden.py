@@ -399,6 +399,25 @@ def pixel_distillation(draw):
 
 
 @op
+def pseudo_labels(draw):
+    """Of pixels whose class is old: the old network's choice if its entropy, as a part of the largest, is below that class's threshold."""
+
+    def choose(x, labels, thresholds):
+        n_old = thresholds.numel()
+        p = torch.softmax(x[:, :n_old], 1)
+        entropy = -(p * p.log()).sum(1) / torch.log(torch.tensor(float(n_old)))
+        best, asked = p.argmax(1), (labels >= 0) & (labels < n_old)
+        sure = asked & (entropy < thresholds[best])
+        chosen = torch.where(sure, best, torch.where(asked, IGNORE, labels))
+        return chosen, sure.double().sum((1, 2)) / asked.double().sum((1, 2))
+
+    x, thresholds = draw.normal(3, 5, 4, 7, scale=2.0), f32([0.3, 0.6, 0.45, 0.5])
+    inputs = [x, pixel_labels(draw, 5, 3, 4, 7), thresholds]
+    yield "labels", inputs, lambda *x: choose(*x)[0], ()
+    yield "accepted", inputs, lambda *x: choose(*x)[1], ()
+
+
+@op
 def confusion(draw):
     def count(predictions, labels, counts):
         counts = counts.clone()

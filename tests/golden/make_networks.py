@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from networks import DeepLabLite, PreActResNet, ResNet, WideResNet, vgg11, vgg11_slim
+from networks import DeepLab, DeepLabLite, PreActResNet, ResNet, WideResNet, vgg11, vgg11_slim
 
 
 def export(name, model, batch, size, outputs, of_pixels=False):
@@ -57,3 +57,4 @@ export("vgg11", vgg11([2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"], 7),
 export("vgg11-slim", vgg11_slim([2, "M", 4, "M", 8, 8, "M", 16, 16], 16, 4, 7), 5, 16, 7)
 export("wrn16-2", WideResNet(2, [4, 8, 16], 2, 7), 5, 9, 7)
 export("deeplab-lite", DeepLabLite([4, 8, 12], 8, 7), 3, 13, 7, of_pixels=True)
+export("deeplab-resnet18", DeepLab([2, 4, 8, 16], [2, 2, 2, 2], 8, 7), 3, 33, 7, of_pixels=True)

@@ -223,3 +223,27 @@ class DeepLabLite(nn.Module):
     def forward(self, x):
         y = self.classifier(self.backbone(x))
         return F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=False)
+
+
+class DeepLab(nn.Module):
+    """torchvision's `deeplabv3` without its dropout, on a residual network of plain blocks whose last stage has dilation 2."""
+
+    def __init__(self, widths, blocks, pyramid, outputs):
+        super().__init__()
+        first = widths[0]
+        stem = [("conv1", nn.Conv2d(3, first, 7, 2, 3, bias=False)), ("bn1", nn.BatchNorm2d(first)), ("relu", nn.ReLU())]
+        stages = [("maxpool", nn.MaxPool2d(3, 2, 1))]
+        c_in = first
+        for i, (width, n) in enumerate(zip(widths, blocks)):
+            stage = []
+            for j in range(n):
+                stage.append(DilatedBlock(c_in, width, 2 if i in (1, 2) and j == 0 else 1, 2 if i == 3 else 1))
+                c_in = width
+            stages.append((f"layer{i + 1}", nn.Sequential(*stage)))
+        self.backbone = nn.Sequential(OrderedDict(stem + stages))
+        more = [nn.Conv2d(pyramid, pyramid, 3, padding=1, bias=False), nn.BatchNorm2d(pyramid), nn.ReLU()]
+        self.classifier = nn.Sequential(Pyramid(c_in, [6, 12, 18], pyramid), *more, nn.Conv2d(pyramid, outputs, 1))
+
+    def forward(self, x):
+        y = self.classifier(self.backbone(x))
+        return F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=False)

@@ -88,10 +88,14 @@ pub fn filter_jacobian(
     let weight = 1.0 / samples.len() as f32;
     for chunk in samples.chunks(learner.at_once) {
         let logits = learner.network.forward(&learner.plain_input(chunk)?, Mode::Eval)?.logits;
-        let (n, width) = logits.shape().rows_cols();
+        let (shape, width) = (logits.shape(), logits.shape()[1]);
+        // Of maps the mean over pixels.
+        let plane: usize = shape[2..].iter().product();
+        let share = weight / plane as f32;
         for (&output, sum) in outputs.iter().zip(&sums) {
-            let cotangent: Vec<f32> = (0..n * width).map(|i| if i % width == output { weight } else { 0.0 }).collect();
-            parameters.backward_with(&logits, Array::from_f32(&learner.device, [n, width], &cotangent)?)?;
+            let is_output = |i: usize| i / plane % width == output;
+            let cotangent: Vec<f32> = (0..shape.n_elements()).map(|i| if is_output(i) { share } else { 0.0 }).collect();
+            parameters.backward_with(&logits, Array::from_f32(&learner.device, shape, &cotangent)?)?;
             filters.add_means(gradients, 1.0, sum)?;
         }
     }

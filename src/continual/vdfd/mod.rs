@@ -14,9 +14,10 @@ mod relation;
 pub use jacobian::{Drift, Kept, anchored, compress, filter_jacobian, filters_of};
 pub use relation::{HIDDEN, Relation, WIDTH, normalized_adjacency};
 
+use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Classifier, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::data::Scenario;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Output;
 use crate::ops::{Mode, quarter_turns};
 use crate::rng::{Purpose, Rng};
@@ -143,6 +144,10 @@ impl Vdfd {
     /// Cross-entropy over the task's own outputs, the four turns of a class each for itself.
     fn cross_entropy(&self, learner: &Learner, batch: &Batch) -> Result<Tensor> {
         let turns = self.turns as u32;
+        if learner.has_masks() {
+            let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+            return learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen);
+        }
         let x = if turns == 1 { batch.x.clone() } else { quarter_turns(&batch.x)? };
         let logits = learner.network.forward(&x, Mode::Train)?.logits;
         let own = self.turns * self.place.labels.start..self.turns * self.place.labels.end;
@@ -202,6 +207,11 @@ impl Vdfd {
 
 impl Method for Vdfd {
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+        if learner.has_masks() && self.turns > 1 {
+            return Err(Error::usage(
+                "--rotations: turned images are classes of their own, which pixels have not; leave it out",
+            ));
+        }
         let n: usize = task.samples.iter().map(Vec::len).sum();
         let per_epoch = if self.drop_last { n / self.batch_size } else { n.div_ceil(self.batch_size) };
         self.place = Place { task: task.index, labels: task.labels.clone(), per_epoch };
@@ -298,6 +308,8 @@ const DEVIATIONS: &[&str] = &[
     "old heads stay as they are where the task is known and --head-lr is given, which takes the L2 penalty from them; else it pulls at \
      them",
     "in class-incremental learning every earlier task is held; the authors' code for it holds the last one only, t² times as much",
+    "with masks an output is the mean logit over images and pixels, and the cross-entropy runs over all classes seen; the authors' code for \
+     it is not published",
 ];
 
 pub(super) const DFD: MethodSpec = MethodSpec {
@@ -312,7 +324,8 @@ pub(super) const DFD: MethodSpec = MethodSpec {
     expect: "Task-incremental: forgets far less than fine-tuning; λ trades what is kept for what is learnt, and must be tuned. In \
              class-incremental learning old and new outputs are never compared in training.",
     deviations: DEVIATIONS,
-    scenarios: &[Scenario::Class, Scenario::Task],
+    scenarios: &[Scenario::Class, Scenario::Task, Scenario::Domain],
+    targets: CLASSES_AND_MASKS,
     needs_boundaries: true,
     options: &[REG_WEIGHT.usually("20"), JACOBIAN_SAMPLES, ROTATIONS],
     trade_off: &[("reg_weight", 200.0)],

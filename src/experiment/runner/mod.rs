@@ -293,7 +293,8 @@ impl<'a> Run<'a> {
             Target::Mask => samples = vec![task.train.clone()],
         }
         let is_last = task.index + 1 == self.phases.len();
-        TaskData { index: task.index, samples, n_old, n_seen, labels, is_last, interrupted }
+        let label_of_class = self.stream.training_labels(task, self.config.method.is_reference);
+        TaskData { index: task.index, samples, n_old, n_seen, label_of_class, labels, is_last, interrupted }
     }
 
     /// The names of what a task brings: classes or domains.

@@ -278,7 +278,8 @@ impl Body {
             LayerSpec::ImagePool {}
             | LayerSpec::Concat { .. }
             | LayerSpec::Resize { .. }
-            | LayerSpec::FeatureMap {} => {
+            | LayerSpec::FeatureMap {}
+            | LayerSpec::Mean { .. } => {
                 unreachable!("bug: such layers are refused before")
             }
         }

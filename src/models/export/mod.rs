@@ -115,8 +115,8 @@ impl Export<'_> {
             return Err(Error::op("export", format!("{what} of another size than network and classes")));
         }
         let of_pixels = |layer: &&LayerSpec| {
-            use LayerSpec::{Concat, FeatureMap, ImagePool, Resize};
-            matches!(layer, ImagePool {} | Concat { .. } | Resize { .. } | FeatureMap {})
+            use LayerSpec::{Concat, FeatureMap, ImagePool, Mean, Resize};
+            matches!(layer, ImagePool {} | Concat { .. } | Resize { .. } | FeatureMap {} | Mean { .. })
         };
         if let Some(layer) = self.network.list().layers.iter().find(of_pixels) {
             let (name, kind) = (&self.network.name, layer.label());

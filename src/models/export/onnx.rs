@@ -272,7 +272,8 @@ fn layers(export: &Export, graph: &mut Graph, images: &str) -> Values {
             LayerSpec::ImagePool {}
             | LayerSpec::Concat { .. }
             | LayerSpec::Resize { .. }
-            | LayerSpec::FeatureMap {} => {
+            | LayerSpec::FeatureMap {}
+            | LayerSpec::Mean { .. } => {
                 unreachable!("bug: such layers are refused before")
             }
         };
