@@ -101,7 +101,8 @@ fn forward_cpu(sizes: Sizes, x: &[f32], y: &mut [f32], argmax: &mut [f32]) {
                     let corner = rows.start * w + columns.start;
                     let (mut best, mut at) = (x[corner], corner);
                     for i in rows {
-                        for here in i * w + columns.start..i * w + columns.end {
+                        for j in columns.clone() {
+                            let here = i * w + j;
                             if exceeds(x[here], best) {
                                 (best, at) = (x[here], here);
                             }
