@@ -201,7 +201,7 @@ pub const ALL: &[DatasetSpec] = &[
         files: &[],
         unpacked: None,
         origin: None,
-        recipe: Recipe { memory: "100", epochs: "20", batch_size: "16", joint_epochs: "20", joint_batch_size: "16" },
+        recipe: Recipe { memory: "100", epochs: "8", batch_size: "16", joint_epochs: "8", joint_batch_size: "16" },
         read: |_, _, _| {
             let (train, test) = shape_city::draw();
             Ok(Content { train, test, class_names: owned(&shape_city::CLASSES) })
