@@ -220,9 +220,9 @@ pub fn start_new_classes(network: &Network, n_old: usize, n_seen: usize) -> Resu
     let width = weight.len() / network.n_outputs;
     let share = bias[0] - ((n_seen - n_old + 1) as f32).ln();
     bias[0] = share;
+    bias[n_old..n_seen].fill(share);
     for class in n_old..n_seen {
         weight.copy_within(0..width, class * width);
-        bias[class] = share;
     }
     network.parameters.set(weight_name, weight_shape, &weight)?;
     network.parameters.set(bias_name, bias_shape, &bias)

@@ -31,7 +31,7 @@ impl Tensor {
         };
         let sizes = Sizes { c, plane: h * w };
         let y = Array::empty(&self.device(), [n * h * w, c], DType::F32)?;
-        sizes.to_rows(self.array(), &y)?;
+        sizes.rows_of(self.array(), &y)?;
         Ok(Tensor::from_op("to_pixels", y, &[self], || ToPixelsBackward { sizes }))
     }
 
@@ -51,7 +51,7 @@ impl Tensor {
         }
         let sizes = Sizes { c: self.shape()[1], plane: h * w };
         let y = Array::empty(&self.device(), [n, sizes.c, h, w], DType::F32)?;
-        sizes.to_maps(self.array(), &y)?;
+        sizes.maps_of(self.array(), &y)?;
         Ok(Tensor::from_op("from_pixels", y, &[self], || FromPixelsBackward { sizes }))
     }
 }
@@ -63,7 +63,7 @@ impl Sizes {
         gpu.launch(kernel, &[x, y], &[n, self.c, self.plane].map(|size| size as u32), Grid::Invocations(n))
     }
 
-    fn to_rows(&self, maps: &Array, rows: &Array) -> Result<()> {
+    fn rows_of(&self, maps: &Array, rows: &Array) -> Result<()> {
         let &Sizes { c, plane } = self;
         if let Device::Cpu(_) = rows.device() {
             let maps = maps.cpu();
@@ -78,7 +78,7 @@ impl Sizes {
         self.launch(&TO_ROWS, maps, rows)
     }
 
-    fn to_maps(&self, rows: &Array, maps: &Array) -> Result<()> {
+    fn maps_of(&self, rows: &Array, maps: &Array) -> Result<()> {
         let &Sizes { c, plane } = self;
         if let Device::Cpu(_) = maps.device() {
             let rows = rows.cpu();
@@ -100,7 +100,7 @@ struct ToPixelsBackward {
 
 impl Backward for ToPixelsBackward {
     fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
-        self.sizes.to_maps(dy, &inputs.place(0)?)
+        self.sizes.maps_of(dy, &inputs.place(0)?)
     }
 }
 
@@ -110,7 +110,7 @@ struct FromPixelsBackward {
 
 impl Backward for FromPixelsBackward {
     fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
-        self.sizes.to_rows(dy, &inputs.place(0)?)
+        self.sizes.rows_of(dy, &inputs.place(0)?)
     }
 }
 
