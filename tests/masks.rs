@@ -265,7 +265,9 @@ fn with_mask(write: impl Fn(&Path)) -> (TempDir, engram::Result<Dataset>) {
 
 #[test]
 fn a_mask_that_cannot_be_used_is_left_out_and_named() {
-    let wrong: [(&str, fn(&Path)); 6] = [
+    /// What is written in place of a mask, by what is said of it.
+    type Wrong = (&'static str, fn(&Path));
+    let wrong: [Wrong; 6] = [
         ("the value 7, which is no class", |path| {
             GrayImage::from_pixel(8, 8, Luma([7])).save(path).unwrap();
         }),

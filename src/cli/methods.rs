@@ -45,7 +45,7 @@ fn list() {
 }
 
 fn show(spec: &MethodSpec) {
-    print!("{}\n", message(&format!("{}: {}", spec.name, spec.summary)));
+    println!("{}", message(&format!("{}: {}", spec.name, spec.summary)));
     let line = |title: &str, text: &str| print!("{}", hang(&format!("{title:<12}"), text));
     line("paper", spec.paper);
     line("equations", spec.equations);

@@ -75,7 +75,7 @@ fn show(args: ShowArgs) -> Result<()> {
     let layers = model.table(input, args.outputs)?;
     let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
     let summary = if model.layers.is_some() { "a list of layers" } else { models::spec(&model.model)?.summary };
-    print!("{}\n", message(&format!("{}: {summary}", model.model)));
+    println!("{}", message(&format!("{}: {summary}", model.model)));
     println!("{:<20} {:<27} {:>10} {:>10} {:>9}", "layer", "", "result", "parameters", "MMAC");
     println!("{:<20} {:<27} {:>10}", "images", "", shape(input));
     for layer in &layers {
