@@ -128,7 +128,7 @@ fn the_large_stem_is_that_of_torchvision() {
         let layers = engram::models::spec(name).unwrap().layers([3, 224, 224], 1000, &options).unwrap();
         assert_eq!(layers.iter().map(|layer| layer.n_parameters).sum::<usize>(), n, "{name}");
         let pool = layers.iter().find(|layer| layer.what.starts_with("max-pool")).unwrap();
-        assert_eq!((pool.what.as_str(), pool.shape), ("max-pool 3, stride 2", [64, 56, 56]));
+        assert_eq!((pool.what.as_str(), pool.shape), ("max-pool 3 /2", [64, 56, 56]));
     }
 }
 

@@ -245,7 +245,7 @@ fn ops_are_checked_and_timed() {
 #[test]
 fn steps_of_all_models_are_timed_one_after_the_other() {
     let dir = temp();
-    let tiny = "bench step --model all --width 0.05 --batch-size 1 --repeat 1 --device cpu";
+    let tiny = "bench step --model all --width 0.05 --batch-size 2 --repeat 1 --device cpu";
     let run = succeeds(&dir, tiny);
     check_width(&run.out);
     succeeds(&dir, &format!("{tiny} --json-file rows.json"));

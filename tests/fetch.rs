@@ -410,7 +410,7 @@ fn archives_are_unpacked_whole_or_not_at_all() {
 fn without_a_network_the_message_says_what_to_put_where() {
     let dir = temp();
     let run = engram(&dir, &format!("datasets fetch fashion-mnist --data-dir data --mirror {}", nobody()));
-    let err = run.err;
+    let (message, err) = (run.message(), run.err);
     assert_eq!(run.code, 1, "{err}");
     let folder = format!("{}", Path::new("data").join("fashion-mnist").display());
     for words in [
@@ -423,7 +423,7 @@ fn without_a_network_the_message_says_what_to_put_where() {
         "verify fashion-mnist",
         "--mirror URL",
     ] {
-        assert!(err.contains(words), "no {words:?} in {err}");
+        assert!(message.contains(words), "no {words:?} in {err}");
     }
     assert!(!err.contains(['\r', '\u{1b}']), "no bar where stderr is no terminal: {err:?}");
     assert_eq!(names(dir.path().join("data/fashion-mnist")), [] as [&str; 0]);

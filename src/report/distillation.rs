@@ -251,7 +251,7 @@ fn omitted(results: &DistillResults, comparison: &Comparison) -> String {
         let corrected = mean(|one| one.corrected_accuracy_of_class) * first.n_images as f64;
         let _ = writeln!(
             out,
-            "  {name:<9} {right:>7.1} right; with {:+.1} on its logit {corrected:>7.1}, and {} of all test images",
+            "  {name:<9} {right:>7.1}; with {:+.1} on its logit {corrected:>7.1}, and {} of all images",
             mean(|one| f64::from(one.bias)),
             percent(mean(|one| one.corrected_accuracy))
         );
