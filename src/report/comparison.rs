@@ -117,7 +117,7 @@ fn widths() -> [usize; 6] {
 /// What is said of a place that is not the first.
 pub(super) fn distance(place: &Place) -> String {
     match place.below_first {
-        None => "no interval: it takes two seeds in common with the first".into(),
+        None => "no interval: it takes two common seeds".into(),
         Some((low, mean, high)) => {
             let interval = format!("[{:.1}, {:.1}]", hundredfold(low), hundredfold(high));
             let verdict = if place.is_indistinguishable() { ": indistinguishable" } else { "" };

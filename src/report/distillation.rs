@@ -137,7 +137,7 @@ pub fn ledger_text(rows: &[LedgerRow]) -> String {
 
 /// A line of the table.
 fn line(cells: [String; 8]) -> String {
-    let widths = [13, 11, 11, 9, 10, 7, 7, 7];
+    let widths = [13, 10, 10, 9, 10, 7, 7, 7];
     let mut line = String::new();
     for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let space = width - cell.chars().count().min(width);
