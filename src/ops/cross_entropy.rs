@@ -40,7 +40,7 @@ impl Tensor {
     /// dx = (softmax(x) − onehot)/N, 0 for the other outputs. A label ≥ n_active makes the loss NaN.
     ///
     /// Of maps of outputs (N, C, H, W) and a label for each pixel (N, H, W), the mean over pixels whose label is not
-    /// [`IGNORE`](super::IGNORE); 0 if there is none.
+    /// [`IGNORE`]; 0 if there is none.
     ///
     /// # Errors
     /// If the sizes do not fit.
