@@ -288,3 +288,15 @@ fn methods_are_compared_by_miou() {
     let table = out.lines().skip_while(|line| !line.starts_with("method")).take(4);
     assert!(table.clone().count() == 4 && table.into_iter().all(|line| line.chars().count() <= 80), "{out}");
 }
+
+/// What a run of domains writes down is read back: by a comparison at its end, by its report, and as a configuration.
+#[test]
+fn runs_over_domains_are_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let usual =
+        "--dataset shape-city --model fcn3 --scenario domain --steps 6-2 --limit-per-task 16 --epochs 1 --device cpu";
+    let out = succeeds(dir.path(), &format!("compare finetune lwf {usual} --seeds 1 --out grid")).out;
+    assert!(out.contains("Answer:"), "{out}");
+    succeeds(dir.path(), "report grid");
+    succeeds(dir.path(), "segment finetune --config grid/finetune/seed-1/config.json --out again --quiet");
+}

@@ -273,7 +273,7 @@ impl StreamSettings {
         let asked = |name: &str| values.origin(name).is_some_and(Origin::is_asked_for);
         let (n, what) = match self.scenario {
             Scenario::Class => (targets.n_classes - 1, "classes beside the background"),
-            Scenario::Domain if asked("class_order") => {
+            Scenario::Domain if asked("class_order") && self.class_order != ClassOrder::Natural => {
                 let message = "--class-order has no effect here: with --scenario domain every task has all classes";
                 return Err(Error::usage(message));
             }
