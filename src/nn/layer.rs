@@ -4,6 +4,7 @@ use super::parameters::Parameters;
 use super::statistics::Statistics;
 use crate::error::{Error, Result};
 use crate::ops::{BatchNorm, Conv2d, Mode};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// One step of a network. Numbers index the model's parameters, running statistics, and the slots of what is kept for later.
@@ -153,8 +154,7 @@ pub fn forward_with(
     taps: &[Tap],
 ) -> Result<(Output, Vec<Tensor>)> {
     let mut tapped: Vec<Option<Tensor>> = vec![None; taps.len()];
-    let parameters = parameters.tensors();
-    let size = x.shape();
+    let (parameters, size) = (parameters.tensors(), x.shape());
     let (mut x, mut features) = (x.clone(), None);
     let mut slots: Vec<Option<Tensor>> = Vec::new();
     // A convolution waits for the batch norm after it, which may be folded in.
@@ -193,47 +193,26 @@ pub fn forward_with(
                     }
                     None => x.batch_norm(&norm)?,
                 };
-                if split {
-                    before = Some(y.clone());
-                    y.relu()?
-                } else {
-                    y
+                match split {
+                    true => before.insert(y).relu()?,
+                    false => y,
                 }
             }
-            Layer::Relu => x.relu()?,
-            Layer::MaxPool { size, stride, padding } => x.max_pool2d(size, stride, padding)?,
-            Layer::GlobalAvgPool => x.global_avg_pool()?,
-            Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias]))?,
             Layer::Keep(slot) => {
                 slots.resize(slots.len().max(slot + 1), None);
                 slots[slot] = Some(x.clone());
                 x
             }
-            Layer::Resume(slot) => kept(&slots, slot)?,
-            Layer::Add(slot) => x.add(&kept(&slots, slot)?)?,
             Layer::Feature => {
                 let x = as_rows(x)?;
                 features = Some(x.clone());
                 x
             }
-            Layer::ImagePool => {
-                let shape = x.shape();
-                x.global_avg_pool()?.reshape([shape[0], shape[1], 1, 1])?
-            }
-            Layer::Concat(ref parts) => {
-                let parts: Result<Vec<Tensor>> = parts.iter().map(|&slot| kept(&slots, slot)).collect();
-                Tensor::concat_channels(&parts?.iter().collect::<Vec<_>>())?
-            }
-            Layer::Resize(slot) => {
-                let like = slot.map_or(Ok(size), |slot| kept(&slots, slot).map(|kept| kept.shape()))?;
-                let [.., height, width] = *like else { return Err(Error::op("forward", "bug: no map to resize to")) };
-                x.resize_bilinear(height, width)?
-            }
-            Layer::Mean(slot) => x.add(&kept(&slots, slot)?)?.scale(0.5)?,
             Layer::FeatureMap => {
                 features = Some(x.clone());
                 x
             }
+            ref plain => plain_layer(plain, &x, parameters, &slots, size)?,
         };
         for (value, tap) in tapped.iter_mut().zip(taps).filter(|(_, tap)| tap.layer == i) {
             *value = Some(before.clone().filter(|_| tap.before_relu).unwrap_or_else(|| x.clone()));
@@ -243,6 +222,41 @@ pub fn forward_with(
     let tapped: Option<Vec<Tensor>> = tapped.into_iter().collect();
     let tapped = tapped.ok_or_else(|| Error::op("forward", "a tap names a layer that there is not"))?;
     Ok((Output { features, logits: x }, tapped))
+}
+
+/// A layer without statistics, of what arrives and of what was kept; `size` is that of the images.
+fn plain_layer(
+    layer: &Layer,
+    x: &Tensor,
+    parameters: &[Tensor],
+    slots: &[Option<Tensor>],
+    size: Shape,
+) -> Result<Tensor> {
+    match *layer {
+        Layer::Relu => x.relu(),
+        Layer::MaxPool { size, stride, padding } => x.max_pool2d(size, stride, padding),
+        Layer::GlobalAvgPool => x.global_avg_pool(),
+        Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias])),
+        Layer::Resume(slot) => kept(slots, slot),
+        Layer::Add(slot) => x.add(&kept(slots, slot)?),
+        Layer::Mean(slot) => x.add(&kept(slots, slot)?)?.scale(0.5),
+        Layer::ImagePool => {
+            let shape = x.shape();
+            x.global_avg_pool()?.reshape([shape[0], shape[1], 1, 1])
+        }
+        Layer::Concat(ref parts) => {
+            let parts: Result<Vec<Tensor>> = parts.iter().map(|&slot| kept(slots, slot)).collect();
+            Tensor::concat_channels(&parts?.iter().collect::<Vec<_>>())
+        }
+        Layer::Resize(slot) => {
+            let like = slot.map_or(Ok(size), |slot| kept(slots, slot).map(|kept| kept.shape()))?;
+            let [.., height, width] = *like else { return Err(Error::op("forward", "bug: no map to resize to")) };
+            x.resize_bilinear(height, width)
+        }
+        Layer::Conv { .. } | Layer::BatchNorm { .. } | Layer::Keep(_) | Layer::Feature | Layer::FeatureMap => {
+            unreachable!("bug: a layer that the forward pass does itself")
+        }
+    }
 }
 
 /// What a slot keeps for a shortcut.

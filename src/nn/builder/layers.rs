@@ -1,12 +1,42 @@
 //! What each kind of layer makes of what arrives.
 
-use super::{Builder, Fits, MOST_STEPS, NO_OUTPUTS, size_of};
+use super::{Builder, Fits, MOST_SLOTS, MOST_STEPS, NO_OUTPUTS, size_of};
 use crate::nn::layer::Layer;
 use crate::nn::layer_spec::Start;
 use crate::nn::parameters::Init;
 use crate::ops::{Conv2d, residual_fits};
 
 impl Builder {
+    pub(super) fn add_relu(&mut self) -> Fits<()> {
+        let before = std::mem::take(&mut self.current);
+        self.add(None, "ReLU".into(), 0, 0, Layer::Relu)?;
+        for &place in &before {
+            self.places[place].relu = Some(self.layers.len() - 1);
+        }
+        self.current = before;
+        Ok(())
+    }
+
+    pub(super) fn add_keep(&mut self, slot: usize) -> Fits<()> {
+        if slot >= MOST_SLOTS {
+            return Err(format!("slot {slot}: the slots are 0 to {}", MOST_SLOTS - 1));
+        }
+        self.kept.resize(self.kept.len().max(slot + 1), None);
+        self.kept[slot] = Some((self.shape, self.is_map));
+        self.layers.push(Layer::Keep(slot));
+        Ok(())
+    }
+
+    /// The mark of the feature, of so many numbers.
+    pub(super) fn add_feature(&mut self, n: usize, mark: Layer) -> Fits<()> {
+        if self.n_features > 0 {
+            return Err("there is a feature already: a network has one".into());
+        }
+        self.n_features = n;
+        self.layers.push(mark);
+        self.add_name("features")
+    }
+
     pub(super) fn add_max_pool(&mut self, size: usize, stride: usize, padding: usize) -> Fits<()> {
         let [c, h, w] = self.map()?;
         if size == 0 || size > h.min(w).saturating_add(padding.saturating_mul(2)) {

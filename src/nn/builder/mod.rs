@@ -280,15 +280,7 @@ impl Builder {
                 self.expect_channels(inputs)?;
                 self.add_batch_norm(name, add, relu, epsilon)
             }
-            LayerSpec::Relu {} => {
-                let before = std::mem::take(&mut self.current);
-                self.add(None, "ReLU".into(), 0, 0, Layer::Relu)?;
-                for &place in &before {
-                    self.places[place].relu = Some(self.layers.len() - 1);
-                }
-                self.current = before;
-                Ok(())
-            }
+            LayerSpec::Relu {} => self.add_relu(),
             &LayerSpec::MaxPool { size, stride, padding } => self.add_max_pool(size, stride.unwrap_or(size), padding),
             LayerSpec::GlobalAvgPool {} => {
                 let [c, ..] = self.map()?;
@@ -296,15 +288,7 @@ impl Builder {
                 self.add(None, "global average pool".into(), 0, 0, Layer::GlobalAvgPool)
             }
             &LayerSpec::Linear { ref name, inputs, outputs, init } => self.add_linear(name, inputs, outputs, init),
-            &LayerSpec::Keep { slot } => {
-                if slot >= MOST_SLOTS {
-                    return Err(format!("slot {slot}: the slots are 0 to {}", MOST_SLOTS - 1));
-                }
-                self.kept.resize(self.kept.len().max(slot + 1), None);
-                self.kept[slot] = Some((self.shape, self.is_map));
-                self.layers.push(Layer::Keep(slot));
-                Ok(())
-            }
+            &LayerSpec::Keep { slot } => self.add_keep(slot),
             &LayerSpec::Resume { slot } => {
                 (self.shape, self.is_map) = self.in_slot(slot)?;
                 self.current.clear();
@@ -320,13 +304,9 @@ impl Builder {
                 self.add(None, "mean of two".into(), 0, 0, Layer::Mean(slot))
             }
             LayerSpec::Feature {} => {
-                if self.n_features > 0 {
-                    return Err("there is a feature already: a network has one".into());
-                }
-                self.n_features = self.shape.iter().product();
-                (self.shape, self.is_map) = ([self.n_features, 1, 1], false);
-                self.layers.push(Layer::Feature);
-                self.add_name("features")
+                let n = self.shape.iter().product();
+                (self.shape, self.is_map) = ([n, 1, 1], false);
+                self.add_feature(n, Layer::Feature)
             }
             LayerSpec::ImagePool {} => {
                 let [c, ..] = self.map()?;
@@ -337,12 +317,9 @@ impl Builder {
             &LayerSpec::Resize { slot } => self.add_resize(slot),
             LayerSpec::FeatureMap {} => {
                 let [c, ..] = self.map()?;
-                if self.n_features > 0 {
-                    return Err("there is a feature already: a network has one".into());
-                }
-                (self.n_features, self.kind) = (c, OutputKind::Pixels);
-                self.layers.push(Layer::FeatureMap);
-                self.add_name("features")
+                self.add_feature(c, Layer::FeatureMap)?;
+                self.kind = OutputKind::Pixels;
+                Ok(())
             }
             LayerSpec::Name { name } => self.add_name(name),
             LayerSpec::Stage {} => {
