@@ -96,7 +96,7 @@ impl Place {
             seed: 1,
             first_epoch: 0,
             n_epochs: 1,
-            augment: Augment { pad: 4, flip: true },
+            augment: Augment { pad: 4, flip: true, scale: false },
             drop_last: false,
         };
         let assemble = || plan.clone().batches().map(|mut batches| batches.next().expect("a batch").1);

@@ -353,7 +353,7 @@ fn plan() -> Plan {
         seed: 4,
         first_epoch: 10,
         n_epochs: 3,
-        augment: Augment { pad: 2, flip: true },
+        augment: Augment { pad: 2, flip: true, scale: false },
         drop_last: false,
     }
 }

@@ -6,8 +6,8 @@ mod common;
 use common::program::{fails, succeeds};
 use engram::data::source::channel_statistics;
 use engram::data::{
-    Augment, ClassOrder, Dataset, Draw, Fingerprint, Images, LoadOptions, Membership, NO_LABEL, Normalize, Plan,
-    Scenario, Source, Split, Steps, Target, TaskStream, VOID, gather, gather_labels,
+    Augment, Augmentation, ClassOrder, Dataset, Draw, Fingerprint, Images, LoadOptions, Membership, NO_LABEL,
+    Normalize, Plan, Scenario, Source, Split, Steps, Target, TaskStream, VOID, gather, gather_labels,
 };
 use engram::experiment::metrics::{intersection_over_union, mean_iou, pixel_accuracy};
 use engram::ops::{Normalization, image_batch};
@@ -141,18 +141,19 @@ fn masks_are_cropped_and_mirrored_with_their_images() {
     let pixels = masks.iter().map(|class| class + 1).collect();
     let images = Images { channels: 1, height: h, width: w, pixels, labels: vec![0; n], views: Vec::new(), masks };
     let table: Vec<u32> = (0..6).collect();
-    let mut draws = vec![Draw { dy: 2, dx: -1, flip: 1 }, Draw { dy: -3, dx: 2, flip: 0 }, Draw::default()];
-    draws.push(Draw { dy: 0, dx: 3, flip: 1 });
+    let plain = Draw::default();
+    let draws = [Draw { dy: 2, dx: -1, flip: 1, ..plain }, Draw { dy: -3, dx: 2, ..plain }, plain];
+    let draws = [&draws[..], &[Draw { dx: 3, flip: 1, ..plain }]].concat();
     let samples = [3, 0, 2, 1];
     let labels = gather_labels(&images, &samples, &draws, &table);
     let device = Device::cpu();
     let bytes = engram::device::Array::from_bytes(&device, &gather(&images, &samples)).unwrap();
-    let flat: Vec<u32> = draws.iter().flat_map(|draw| [draw.dy as u32, draw.dx as u32, draw.flip]).collect();
+    let flat: Vec<u32> = draws.iter().flat_map(words).collect();
     let normalization = Normalization {
         mean: Tensor::from_f32(&device, [1], &[0.0]).unwrap(),
         inverse_std: Tensor::from_f32(&device, [1], &[255.0]).unwrap(),
     };
-    let draws = Tensor::from_u32(&device, [n, 3], &flat).unwrap();
+    let draws = Tensor::from_u32(&device, [n, 4], &flat).unwrap();
     let seen = image_batch(&Tensor::constant(bytes), &draws, &normalization, [1, h, w]).unwrap().to_vec().unwrap();
     assert_eq!(labels.len(), seen.len());
     for (label, pixel) in labels.iter().zip(&seen) {
@@ -160,6 +161,64 @@ fn masks_are_cropped_and_mirrored_with_their_images() {
         assert_eq!(*label, class.checked_sub(1).unwrap_or(NO_LABEL), "the pixel shows {pixel}");
     }
     assert!(labels.contains(&NO_LABEL), "some of it lies outside");
+}
+
+fn words(draw: &Draw) -> [u32; 4] {
+    [draw.dy as u32, draw.dx as u32, draw.flip, draw.step as u32]
+}
+
+/// A picture whose brightness and mask both say the column: the mask the nearest one, and the picture as bright as
+/// the place it was read at.
+#[test]
+fn images_and_masks_are_scaled_alike() {
+    let (h, w) = (6, 8);
+    let masks = (0..h * w).map(|i| (i % w) as u8).collect();
+    let pixels = (0..h * w).map(|i| 20 * (i % w) as u8 + 20).collect();
+    let images = Images { channels: 1, height: h, width: w, pixels, labels: vec![0], views: Vec::new(), masks };
+    let table: Vec<u32> = (0..w as u32).collect();
+    let unit = Draw::UNIT;
+    let device = Device::cpu();
+    let ones = |value| Tensor::from_f32(&device, [1], &[value]).unwrap();
+    let normalization = Normalization { mean: ones(0.0), inverse_std: ones(255.0) };
+    for (step, dx, flip) in [(unit / 2, 0, 0), (unit / 2, 2, 0), (2 * unit, 0, 0), (2 * unit, -3, 1), (5001, 1, 1)] {
+        let draw = Draw { dx, flip, step, ..Draw::default() };
+        let labels = gather_labels(&images, &[0], &[draw], &table);
+        let bytes = engram::device::Array::from_bytes(&device, &gather(&images, &[0])).unwrap();
+        let draws = Tensor::from_u32(&device, [1, 4], &words(&draw)).unwrap();
+        let seen = image_batch(&Tensor::constant(bytes), &draws, &normalization, [1, h, w]).unwrap();
+        for (at, (label, value)) in labels.iter().zip(seen.to_vec().unwrap()).enumerate() {
+            if *label == NO_LABEL {
+                assert_eq!(value, 0.0, "outside at {at}, {draw:?}");
+                continue;
+            }
+            // The column by the definition, in pixels of the source.
+            let column = (at % w) as f32 + 0.5 - w as f32 / 2.0;
+            let column = column * step as f32 / unit as f32 + w as f32 / 2.0 - 0.5 + dx as f32;
+            let column = if flip == 1 { (w - 1) as f32 - column } else { column };
+            assert!((*label as f32 - column).abs() <= 0.5, "label {label} at {column}, {draw:?}");
+            let expected = 20.0 * column.clamp(0.0, (w - 1) as f32) + 20.0;
+            assert!((value - expected).abs() < 0.01, "{value} is not {expected} at {at}, {draw:?}");
+        }
+        let n_outside = labels.iter().filter(|&&label| label == NO_LABEL).count();
+        assert_eq!(n_outside > 0, step > unit, "{n_outside} outside, {draw:?}");
+    }
+}
+
+/// Factors of half to twice, each way as often; what is shown stays over the image, up to the padding.
+#[test]
+fn scales_are_drawn_evenly_and_crops_stay_near_the_image() {
+    let augment = Augment::from(Augmentation::ScaleCropFlip);
+    let mut rng = Rng::keyed(5, Purpose::Test, 1);
+    let draws: Vec<Draw> = (0..4000).map(|_| augment.draw(&mut rng, [64, 48])).collect();
+    let unit = Draw::UNIT;
+    assert!(draws.iter().all(|draw| (unit / 2..=2 * unit).contains(&draw.step)));
+    let n_larger = draws.iter().filter(|draw| draw.step < unit).count();
+    assert!((1900..2100).contains(&n_larger), "{n_larger} of 4000 are shown larger");
+    for draw in &draws {
+        let most = |size: i32| 4 + size * (draw.step - unit).abs() / (2 * unit);
+        assert!(draw.dy.abs() <= most(64) && draw.dx.abs() <= most(48), "{draw:?}");
+    }
+    assert!(draws.iter().any(|draw| draw.dy.abs() > 20), "crops use their room");
 }
 
 #[test]

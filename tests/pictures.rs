@@ -269,9 +269,9 @@ fn statistics_are_those_of_the_training_pixels() {
 
 #[test]
 fn augmentations_have_names_and_defaults() {
-    assert_eq!(Augment::from(Augmentation::None), Augment { pad: 0, flip: false });
-    assert_eq!(Augment::from(Augmentation::Flip), Augment { pad: 0, flip: true });
-    assert_eq!(Augment::from(Augmentation::CropFlip), Augment { pad: 4, flip: true });
+    assert_eq!(Augment::from(Augmentation::None), Augment { pad: 0, flip: false, scale: false });
+    assert_eq!(Augment::from(Augmentation::Flip), Augment { pad: 0, flip: true, scale: false });
+    assert_eq!(Augment::from(Augmentation::CropFlip), Augment { pad: 4, flip: true, scale: false });
     let default = |name: &str, format| Source::parse(name).unwrap().augmentation(format);
     for (name, format, expected) in [
         ("glyphs", RGB8, Augmentation::None),

@@ -7,7 +7,7 @@
 mod common;
 
 use engram::device::{Array, DType};
-use engram::ops::{self, AdamStep, BatchNorm, Case, Conv2d, Fill, Input, Mode, Normalization, Op, SgdStep};
+use engram::ops::{self, AdamStep, BatchNorm, Case, Conv2d, Draw, Fill, Input, Mode, Normalization, Op, SgdStep};
 use engram::ops::{Tolerance, compare};
 use engram::shape::Shape;
 use engram::tensor::check_gradients;
@@ -450,11 +450,13 @@ fn case(op: &Op, s: Sizes) -> Case {
         }
         "image_batch" => {
             const MINUS: u32 = u32::MAX;
-            let draws = Fill::Integers(&[1, MINUS, 0, MINUS - 1, 2, 1, 0, 0, 0, 30, 0, 1, 0, MINUS - 30]);
+            const UNIT: u32 = Draw::UNIT as u32;
+            let draws =
+                Fill::Integers(&[1, MINUS, 0, UNIT, MINUS - 1, 2, 1, 2900, 0, 0, 0, UNIT / 2, 30, 0, 1, 2 * UNIT]);
             let mean: Shape = if variant % 2 == 0 { [c].into() } else { [c, h, w].into() };
             let inputs = vec![
                 Input::constant([(n * c * h * w).div_ceil(4)], Fill::Words),
-                Input::constant([n, 3], draws),
+                Input::constant([n, 4], draws),
                 Input::constant(mean, Fill::Uniform(0.0, 1.0)),
                 Input::constant([c], Fill::Uniform(1.0, 4.0)),
                 Input::constant([c, h, w], Fill::Values(&[0.0])),

@@ -77,6 +77,24 @@ fn a_fixed_representation_stays_fixed() {
     }
 }
 
+/// The first task goes by --lr, later ones by --later-lr.
+#[test]
+fn later_tasks_have_a_rate_of_their_own() {
+    let with =
+        |settings: &[(&str, &str)]| short("finetune", &[&[("weight_decay", "0"), ("lr", "1e-3")], settings].concat()).1;
+    let first = with(&[("max_tasks", "1")]);
+    let still = with(&[("max_tasks", "2"), ("later_lr", "1e-12")]);
+    let usual = with(&[("max_tasks", "2")]);
+    let moved = |a: &Weights, b: &Weights| {
+        let learnt = a.iter().filter(|(name, _)| !name.contains("running"));
+        let pairs = learnt.flat_map(|(name, values)| values.iter().zip(&b[name]));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(moved(&first, &still) < 1e-9, "{}", moved(&first, &still));
+    assert!(moved(&first, &usual) > 1e-4, "{}", moved(&first, &usual));
+    assert!(usual == with(&[("max_tasks", "2"), ("later_lr", "1e-3")]), "the same rate is the same run");
+}
+
 /// With all classes as candidates some answers are classes that have not come: never better, and the same in the end.
 #[test]
 fn classes_that_have_not_come_are_wrong_answers() {

@@ -40,6 +40,7 @@ pub(super) const JOINT: MethodSpec = MethodSpec {
     is_reference: true,
     targets: CLASSES_AND_MASKS,
     sees_everything: true,
+    ignores: &["later_lr"],
     build: |_| Box::new(Finetune),
     ..MethodSpec::BASE
 };

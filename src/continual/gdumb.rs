@@ -182,6 +182,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "weight_decay",
         "decay",
         "reset_optimizer",
+        "later_lr",
         "head_lr",
     ],
     build: |settings| {

@@ -84,11 +84,12 @@ impl Learner {
 
     /// Training samples and their labels as the loader would give them, changed by random draws from `rng`.
     pub fn batch(&self, samples: &[u32], labels: &[u32], rng: &mut Rng) -> Batch {
+        let size = [self.images.height, self.images.width];
         Batch {
             pixels: gather(&self.images, samples),
             labels: labels.to_vec(),
             samples: samples.to_vec(),
-            draws: samples.iter().map(|_| self.augment.draw(rng)).collect(),
+            draws: samples.iter().map(|_| self.augment.draw(rng, size)).collect(),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Batches of a training set, prepared on a second thread while the model trains on the last one.
 //!
-//! A batch holds the source bytes of its images and, per image, the crop and mirror to apply; the op `image_batch`
+//! A batch holds the source bytes of its images and, per image, the crop, mirror and scale to apply; the op `image_batch`
 //! does the arithmetic on the device. Order and draws are functions of (seed, epoch, batch) and the thread only moves
 //! the work, so batches are the same with or without it.
 
 use super::{Images, NO_LABEL, VOID};
 use crate::error::{Error, Result};
+pub use crate::ops::Draw;
 use crate::rng::{Purpose, Rng};
 use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
@@ -16,19 +17,6 @@ use std::thread::JoinHandle;
 /// Batches that wait ready while one is in use.
 const PREFETCH: usize = 2;
 
-/// How one image of a batch is cropped and mirrored: `output(y, x) = source(y + dy, x + dx)`, zero outside the source,
-/// where the source is mirrored left to right first if `flip` is 1. The default is the plain image.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Draw {
-    /// Rows, −pad ..= pad.
-    pub dy: i32,
-    /// Columns, −pad ..= pad.
-    pub dx: i32,
-    /// 0 or 1.
-    pub flip: u32,
-}
-
 /// Which random changes images get; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
@@ -36,6 +24,9 @@ pub struct Augment {
     pub pad: u32,
     /// Every second image, by chance, is mirrored left to right.
     pub flip: bool,
+    /// Images are shown at half to twice their size, every factor's logarithm as likely as any other, and cropped at a random
+    /// place, or surrounded by zero pixels.
+    pub scale: bool,
 }
 
 /// The choices of [`Augment`] that have names.
@@ -49,6 +40,8 @@ pub enum Augmentation {
     Flip,
     /// Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR.
     CropFlip,
+    /// The same at half to twice the size: what papers on segmentation do, with image and mask alike.
+    ScaleCropFlip,
 }
 
 impl Choose for Augmentation {
@@ -59,6 +52,11 @@ impl Choose for Augmentation {
             Augmentation::CropFlip,
             "crop-flip",
             "Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR",
+        ),
+        (
+            Augmentation::ScaleCropFlip,
+            "scale-crop-flip",
+            "The same at half to twice the size, image and mask alike: what papers on segmentation do",
         ),
     ];
 }
@@ -72,17 +70,34 @@ impl Augmentation {
 
 impl From<Augmentation> for Augment {
     fn from(augmentation: Augmentation) -> Augment {
-        Augment { pad: if augmentation == Augmentation::CropFlip { 4 } else { 0 }, flip: augmentation.flips() }
+        let crops = matches!(augmentation, Augmentation::CropFlip | Augmentation::ScaleCropFlip);
+        Augment {
+            pad: if crops { 4 } else { 0 },
+            flip: augmentation.flips(),
+            scale: augmentation == Augmentation::ScaleCropFlip,
+        }
     }
 }
 
 impl Augment {
-    /// The changes of one image.
-    pub fn draw(&self, rng: &mut Rng) -> Draw {
-        let mut offset = || if self.pad == 0 { 0 } else { rng.below(2 * self.pad + 1) as i32 - self.pad as i32 };
-        let (dy, dx) = (offset(), offset());
-        Draw { dy, dx, flip: if self.flip { rng.below(2) } else { 0 } }
+    /// The changes of one image of `height`×`width` pixels.
+    pub fn draw(&self, rng: &mut Rng, [height, width]: [usize; 2]) -> Draw {
+        let step = if self.scale { scaled_step(rng) } else { Draw::UNIT };
+        // So far the edge of what is shown may move from the edge of the image.
+        let margin = |size: usize| size as u32 * step.abs_diff(Draw::UNIT) / (2 * Draw::UNIT as u32);
+        let mut offset = |size| {
+            let most = self.pad + margin(size);
+            if most == 0 { 0 } else { rng.below(2 * most + 1) as i32 - most as i32 }
+        };
+        let (dy, dx) = (offset(height), offset(width));
+        Draw { dy, dx, flip: if self.flip { rng.below(2) } else { 0 }, step }
     }
+}
+
+/// The step of a scale between half and twice.
+fn scaled_step(rng: &mut Rng) -> i32 {
+    let exponent = f64::from(rng.below(2 * Draw::UNIT as u32 + 1)) / f64::from(Draw::UNIT) - 1.0;
+    (f64::from(Draw::UNIT) * exponent.exp2()).round() as i32
 }
 
 /// B images with what belongs to them.
@@ -90,12 +105,12 @@ impl Augment {
 pub struct Batch {
     /// B×C×H×W source bytes.
     pub pixels: Vec<u8>,
-    /// Labels in order of arrival, see [`TaskStream`](super::TaskStream): B, or B×H×W of pixels, cropped and mirrored like them,
+    /// Labels in order of arrival, see [`TaskStream`](super::TaskStream): B, or B×H×W of pixels, changed as they are,
     /// [`NO_LABEL`] where nothing is known.
     pub labels: Vec<u32>,
     /// The index of each image in the data set.
     pub samples: Vec<u32>,
-    /// The crop and mirror of each image.
+    /// What is done to each image.
     pub draws: Vec<Draw>,
 }
 
@@ -151,7 +166,7 @@ pub struct Plan {
     pub first_epoch: u64,
     /// Epochs to load.
     pub n_epochs: u64,
-    /// Random crops and mirror images.
+    /// Random changes.
     pub augment: Augment,
     /// Leaves out the last batch of an epoch if it is smaller than the others, unless it is the only one.
     pub drop_last: bool,
@@ -222,7 +237,8 @@ impl Plan {
         let end = (start + self.batch_size).min(order.len());
         let samples = order[start..end].to_vec();
         let mut rng = Rng::keyed(self.seed, Purpose::Augment, (epoch << 32) | batch_idx as u64);
-        let draws: Vec<Draw> = samples.iter().map(|_| self.augment.draw(&mut rng)).collect();
+        let size = [self.images.height, self.images.width];
+        let draws: Vec<Draw> = samples.iter().map(|_| self.augment.draw(&mut rng, size)).collect();
         Batch {
             pixels: gather(&self.images, &samples),
             labels: gather_labels(&self.images, &samples, &draws, &self.label_of_class),
@@ -241,23 +257,26 @@ pub fn gather(images: &Images, samples: &[u32]) -> Vec<u8> {
     pixels
 }
 
-/// The labels of the images `samples`, B; of images with masks those of their pixels, B×H×W, each mask cropped and mirrored by
-/// the draw of its image. [`VOID`] pixels and those from outside have [`NO_LABEL`].
+/// The labels of the images `samples`, B; of images with masks those of their pixels, B×H×W, each mask changed by the draw of
+/// its image. [`VOID`] pixels and those from outside have [`NO_LABEL`].
 pub fn gather_labels(images: &Images, samples: &[u32], draws: &[Draw], label_of_class: &[u32]) -> Vec<u32> {
     if images.masks.is_empty() {
         return samples.iter().map(|&sample| label_of_class[images.labels[sample as usize] as usize]).collect();
     }
     let mut table = [NO_LABEL; VOID as usize + 1];
     table[..label_of_class.len()].copy_from_slice(label_of_class);
-    let (h, w) = (images.height as i32, images.width as i32);
-    let mut labels = Vec::with_capacity(samples.len() * images.height * images.width);
+    let (h, w) = (images.height, images.width);
+    let mut labels = Vec::with_capacity(samples.len() * h * w);
     for (&sample, draw) in samples.iter().zip(draws) {
         let mask = images.mask(sample as usize);
-        for row in draw.dy..h + draw.dy {
-            for column in draw.dx..w + draw.dx {
-                let inside = (0..h).contains(&row) && (0..w).contains(&column);
-                let column = if draw.flip != 0 { w - 1 - column } else { column };
-                labels.push(if inside { table[usize::from(mask[(row * w + column) as usize])] } else { NO_LABEL });
+        for row in 0..h {
+            let row = Draw::nearest(draw.source(row, h, draw.dy), h);
+            for column in 0..w {
+                let column = Draw::nearest(draw.source(column, w, draw.dx), w);
+                labels.push(row.zip(column).map_or(NO_LABEL, |(row, column)| {
+                    let column = if draw.flip != 0 { w - 1 - column } else { column };
+                    table[usize::from(mask[row * w + column])]
+                }));
             }
         }
     }

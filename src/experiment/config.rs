@@ -9,7 +9,7 @@ use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
 use crate::models::{self, MODEL, ModelSettings, OutputKind, option_rows};
 use crate::settings::{FromValue, Origin, Setting, Values, between, flag, resolve};
-use crate::training::{FallKind, HEAD_LR, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe};
+use crate::training::{FallKind, HEAD_LR, LATER_LR, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe};
 use serde_json::{Map, Value};
 
 /// The settings of a run, in its folder.
@@ -24,6 +24,7 @@ pub const PROTOCOL: &[Setting] = &[
     Setting::choice::<Candidates>("candidates", "WHICH", "What classifiers choose among").usually("seen"),
     Setting::whole("eval_every", "N", "Measure any-time accuracy after every N batches").open("never"),
     RESET_OPTIMIZER,
+    LATER_LR,
     HEAD_LR,
     Setting::whole("seed", "N", "Seed of initialisation and order").between(0, u64::MAX).usually("1"),
     Setting::whole("seeds", "N", "Runs with N seeds, from --seed upwards, and prints mean ± sd").usually("1"),

@@ -55,7 +55,7 @@ impl Subject {
         self.changed_input(images, samples, Draw::default())
     }
 
-    /// Images as the network's input, all with the same crop and mirror.
+    /// Images as the network's input, all changed alike.
     fn changed_input(&self, images: &Images, samples: &[u32], draw: Draw) -> Result<Tensor> {
         self.input_of(images, &gather(images, samples), &vec![draw; samples.len()])
     }
@@ -65,9 +65,10 @@ impl Subject {
     /// # Errors
     /// If there are not as many bytes, or the device is out of memory.
     pub fn input_of(&self, images: &Images, pixels: &[u8], draws: &[Draw]) -> Result<Tensor> {
-        let draws: Vec<u32> = draws.iter().flat_map(|draw| [draw.dy as u32, draw.dx as u32, draw.flip]).collect();
+        let bits = |draw: &Draw| [draw.dy as u32, draw.dx as u32, draw.flip, draw.step as u32];
+        let draws: Vec<u32> = draws.iter().flat_map(bits).collect();
         let pixels = Tensor::constant(Array::from_bytes(&self.device, pixels)?);
-        let draws = Tensor::from_u32(&self.device, [draws.len() / 3, 3], &draws)?;
+        let draws = Tensor::from_u32(&self.device, [draws.len() / 4, 4], &draws)?;
         image_batch(&pixels, &draws, &self.normalization, [images.channels, images.height, images.width])
     }
 

@@ -1,4 +1,4 @@
-//! From the bytes of a batch to the network's input, cropped and mirrored. Twin: `shaders/image_batch.wgsl`.
+//! From the bytes of a batch to the network's input, cropped, mirrored and scaled. Twin: `shaders/image_batch.wgsl`.
 
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
@@ -15,6 +15,46 @@ static FORWARD: Kernel = Kernel {
     constants: &[],
 };
 
+/// How one image of a batch is cropped, mirrored and scaled: `output(y, x) = source(y + dy, x + dx)`, zero outside the source,
+/// where the source is mirrored left to right first if `flip` is 1, and scaled about its centre. The default is the plain image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Rows; without scaling −pad ..= pad.
+    pub dy: i32,
+    /// Columns.
+    pub dx: i32,
+    /// 0 or 1.
+    pub flip: u32,
+    /// How far apart neighbours of the output are in the source, in [`Draw::UNIT`]s: half of one shows everything twice as large.
+    /// Images are read between their pixels (bilinear), masks at the nearest one.
+    pub step: i32,
+}
+
+impl Default for Draw {
+    fn default() -> Draw {
+        Draw { dy: 0, dx: 0, flip: 0, step: Draw::UNIT }
+    }
+}
+
+impl Draw {
+    /// The `step` of an image that is not scaled.
+    pub const UNIT: i32 = 4096;
+
+    /// Where the source is read along an axis of `size` pixels for the place `at` of the output, in halves of a
+    /// [`UNIT`](Draw::UNIT): whole numbers, so that every device reads at the same place.
+    pub fn source(self, at: usize, size: usize, shift: i32) -> i32 {
+        let (at, size) = (at as i32, size as i32);
+        (2 * at + 1 - size) * self.step + (size - 1) * Draw::UNIT + 2 * Draw::UNIT * shift
+    }
+
+    /// The pixel nearest to such a place, if it is in the image.
+    pub fn nearest(place: i32, size: usize) -> Option<usize> {
+        let pixel = (place + Draw::UNIT).div_euclid(2 * Draw::UNIT);
+        (0..size as i32).contains(&pixel).then_some(pixel as usize)
+    }
+}
+
 /// How bytes become numbers: (byte/255 − mean) · inverse_std.
 pub struct Normalization {
     /// (C) or, for a mean image, (C·H·W), in units of 0..=1.
@@ -23,9 +63,10 @@ pub struct Normalization {
     pub inverse_std: Tensor,
 }
 
-/// y[n, c, v, u] = (x/255 − mean)·inverse_std at the source pixel (v + dy, u + dx), mirrored first if `flip`; zero outside
-/// the image, so that the padding is the mean. Shapes: pixels (words), u32, with N·C·H·W bytes; draws (N, 3), u32, the bits
-/// of (dy, dx, flip) per image → (N, C, H, W). No derivative.
+/// y[n, c, v, u] = (x/255 − mean)·inverse_std at the source pixel (v + dy, u + dx), mirrored first if `flip`, and scaled by
+/// 1/step about the centre; zero outside the image, so that the padding is the mean. Between pixels x is bilinear, with the edge
+/// repeated. Shapes: pixels (words), u32, with N·C·H·W bytes; draws (N, 4), u32, the bits of a [`Draw`] for each image →
+/// (N, C, H, W). No derivative.
 ///
 /// # Errors
 /// If the sizes do not fit, an input has another type or lives on another device.
@@ -45,7 +86,7 @@ pub fn image_batch(
     }
     pixels.expect_same_device("image_batch", draws)?;
     let fits = ![c, h, w].contains(&0)
-        && draws.n_elements() == 3 * n
+        && draws.n_elements() == 4 * n
         && pixels.n_elements() == (n * c * h * w).div_ceil(4)
         && (mean.n_elements() == c || mean.n_elements() == c * h * w)
         && inverse_std.n_elements() == c;
@@ -69,18 +110,20 @@ pub fn image_batch(
             let bytes: &[u8] = bytemuck::cast_slice(&pixels);
             y.cpu_mut().par_chunks_exact_mut(c * h * w).zip(bytes.par_chunks_exact(c * h * w)).enumerate().for_each(
                 |(image, (y, bytes))| {
-                    let [dy, dx, flip] = [0, 1, 2].map(|i| draws[3 * image + i].to_bits() as i32);
+                    let [dy, dx, flip, step] = [0, 1, 2, 3].map(|i| draws[4 * image + i].to_bits() as i32);
+                    let draw = Draw { dy, dx, flip: flip as u32, step };
                     for (at, y) in y.iter_mut().enumerate() {
-                        let (channel, row, column) = (at / (h * w), (at / w % h) as i32, (at % w) as i32);
-                        let from_row = row + dy;
-                        let from_column = column + dx;
-                        let inside = (0..h as i32).contains(&from_row) && (0..w as i32).contains(&from_column);
-                        let from_column = if flip != 0 { w as i32 - 1 - from_column } else { from_column };
+                        let (channel, row, column) = (at / (h * w), at / w % h, at % w);
+                        let (row, column) = (draw.source(row, h, dy), draw.source(column, w, dx));
+                        let mirrored = |place| (w as i32 - 1) * 2 * Draw::UNIT - place;
+                        let column = if flip != 0 { mirrored(column) } else { column };
                         *y = 0.0;
-                        if inside {
-                            let from = (channel * h + from_row as usize) * w + from_column as usize;
-                            let mean = if mean.len() == c { mean[channel] } else { mean[from] };
-                            *y = (f32::from(bytes[from]) * (1.0 / 255.0) - mean) * inverse_std[channel];
+                        if let Some((near_row, near_column)) = Draw::nearest(row, h).zip(Draw::nearest(column, w)) {
+                            let in_plane = near_row * w + near_column;
+                            let mean = mean[if mean.len() == c { channel } else { channel * h * w + in_plane }];
+                            let plane = &bytes[channel * h * w..(channel + 1) * h * w];
+                            let value = between(plane, [row, column], [h, w]);
+                            *y = (value * (1.0 / 255.0) - mean) * inverse_std[channel];
                         }
                     }
                 },
@@ -96,6 +139,22 @@ pub fn image_batch(
     Ok(Tensor::constant(y))
 }
 
+/// The value at a place between the pixels of a plane, in halves of [`Draw::UNIT`].
+fn between(plane: &[u8], place: [i32; 2], [h, w]: [usize; 2]) -> f32 {
+    let unit = 2 * Draw::UNIT;
+    let [row, column] = place.map(|place| place.div_euclid(unit));
+    let [down, right] = place.map(|place| place.rem_euclid(unit) as f32 / unit as f32);
+    let at = |row: i32, column: i32| {
+        let (row, column) = (row.clamp(0, h as i32 - 1) as usize, column.clamp(0, w as i32 - 1) as usize);
+        f32::from(plane[row * w + column])
+    };
+    if down == 0.0 && right == 0.0 {
+        return at(row, column);
+    }
+    let [upper, lower] = [row, row + 1].map(|row| at(row, column) * (1.0 - right) + at(row, column + 1) * right);
+    upper * (1.0 - down) + lower * down
+}
+
 fn run(x: &[Tensor]) -> Result<Tensor> {
     let normalization = Normalization { mean: x[2].clone(), inverse_std: x[3].clone() };
     image_batch(&x[0], &x[1], &normalization, [2, 5, 6])
@@ -105,7 +164,7 @@ fn run(x: &[Tensor]) -> Result<Tensor> {
 fn case(name: &'static str, draws: &'static [u32], mean: usize) -> Case {
     let inputs = vec![
         Input::constant([45], Fill::Words),
-        Input::constant([3, 3], Fill::Integers(draws)),
+        Input::constant([3, 4], Fill::Integers(draws)),
         Input::constant([mean], Fill::Uniform(0.0, 1.0)),
         Input::constant([2], Fill::Uniform(1.0, 5.0)),
     ];
@@ -113,24 +172,27 @@ fn case(name: &'static str, draws: &'static [u32], mean: usize) -> Case {
 }
 
 const MINUS: u32 = u32::MAX; // the bits of −1
+const UNIT: u32 = Draw::UNIT as u32;
 
 pub static OP: Op = Op {
     name: "image_batch",
-    formula: "y[n,c,v,u] = (x[n,c,v+dy,u+dx]/255 − mean)/std, 0 outside",
+    formula: "y[n,c,v,u] = (x[n,c,v+dy,u+dx]/255 − mean)/std, 0 outside, scaled by 1/step",
     shaders: &["image_batch"],
     kernels: &[&FORWARD],
     gradient: false,
     cases: || {
         vec![
-            case("plain", &[0, 0, 0], 2),
-            case("crop_flip", &[1, MINUS, 1, MINUS - 1, 2, 0, 0, 0, 1], 2),
-            case("mean_image", &[MINUS, 2, 1, 3, 0, 0, 0, MINUS, 1], 60),
-            case("all_outside", &[9, 0, 0, 0, 9, 1, MINUS - 8, 0, 0], 2),
+            case("plain", &[0, 0, 0, UNIT], 2),
+            case("crop_flip", &[1, MINUS, 1, UNIT, MINUS - 1, 2, 0, UNIT, 0, 0, 1, UNIT], 2),
+            case("mean_image", &[MINUS, 2, 1, UNIT, 3, 0, 0, UNIT, 0, MINUS, 1, UNIT], 60),
+            case("all_outside", &[9, 0, 0, UNIT, 0, 9, 1, UNIT, MINUS - 8, 0, 0, UNIT], 2),
+            case("scaled", &[0, 0, 0, UNIT / 2, 1, MINUS, 1, UNIT * 2, MINUS, 1, 1, 5001], 2),
+            case("scaled_mean_image", &[1, 1, 0, UNIT / 2, MINUS, 0, 1, 3333, 0, 0, 0, UNIT * 2], 60),
         ]
     },
     refuses: |device| {
         let words = Tensor::from_u32(device, [4], &[0; 4])?;
-        let draws = Tensor::from_u32(device, [1, 3], &[0; 3])?;
+        let draws = Tensor::from_u32(device, [1, 4], &[0; 4])?;
         let numbers = Tensor::from_f32(device, [1], &[0.0])?;
         let normalization = Normalization { mean: numbers.clone(), inverse_std: numbers };
         image_batch(&words, &draws, &normalization, [1, 5, 5])

@@ -76,7 +76,7 @@ pub use conv2d::Conv2d;
 pub use conv2d::candidates as conv2d_candidates;
 pub use filters::{FilterRun, Filters};
 pub use gradient_scale::GradientScale;
-pub use image_batch::{Normalization, image_batch};
+pub use image_batch::{Draw, Normalization, image_batch};
 pub use importance::{add_magnitudes, add_path, add_squares};
 pub use matmul::candidates as matmul_candidates;
 pub use max_pool2d::pooled;

@@ -262,7 +262,8 @@ impl Session {
         let [channels, height, width] = self.input();
         let coloured = new.iter().any(|(_, picture, _)| !is_grey(&picture.pixels, channels));
         let known = self.known.values().any(|known| !known.is_grey);
-        Augment { pad: (height.min(width) / SHIFTED) as u32, flip: self.backbone.flips() && (coloured || known) }
+        let flip = self.backbone.flips() && (coloured || known);
+        Augment { pad: (height.min(width) / SHIFTED) as u32, flip, scale: false }
     }
 }
 

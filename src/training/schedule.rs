@@ -38,6 +38,9 @@ pub enum Fall {
     /// lr·(1 + cos πp)/2, p the part of the steps after the warm-up that is over: to 0 at the end (Loshchilov & Hutter, ICLR
     /// 2017, without restarts).
     Cosine,
+    /// lr·(1 − p)^0.9, p the part of the steps after the warm-up that is over: to 0 at the end ("poly"; Chen et al., "DeepLab",
+    /// TPAMI 2018).
+    Poly,
     /// A tenth in the first epoch, all of it in the second, then cosines from the largest rate to a hundredth of it over 1, 2, 4,
     /// … epochs, constant within an epoch (Loshchilov & Hutter, ICLR 2017; Prabhu et al., ECCV 2020).
     Restarts,
@@ -72,16 +75,15 @@ impl Schedule {
     /// The learning rate of a step.
     pub fn at(&self, step: Step) -> f32 {
         let n_warm = self.warm_up.n_steps(step);
+        let progress = step.index.saturating_sub(n_warm) as f64 / (step.n_steps() - n_warm).max(1) as f64;
         let rate = match &self.fall {
             Fall::Constant => self.lr,
             Fall::Steps { at, factor } => {
                 let n_drops = at.iter().filter(|&&epoch| epoch <= step.epoch()).count();
                 self.lr * factor.powi(n_drops as i32)
             }
-            Fall::Cosine => {
-                let progress = step.index.saturating_sub(n_warm) as f64 / (step.n_steps() - n_warm).max(1) as f64;
-                (f64::from(self.lr) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())) as f32
-            }
+            Fall::Cosine => (f64::from(self.lr) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())) as f32,
+            Fall::Poly => (f64::from(self.lr) * (1.0 - progress).powf(0.9)) as f32,
             Fall::Restarts => restarting(step.epoch(), f64::from(self.lr)) as f32,
         };
         match step.index < n_warm {
@@ -129,6 +131,12 @@ mod tests {
         let schedule = Schedule { fall: Fall::Cosine, ..Schedule::constant(0.1) };
         assert_eq!(by_epoch(&schedule, [0, 50, 100]), [0.1, 0.05, 0.0]);
         assert_eq!(by_epoch(&Schedule::constant(0.1), [0, 90]), [0.1, 0.1]);
+    }
+
+    #[test]
+    fn poly_falls_by_a_power_of_what_is_left() {
+        let schedule = Schedule { fall: Fall::Poly, ..Schedule::constant(0.1) };
+        assert_eq!(by_epoch(&schedule, [0, 50, 100]), [0.1, 0.053_588_673, 0.0]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum FallKind {
     Steps,
     /// Along a cosine, to 0 at the end.
     Cosine,
+    /// By a power of what is left, to 0 at the end.
+    Poly,
 }
 
 impl Choose for FallKind {
@@ -21,6 +23,7 @@ impl Choose for FallKind {
         (FallKind::Constant, "constant", "It does not"),
         (FallKind::Steps, "steps", "It is multiplied by --lr-decay at the start of the epochs of --lr-steps"),
         (FallKind::Cosine, "cosine", "Along a cosine, to 0 at the end of a task"),
+        (FallKind::Poly, "poly", "By the power 0.9 of the part of the steps that is left, to 0 at the end of a task"),
     ];
 }
 
@@ -68,6 +71,12 @@ pub const RESET_OPTIMIZER: Setting =
     Setting::switch("reset_optimizer", "Whether velocity and moments are forgotten between tasks").usually("true");
 
 /// Another row that only a stream of tasks has.
+pub const LATER_LR: Setting =
+    Setting::number("later_lr", "RATE", "Learning rate of the tasks after the first; it falls as --lr does")
+        .positive()
+        .open("--lr");
+
+/// Another row that only a stream of tasks has.
 pub const HEAD_LR: Setting = Setting::number(
     "head_lr",
     "RATE",
@@ -106,6 +115,7 @@ impl Recipe {
             FallKind::Constant => Fall::Constant,
             FallKind::Steps => Fall::Steps { at, factor: values.find("lr_decay").unwrap_or(1.0) },
             FallKind::Cosine => Fall::Cosine,
+            FallKind::Poly => Fall::Poly,
         };
         let warm_up = WarmUp::Epochs(values.find("warm_up").unwrap_or(0.0));
         Ok(Recipe {

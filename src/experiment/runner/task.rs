@@ -58,6 +58,9 @@ impl Run<'_> {
         );
         let mut plan = recipe.plan(format!("task {}", task.index + 1), &batches);
         plan.first_step = position.epoch * plan.per_epoch + position.batch;
+        if let Some(lr) = self.config.find("later_lr").filter(|_| task.index > 0) {
+            plan.schedule.lr = lr;
+        }
         plan.log = Some(Log::for_curve(plan.n_steps()));
         plan.advice = "Use a smaller --lr; results of the tasks before are kept".into();
         (started_task.n_epochs, started_task.n_batches) = (recipe.epochs, plan.n_steps());
