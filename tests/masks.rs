@@ -359,6 +359,38 @@ fn a_mask_that_cannot_be_used_is_left_out_and_named() {
     assert!(dataset.unwrap_err().to_string().contains("it has no mask"));
 }
 
+/// Of a picture of 40×20 the middle 32×20 is twice 16×10; the class changes at its column 18, which is column 7 of the result.
+#[test]
+fn images_and_masks_need_not_be_square() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("classes.txt"), "ground\nwall\n").unwrap();
+    for domain in ["day", "night"] {
+        for part in ["images", "masks"] {
+            std::fs::create_dir_all(dir.path().join(part).join(domain)).unwrap();
+        }
+        for i in 0..4 {
+            let grey = |x: u32, [low, high]: [u8; 2]| Luma([if x < 18 { low } else { high }]);
+            let save = |part: &str, levels: [u8; 2]| {
+                let path = dir.path().join(format!("{part}/{domain}/{i}.png"));
+                GrayImage::from_fn(40, 20, |x, _| grey(x, levels)).save(path).unwrap();
+            };
+            save("images", [10, 200]);
+            save("masks", [0, 1]);
+        }
+    }
+    let dataset = load(dir.path(), "grey10x16").unwrap();
+    let images = &dataset.train;
+    assert_eq!((images.channels, images.height, images.width), (1, 10, 16));
+    for row in images.mask(0).chunks(16) {
+        assert_eq!(row, [[0; 7].as_slice(), &[1; 9]].concat());
+    }
+    assert!(images.sample(0).iter().zip(images.mask(0)).all(|(pixel, class)| (*pixel > 100) == (*class == 1)));
+    let settings = "--scenario domain --steps 1-1 --image-format rgb10x16 --model fcn3 --epochs 1 --batch-size 2";
+    let run = format!("segment finetune --dataset masks:{} {settings} --device cpu --out run", dir.path().display());
+    succeeds(dir.path(), &run);
+    assert!(dir.path().join("run/report.html").is_file());
+}
+
 #[test]
 fn masks_in_colour_need_their_table() {
     let paint = |path: &Path| {
@@ -395,6 +427,7 @@ fn settings_of_the_other_kind_of_data_set_are_refused() {
     refuses("ewc --dataset shape-city --fisher exact", &["--fisher", "sampled"]);
     refuses("lwf --dataset shape-city --distill dkd", &["--distill", "one class each"]);
     refuses("distill --dataset shape-city", &["masks", "one class each"]);
+    refuses("distill --student fcn3 --teacher cnn --dataset glyphs", &["fcn3 answers for every pixel"]);
     refuses("segment icarl", &["icarl does not learn from masks", "finetune"]);
     fails(dir.path(), "finetune --dataset masks:nowhere --device cpu", 1, &["nowhere", "images and masks"]);
 }

@@ -9,8 +9,8 @@ use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use std::path::Path;
 use tempfile::TempDir;
 
-const RGB8: ImageFormat = ImageFormat { channels: 3, side: 8 };
-const GREY8: ImageFormat = ImageFormat { channels: 1, side: 8 };
+const RGB8: ImageFormat = ImageFormat { channels: 3, height: 8, width: 8 };
+const GREY8: ImageFormat = ImageFormat { channels: 1, height: 8, width: 8 };
 
 fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -117,10 +117,10 @@ fn pictures_are_cropped_scaled_and_converted() {
 
 #[test]
 fn formats_are_read_from_text() {
-    for text in ["grey28", "rgb32", "rgb512"] {
+    for text in ["grey28", "rgb32", "rgb512", "rgb96x128", "grey12x8"] {
         assert_eq!(text.parse::<ImageFormat>().unwrap().to_string(), text);
     }
-    for text in ["", "rgb", "28", "rgb7", "rgb513", "gray28", "rgb-32", "rgb32x32"] {
+    for text in ["", "rgb", "28", "rgb7", "rgb513", "gray28", "rgb-32", "rgb32x32", "rgb32x", "rgb7x32", "rgb32x9x9"] {
         complaint(text.parse::<ImageFormat>(), &[&format!("\"{text}\""), "grey28 or rgb32"]);
     }
 }

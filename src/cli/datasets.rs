@@ -68,7 +68,7 @@ enum DatasetsCommand {
         /// Classes, or groups of classes where there are some
         #[arg(long, value_name = "KIND", default_value = "fine", value_parser = super::settings::choice::<Labels>())]
         labels: Labels,
-        /// What pictures of a folder become: rgbN or greyN
+        /// What pictures of a folder become: rgbN, greyN, or rgb96x128 (rows, columns)
         #[arg(long, value_name = "FORMAT", default_value_t = ImageFormat::default())]
         image_format: ImageFormat,
         #[command(flatten)]

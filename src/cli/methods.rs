@@ -63,6 +63,10 @@ fn show(spec: &MethodSpec) {
     }
     let none = if spec.options.is_empty() { "none of its own" } else { "" };
     line("options", &format!("{none}{}", options.join("; ")));
+    for (scenario, values) in spec.in_scenario {
+        let values: Vec<String> = values.iter().map(|(name, value)| format!("{} {value}", flag(name))).collect();
+        line("", &format!("with --scenario {}: {}", scenario.name(), values.join("; ")));
+    }
     let trade_off: Vec<String> = spec.trade_off.iter().map(|(name, from)| format!("{} {from}", flag(name))).collect();
     if !trade_off.is_empty() {
         let from = trade_off.join(" ");

@@ -7,7 +7,7 @@ use super::mib::START;
 use super::pixel_losses::{EntropyHistogram, adaptive_cross_entropy, local_pod, new_as_background, start_new_classes};
 use super::spec::MASKS;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
-use crate::data::{Draw, gather_labels};
+use crate::data::{Draw, Scenario, gather_labels};
 use crate::error::{Error, Result};
 use crate::nn::Tap;
 use crate::ops::Mode;
@@ -173,6 +173,8 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     targets: MASKS,
     needs_boundaries: true,
     options: &[POD_WEIGHT, LOGITS_WEIGHT, PSEUDO, THRESHOLD, ADAPTIVE, START],
+    // The authors' runs on the cities of Cityscapes.
+    in_scenario: &[(Scenario::Domain, &[("pod_weight", "1e-4"), ("pod_logits_weight", "1e-4")])],
     trade_off: &[("pod_weight", 0.1)],
     build: |settings| {
         Box::new(Plop {

@@ -9,6 +9,7 @@ use super::pixel_losses::{new_as_background, unbiased_cross_entropy, unbiased_di
 use super::plop::{places, schedule};
 use super::spec::MASKS;
 use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use crate::data::Scenario;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::models::{KEPT_BRANCH, Network};
@@ -28,9 +29,14 @@ const LOGITS_WEIGHT: Setting =
     Setting::number("cube_logits_weight", "WEIGHT", "What pooled cubes of the logits are multiplied with")
         .usually("0.0005");
 
+const CHANNELS_WEIGHT: Setting =
+    Setting::number("channels_weight", "WEIGHT", "What means of the features over channels are multiplied with")
+        .usually("0.01");
+
 struct Rcil {
     kd_weight: f32,
     cube_weight: f32,
+    channels_weight: f32,
     logits_weight: f32,
     unbiased: bool,
     starts: bool,
@@ -158,7 +164,7 @@ impl Method for Rcil {
         for (new, old) in features.iter().zip(&old_values) {
             loss = loss.and("cubes", self.cube_weight * factor, pooled_cube(new, old, CUBES)?);
             let channels = schedule(batch) / features.len() as f32;
-            loss = loss.and("channels", self.cube_weight * channels, pooled_channels(new, old)?);
+            loss = loss.and("channels", self.channels_weight * channels, pooled_channels(new, old)?);
         }
         let old_logits = new_as_background(&old_values[features.len()], n_old, n_old)?;
         let cube = pooled_cube(&new_as_background(last, n_old, n_seen)?, &old_logits, CUBES)?;
@@ -203,7 +209,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     name: "rcil",
     summary: "a branch of each convolution keeps what was learnt, pooled features are held (segmentation)",
     paper: "Zhang et al., CVPR 2022",
-    equations: "L = −ln p̃(y) + λ·(−1/|Y_old| Σ_c q_old(c)·ln q̂(c)) + √(seen/new)·λ_c·(mean_k ‖P_k(f²) − P_k(f_old²)‖ + ‖P_C(f²) − \
+    equations: "L = −ln p̃(y) + λ·(−1/|Y_old| Σ_c q_old(c)·ln q̂(c)) + √(seen/new)·(λ_c·mean_k ‖P_k(f²) − P_k(f_old²)‖ + λ_C·‖P_C(f²) − \
                 P_C(f_old²)‖), p̃ and q̂ as in MiB, P: means over windows of k = 4 to 24 pixels, and over three channels",
     memory: "the old network",
     expect: "Near PLOP. --model deeplab-lite-rc has the branches, at nearly twice the cost of a step; any other network is held by the \
@@ -211,16 +217,22 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     deviations: &[
         "the branch that keeps is a convolution with a bias and without a batch norm from the start, so that folding is exact",
         "no random choice of one branch for a channel in training",
-        "channel pools have the weight of the features; those of the last features in the authors' code are weighed less",
+        "channel pools have one weight for all features; that of the last features is smaller in the authors' code",
     ],
     targets: MASKS,
     needs_boundaries: true,
-    options: &[KD_WEIGHT, CUBE_WEIGHT, LOGITS_WEIGHT, UNBIASED, START],
+    options: &[KD_WEIGHT, CUBE_WEIGHT, CHANNELS_WEIGHT, LOGITS_WEIGHT, UNBIASED, START],
+    // The authors' runs on the cities of Cityscapes.
+    in_scenario: &[(
+        Scenario::Domain,
+        &[("kd_weight", "0"), ("cube_weight", "5e-4"), ("channels_weight", "1e-4"), ("cube_logits_weight", "1e-4")],
+    )],
     trade_off: &[("cube_weight", 0.1)],
     build: |settings| {
         Box::new(Rcil {
             kd_weight: settings.get("kd_weight"),
             cube_weight: settings.get("cube_weight"),
+            channels_weight: settings.get("channels_weight"),
             logits_weight: settings.get("cube_logits_weight"),
             unbiased: settings.get("unbiased"),
             starts: settings.get("start_as_background"),

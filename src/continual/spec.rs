@@ -6,7 +6,7 @@ use super::{ilt, lwf, mas, mega, mib, owm, plop, rcil, si, vdfd};
 use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
 use crate::data::Target;
 use crate::error::{Error, Result, did_you_mean};
-use crate::settings::{Setting, Usual, Values, flag};
+use crate::settings::{Origin, Setting, Usual, Values, flag};
 use std::sync::RwLock;
 
 /// A row of the method table.
@@ -38,6 +38,8 @@ pub struct MethodSpec {
     pub sees_everything: bool,
     /// Its own settings. One that is called `memory` is K, the exemplars it keeps over all classes.
     pub options: &'static [Setting],
+    /// Defaults of its settings that differ in a scenario, as texts by name.
+    pub in_scenario: &'static [(Scenario, &'static [(&'static str, &'static str)])],
     /// Settings of a run that play no part.
     pub ignores: &'static [&'static str],
     /// Those of its options that trade plasticity for stability, the larger the less is forgotten, with the high values that
@@ -74,6 +76,7 @@ impl MethodSpec {
         is_reference: false,
         sees_everything: false,
         options: &[],
+        in_scenario: &[],
         ignores: &[],
         trade_off: &[],
         build: |_| panic!("bug: a row without a method"),
@@ -88,6 +91,16 @@ impl MethodSpec {
             _ => None,
         };
         self.options.iter().filter_map(shown).collect()
+    }
+
+    /// The defaults of its settings in a scenario, where they are others.
+    ///
+    /// # Errors
+    /// If the row names a setting that the method has not.
+    pub(crate) fn recipe(&self, scenario: Scenario) -> Result<Values> {
+        let rows: Vec<&'static Setting> = self.options.iter().collect();
+        let pairs = self.in_scenario.iter().find(|(of, _)| *of == scenario).map_or(&[][..], |(_, pairs)| pairs);
+        Values::of(&rows, pairs, &Origin::Recipe(format!("{} --scenario {}", self.name, scenario.name())))
     }
 
     /// Whether it has a setting of this name of its own.

@@ -61,8 +61,8 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
     }
     let empty = || Images {
         channels: format.channels,
-        height: format.side,
-        width: format.side,
+        height: format.height,
+        width: format.width,
         pixels: Vec::new(),
         labels: Vec::new(),
         views: Vec::new(),

@@ -269,15 +269,9 @@ pub fn gather_labels(images: &Images, samples: &[u32], draws: &[Draw], label_of_
     let mut labels = Vec::with_capacity(samples.len() * h * w);
     for (&sample, draw) in samples.iter().zip(draws) {
         let mask = images.mask(sample as usize);
-        for row in 0..h {
-            let row = Draw::nearest(draw.source(row, h, draw.dy), h);
-            for column in 0..w {
-                let column = Draw::nearest(draw.source(column, w, draw.dx), w);
-                labels.push(row.zip(column).map_or(NO_LABEL, |(row, column)| {
-                    let column = if draw.flip != 0 { w - 1 - column } else { column };
-                    table[usize::from(mask[row * w + column])]
-                }));
-            }
+        for pixel in 0..h * w {
+            let source = Draw::nearest(draw.place([pixel / w, pixel % w], [h, w]), [h, w]);
+            labels.push(source.map_or(NO_LABEL, |source| table[usize::from(mask[source])]));
         }
     }
     labels

@@ -111,8 +111,8 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
     let decoded: Vec<Result<(Vec<u8>, Vec<u8>)>> = pairs.par_iter().map(one).collect();
     let empty = || Images {
         channels: format.channels,
-        height: format.side,
-        width: format.side,
+        height: format.height,
+        width: format.width,
         pixels: Vec::new(),
         labels: Vec::new(),
         views: Vec::new(),
@@ -158,21 +158,22 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
 /// An image and its mask, both cut to the middle and brought to the format; the mask by nearest pixels.
 fn read_pair(pair: &Pair, legend: &Legend, format: ImageFormat) -> Result<(Vec<u8>, Vec<u8>)> {
     let mask = Mask::read(&pair.mask, legend)?;
-    let (picture, size) = Picture::read_with_size(&pair.image, [format.channels, format.side, format.side])?;
+    let (picture, size) = Picture::read_with_size(&pair.image, format.shape())?;
     if size != [mask.width, mask.height] {
         let [width, height] = size;
         let (w, h) = (mask.width, mask.height);
         let message = format!("the mask is {w}×{h}, and its image {} is {width}×{height}", name_of(&pair.image));
         return Err(Error::file(&pair.mask, message));
     }
-    let side = format.side;
-    let [left, top, width, height] = middle(size, [side, side]);
+    let ImageFormat { height: rows, width: columns, .. } = format;
+    let [left, top, width, height] = middle(size, [columns, rows]);
     // The centre of each pixel of the result, looked up in the mask.
-    let nearest = |i: usize, from: usize, n: usize| from + (2 * i + 1) * n / (2 * side);
-    let at = |i: usize| nearest(i / side, top, height) * mask.width + nearest(i % side, left, width);
-    let small: Vec<u8> = (0..side * side).map(|i| mask.classes[at(i)]).collect();
+    let nearest = |i: usize, to: usize, first: usize, n: usize| first + (2 * i + 1) * n / (2 * to);
+    let row = |i: usize| nearest(i / columns, rows, top, height);
+    let column = |i: usize| nearest(i % columns, columns, left, width);
+    let small: Vec<u8> = (0..rows * columns).map(|i| mask.classes[row(i) * mask.width + column(i)]).collect();
     if small.iter().all(|&class| class == VOID) {
-        let message = format!("at {side}×{side} every pixel of the mask is void: there is nothing to learn from it");
+        let message = format!("at {columns}×{rows} every pixel of the mask is void: there is nothing to learn from it");
         return Err(Error::file(&pair.mask, message));
     }
     Ok((picture.pixels, small))

@@ -35,18 +35,21 @@ pub fn is_picture(path: &Path) -> bool {
     EXTENSIONS.contains(&extension.as_str()) && path.is_file()
 }
 
-/// The format of the network's input: square, in grey or in colour. Its text forms are `grey28`, `rgb32` and so on.
+/// The format of the network's input, in grey or in colour. Its text forms are `grey28`, `rgb32` and so on, and `rgb96x128` of 96
+/// rows and 128 columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageFormat {
     /// 1 or 3.
     pub channels: usize,
-    /// Rows and columns.
-    pub side: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
 }
 
 impl Default for ImageFormat {
     fn default() -> ImageFormat {
-        ImageFormat { channels: 3, side: 32 }
+        ImageFormat { channels: 3, height: 32, width: 32 }
     }
 }
 
@@ -55,12 +58,16 @@ impl FromStr for ImageFormat {
 
     fn from_str(text: &str) -> Result<ImageFormat> {
         let parse = |prefix: &str, channels| {
-            let side = text.strip_prefix(prefix)?.parse().ok()?;
-            (8..=512).contains(&side).then_some(ImageFormat { channels, side })
+            let sides = text.strip_prefix(prefix)?;
+            // One text for each format: what is square has one number.
+            let (height, width) = sides.split_once('x').filter(|(a, b)| a != b).unwrap_or((sides, sides));
+            let [height, width] = [height, width].map(|side| side.parse().ok().filter(|side| (8..=512).contains(side)));
+            Some(ImageFormat { channels, height: height?, width: width? })
         };
         parse("grey", 1).or_else(|| parse("rgb", 3)).ok_or_else(|| {
             Error::usage(format!(
-                "image format \"{text}\" is neither greyN nor rgbN with N pixels a side, 8 to 512, as in grey28 or rgb32"
+                "image format \"{text}\" is neither greyN nor rgbN with N pixels a side, 8 to 512, as in grey28 or rgb32; \
+                 rgb96x128 has 96 rows and 128 columns"
             ))
         })
     }
@@ -68,18 +75,26 @@ impl FromStr for ImageFormat {
 
 impl fmt::Display for ImageFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { channels, side } = self;
-        write!(f, "{}{side}", if *channels == 1 { "grey" } else { "rgb" })
+        let Self { channels, height, width } = self;
+        write!(f, "{}{height}", if *channels == 1 { "grey" } else { "rgb" })?;
+        if height == width { Ok(()) } else { write!(f, "x{width}") }
     }
 }
 
-/// Reads a picture: turned upright (EXIF), on white where it is transparent, the middle square, scaled to the format.
+impl ImageFormat {
+    /// \[C, H, W\].
+    pub fn shape(self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+}
+
+/// Reads a picture: turned upright (EXIF), on white where it is transparent, its middle in the shape of the format, scaled to it.
 /// Returns C×H×W bytes. What kind of file it is, is told from its content.
 ///
 /// # Errors
 /// If the file cannot be read or decoded.
 pub fn read(path: &Path, format: ImageFormat) -> Result<Vec<u8>> {
-    Ok(Picture::read(path, [format.channels, format.side, format.side])?.pixels)
+    Ok(Picture::read(path, format.shape())?.pixels)
 }
 
 /// Calls `f` with a picture, turned upright; of a moving one with its first frame. Large pictures come one at a time.

@@ -17,13 +17,18 @@ pub const DATA: &[Setting] = &[
         .place()
         .variable("ENGRAM_DATA_DIR"),
     Setting::choice::<Labels>("labels", "KIND", "Classes, or groups of classes where there are some").usually("fine"),
-    Setting::new("image_format", "FORMAT", Kind::Text, "What pictures of a folder become: rgbN or greyN")
-        .usually("rgb32")
-        .needs(
-            "dataset",
-            &["folder:*", "masks:*"],
-            "it is for folders of pictures (--dataset folder:DIR or masks:DIR)",
-        ),
+    Setting::new(
+        "image_format",
+        "FORMAT",
+        Kind::Text,
+        "What pictures of a folder become: rgbN, greyN, or rgb96x128 (rows, columns)",
+    )
+    .usually("rgb32")
+    .needs(
+        "dataset",
+        &["folder:*", "masks:*"],
+        "it is for folders of pictures (--dataset folder:DIR or masks:DIR)",
+    ),
     Setting::choice::<Normalize>("normalize", "HOW", "How pixels are brought around zero").usually("channel"),
     Setting::choice::<Augmentation>(
         "augment",

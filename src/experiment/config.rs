@@ -152,6 +152,7 @@ impl Config {
             .clone()
             .or(training_recipe(&given, FallKind::Constant)?)
             .or(stream_recipe(&given, targets)?)
+            .or(method.recipe(given.find("scenario").unwrap_or_default())?)
             .or(recipe);
         Self::built(method, resolve(method.name, &rows, given)?, targets)
     }

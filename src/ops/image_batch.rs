@@ -41,17 +41,22 @@ impl Draw {
     /// The `step` of an image that is not scaled.
     pub const UNIT: i32 = 4096;
 
-    /// Where the source is read along an axis of `size` pixels for the place `at` of the output, in halves of a
-    /// [`UNIT`](Draw::UNIT): whole numbers, so that every device reads at the same place.
-    pub fn source(self, at: usize, size: usize, shift: i32) -> i32 {
-        let (at, size) = (at as i32, size as i32);
-        (2 * at + 1 - size) * self.step + (size - 1) * Draw::UNIT + 2 * Draw::UNIT * shift
+    /// Where an image of `size` \[rows, columns\] is read for a pixel of the output, in halves of a [`UNIT`](Draw::UNIT): whole
+    /// numbers, so that every device reads at the same place.
+    pub fn place(self, pixel: [usize; 2], size: [usize; 2]) -> [i32; 2] {
+        let along = |at: usize, size: usize, shift: i32| {
+            let (at, size) = (at as i32, size as i32);
+            (2 * at + 1 - size) * self.step + (size - 1) * Draw::UNIT + 2 * Draw::UNIT * shift
+        };
+        let (row, column) = (along(pixel[0], size[0], self.dy), along(pixel[1], size[1], self.dx));
+        [row, if self.flip == 0 { column } else { (size[1] as i32 - 1) * 2 * Draw::UNIT - column }]
     }
 
-    /// The pixel nearest to such a place, if it is in the image.
-    pub fn nearest(place: i32, size: usize) -> Option<usize> {
-        let pixel = (place + Draw::UNIT).div_euclid(2 * Draw::UNIT);
-        (0..size as i32).contains(&pixel).then_some(pixel as usize)
+    /// The pixel nearest to such a place, row by row from 0, if it is in the image.
+    pub fn nearest(place: [i32; 2], [rows, columns]: [usize; 2]) -> Option<usize> {
+        let [row, column] = place.map(|place| (place + Draw::UNIT).div_euclid(2 * Draw::UNIT));
+        let inside = (0..rows as i32).contains(&row) && (0..columns as i32).contains(&column);
+        inside.then_some(row as usize * columns + column as usize)
     }
 }
 
@@ -113,16 +118,13 @@ pub fn image_batch(
                     let [dy, dx, flip, step] = [0, 1, 2, 3].map(|i| draws[4 * image + i].to_bits() as i32);
                     let draw = Draw { dy, dx, flip: flip as u32, step };
                     for (at, y) in y.iter_mut().enumerate() {
-                        let (channel, row, column) = (at / (h * w), at / w % h, at % w);
-                        let (row, column) = (draw.source(row, h, dy), draw.source(column, w, dx));
-                        let mirrored = |place| (w as i32 - 1) * 2 * Draw::UNIT - place;
-                        let column = if flip != 0 { mirrored(column) } else { column };
+                        let channel = at / (h * w);
+                        let place = draw.place([at / w % h, at % w], [h, w]);
                         *y = 0.0;
-                        if let Some((near_row, near_column)) = Draw::nearest(row, h).zip(Draw::nearest(column, w)) {
-                            let in_plane = near_row * w + near_column;
+                        if let Some(in_plane) = Draw::nearest(place, [h, w]) {
                             let mean = mean[if mean.len() == c { channel } else { channel * h * w + in_plane }];
                             let plane = &bytes[channel * h * w..(channel + 1) * h * w];
-                            let value = between(plane, [row, column], [h, w]);
+                            let value = between(plane, place, [h, w]);
                             *y = (value * (1.0 / 255.0) - mean) * inverse_std[channel];
                         }
                     }

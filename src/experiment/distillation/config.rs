@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::experiment::CONFIG_FILE;
 use crate::experiment::config::Recorded;
 use crate::experiment::recorded::{fields, own_settings};
-use crate::models;
+use crate::models::{self, OutputKind};
 use crate::settings::{Kind, Origin, Range, Setting, Values, flag, resolve};
 use crate::training::{FallKind, Recipe, Schedule, TRAINING, training_recipe};
 use serde_json::{Map, Value};
@@ -279,7 +279,10 @@ impl DistillConfig {
             )));
         }
         for name in self.teacher.iter().chain([&self.student]) {
-            models::spec(name)?;
+            if models::spec(name)?.kind != OutputKind::Classes {
+                let message = format!("{name} answers for every pixel: teachers and students answer for whole images");
+                return Err(Error::usage(message));
+            }
         }
         let (n, files) = (self.teacher.len(), self.teacher_weights.len());
         if files != 0 && files != n {
