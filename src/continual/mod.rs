@@ -58,7 +58,7 @@ pub use projected::{InputMoments, unfold};
 pub use rcil::fold_branches;
 pub use replay::{MEMORY_POLICY, MemoryPolicy, REPLAY_BATCH, Replay, ReplayMemory, Stored};
 pub use si::{Negative, PathGradient};
-pub use spec::{ALL, ANY, CLASSES, CLASSES_AND_MASKS, MASKS, MethodSpec, all, register, spec};
+pub use spec::{ANY, CLASSES, CLASSES_AND_MASKS, MASKS, MethodSpec, all, register, spec};
 
 use crate::data;
 use crate::error::Result;
@@ -68,6 +68,42 @@ use crate::training::Step;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
+
+/// Every method.
+pub static ALL: &[MethodSpec] = &[
+    icarl::ICARL,
+    icarl::HYBRID2_SPEC,
+    icarl::HYBRID3_SPEC,
+    icarl::LWF_MC_SPEC,
+    fixed_representation::SPEC,
+    frozen::NCM,
+    frozen::RANPAC,
+    frozen::FECAM,
+    er::ER,
+    er::ER_ACE,
+    der::DER,
+    der::DER_PP,
+    gdumb::SPEC,
+    agem::SPEC,
+    gem::SPEC,
+    mega::SPEC,
+    lwf::SPEC,
+    ewc::EWC,
+    ewc::ONLINE,
+    si::SPEC,
+    mas::SPEC,
+    vdfd::SPEC,
+    vdfd::DFD,
+    adam_nscl::SPEC,
+    owm::SPEC,
+    mib::SPEC,
+    plop::SPEC,
+    ilt::SPEC,
+    rcil::SPEC,
+    finetune::FINETUNE,
+    cumulative::SPEC,
+    finetune::JOINT,
+];
 
 /// The data of one task: samples are indices into the training images.
 pub struct TaskData<'a> {
