@@ -202,7 +202,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             covariance_samples: settings.find("covariance_samples"),
             later_factor: settings.get("later_factor"),
             norm_factor: settings.get("norm_factor"),
-            penalty: Penalty::new(settings.get("norm_penalty")),
+            penalty: Penalty::new(settings.get("norm_penalty"), None),
             moments: InputMoments::default(),
             steps: None,
             batch_size: 1,

@@ -130,9 +130,7 @@ impl Er {
                 Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &both.labels, batch.n_seen)?))
             }
             (replay, _) => {
-                let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-                let new = learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?;
-                let loss = Loss::single("cross_entropy", new);
+                let loss = learner.loss_on(batch)?;
                 match replay {
                     None => Ok(loss),
                     Some(replay) => Ok(loss.and("replay", 1.0, replayed_loss(learner, &replay, batch.n_seen)?)),

@@ -42,7 +42,7 @@ pub(super) fn measured_samples(learner: &Learner, task: &TaskData, n: usize) -> 
 impl Ewc {
     fn new(settings: &Values) -> Ewc {
         Ewc {
-            penalty: Penalty::new(settings.get::<f32>("penalty_weight") / 2.0),
+            penalty: Penalty::new(settings.get::<f32>("penalty_weight") / 2.0, None),
             fisher: settings.get("fisher"),
             fisher_samples: settings.get("fisher_samples"),
             decay: settings.find("fisher_decay"),

@@ -56,12 +56,7 @@ pub(super) fn copied(learner: &Learner) -> Result<Array> {
 
 impl Penalty {
     /// No importance anywhere.
-    pub fn new(weight: f32) -> Penalty {
-        Penalty::limited(weight, None)
-    }
-
-    /// The same, whose importances are limited.
-    pub fn limited(weight: f32, limit: Option<f32>) -> Penalty {
+    pub fn new(weight: f32, limit: Option<f32>) -> Penalty {
         Penalty { weight, limit, quadratic: None }
     }
 

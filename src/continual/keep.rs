@@ -254,6 +254,7 @@ impl<T: Plain> Keep for T {
 }
 
 impl Plain for usize {}
+impl Plain for f32 {}
 impl Plain for Range<usize> {}
 
 /// Labels.
@@ -300,20 +301,6 @@ impl Keep for Vec<f32> {
 
     fn load(&mut self, name: &str, _learner: &Learner, state: &mut MethodState) -> Result<()> {
         *self = state.take(name).unwrap_or_default();
-        Ok(())
-    }
-}
-
-/// A number, to the bit.
-impl Keep for f32 {
-    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
-        state.put(name, vec![*self]);
-        Ok(())
-    }
-
-    fn load(&mut self, name: &str, _learner: &Learner, state: &mut MethodState) -> Result<()> {
-        let [value] = state.need(name)?[..] else { return Err(foreign(format!("'{name}' is no number"))) };
-        *self = value;
         Ok(())
     }
 }

@@ -53,7 +53,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     options: &[PENALTY_WEIGHT.usually("0.1"), FISHER_SAMPLES, UNSEEN],
     trade_off: &[("penalty_weight", 100.0)],
     build: |settings| {
-        let penalty = Penalty::new(settings.get("penalty_weight"));
+        let penalty = Penalty::new(settings.get("penalty_weight"), None);
         Box::new(Mas { penalty, fisher_samples: settings.get("fisher_samples") })
     },
     ..MethodSpec::BASE

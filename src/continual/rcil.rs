@@ -115,26 +115,23 @@ fn branch(network: &Network, conv: &str) -> Result<(usize, Norm)> {
 struct Frozen(Vec<(usize, Tensor)>);
 
 impl Frozen {
-    /// The learner's parameters of these numbers, as they are now.
-    fn now(learner: &Learner, numbers: &[usize]) -> Result<Frozen> {
+    /// The learner's branches that keep, as they are now.
+    fn now(learner: &Learner) -> Result<Frozen> {
         let tensors = learner.network.parameters.tensors();
-        let copy = |i: &usize| {
-            let own = tensors.get(*i).ok_or_else(|| Error::usage("the checkpoint is one of another network"))?;
-            Ok((*i, Tensor::from_f32(&learner.device, own.shape(), &own.to_vec()?)?))
-        };
-        Ok(Frozen(numbers.iter().map(copy).collect::<Result<_>>()?))
+        let copy = |i: usize| Ok((i, Tensor::from_f32(&learner.device, tensors[i].shape(), &tensors[i].to_vec()?)?));
+        Ok(Frozen(keepers(&learner.network).into_iter().flatten().map(copy).collect::<Result<_>>()?))
     }
 }
 
-/// A checkpoint needs their numbers alone: the network has the values.
+/// A checkpoint says only whether there are any: the network has their values.
 impl Keep for Frozen {
     fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
-        state.put_json(name, &self.0.iter().map(|(i, _)| *i).collect::<Vec<_>>());
+        state.put_json(name, &!self.0.is_empty());
         Ok(())
     }
 
     fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
-        *self = Frozen::now(learner, &state.take_json::<Vec<usize>>(name)?)?;
+        *self = if state.take_json(name)? { Frozen::now(learner)? } else { Frozen::default() };
         Ok(())
     }
 }
@@ -146,7 +143,7 @@ impl Method for Rcil {
             return Ok(());
         }
         fold_branches(&learner.network)?;
-        self.frozen = Frozen::now(learner, &keepers(&learner.network).concat())?;
+        self.frozen = Frozen::now(learner)?;
         match self.starts && task.n_old < task.n_seen {
             true => start_new_classes(&learner.network, task.n_old, task.n_seen),
             false => Ok(()),

@@ -180,7 +180,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     targets: CLASSES_AND_MASKS,
     build: |settings| {
         Box::new(Si {
-            penalty: Penalty::limited(settings.get("penalty_weight"), settings.find("importance_limit")),
+            penalty: Penalty::new(settings.get("penalty_weight"), settings.find("importance_limit")),
             damping: settings.get("damping"),
             negative: settings.get("negative"),
             path_gradient: settings.get("path_gradient"),
