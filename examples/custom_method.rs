@@ -8,7 +8,7 @@
 
 use engram::cli;
 use engram::continual::{
-    self, Batch, Held, Learner, Loss, MEMORY, Method, MethodSpec, Rounding, TaskData, exemplars_per_class,
+    self, Batch, Exemplars, Keeps, Learner, Loss, MEMORY, Method, MethodSpec, Rounding, TaskData, exemplars_per_class,
 };
 use engram::data;
 use engram::experiment::{Config, run, sink::Silent};
@@ -27,8 +27,7 @@ struct Replay {
     /// How often an epoch uses a stored image; as often as balances them with the new ones if `None`.
     times: Option<usize>,
     /// By class, in random order: the first m are what a smaller share keeps.
-    memory: Vec<Vec<u32>>,
-    image_bytes: u64,
+    memory: Exemplars,
 }
 
 impl Method for Replay {
@@ -41,32 +40,26 @@ impl Method for Replay {
     /// An epoch goes through the new images and as often through the memory as makes about as many: a sample that is listed
     /// twice is used twice.
     fn training_set(&self, task: &TaskData) -> Vec<u32> {
-        let (new, old) = (task.samples.concat(), self.memory.concat());
+        let (new, old) = (task.samples.concat(), self.memory.0.concat());
         let n_times = self.times.unwrap_or(new.len() / old.len().max(1));
         [new, old.repeat(n_times.max(1))].concat()
     }
 
     /// Every class may keep m = K/classes images: old ones give some up, new ones are drawn.
-    fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
+    fn end_task(&mut self, _learner: &Learner, task: &TaskData) -> Result<()> {
         let m = exemplars_per_class(self.budget, task.n_seen, Rounding::Ceil);
         for samples in &task.samples {
             let mut samples = samples.clone();
-            Rng::keyed(1, Purpose::Memory, self.memory.len() as u64).shuffle(&mut samples);
-            self.memory.push(samples);
+            Rng::keyed(1, Purpose::Memory, self.memory.0.len() as u64).shuffle(&mut samples);
+            self.memory.0.push(samples);
         }
-        self.memory.iter_mut().for_each(|samples| samples.truncate(m));
-        self.image_bytes = learner.image_bytes();
+        self.memory.0.iter_mut().for_each(|samples| samples.truncate(m));
         Ok(())
     }
 
-    /// For the tables: what is kept between tasks, in bytes.
-    fn held(&self) -> Held {
-        let n_images = self.memory.iter().map(Vec::len).sum::<usize>() as u64;
-        Held { exemplars: n_images * self.image_bytes, ..Held::default() }
-    }
-
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.memory.clone()
+    /// What stays from batch to batch: checkpoints, the bytes in tables and the picture of exemplars follow from it.
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("memory", &mut self.memory)]
     }
 }
 
@@ -82,7 +75,7 @@ static REPLAY: MethodSpec = MethodSpec {
     options: &[MEMORY, TIMES],
     build: |settings| {
         let (budget, times) = (settings.get("memory"), settings.find("times"));
-        Box::new(Replay { budget, times, memory: Vec::new(), image_bytes: 0 })
+        Box::new(Replay { budget, times, memory: Exemplars::default() })
     },
     ..MethodSpec::BASE
 };

@@ -31,22 +31,15 @@ struct Params {
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let out = flat_index(wid, nwg, lid.x);
-    let outputs = params.p * params.q;
-    if out < params.planes * outputs {
-        let plane = out / outputs;
-        let row = (out - plane * outputs) / params.q;
-        let column = out - plane * outputs - row * params.q;
-        let start = plane * params.h * params.w;
-        let top = row * params.stride;
-        let left = column * params.stride;
-        let first_row = max(top, params.padding) - params.padding;
-        let end_row = min(top + params.size - params.padding, params.h);
-        let first_column = max(left, params.padding) - params.padding;
-        let end_column = min(left + params.size - params.padding, params.w);
-        var best_at = first_row * params.w + first_column;
+    if out < params.planes * params.p * params.q {
+        let at = place_of(out, params.p, params.q);
+        let start = at.plane * params.h * params.w;
+        let rows = covered(at.row, params.size, params.stride, params.padding, params.h);
+        let columns = covered(at.column, params.size, params.stride, params.padding, params.w);
+        var best_at = rows.x * params.w + columns.x;
         var best = x[start + best_at];
-        for (var i = first_row; i < end_row; i++) {
-            for (var j = first_column; j < end_column; j++) {
+        for (var i = rows.x; i < rows.y; i++) {
+            for (var j = columns.x; j < columns.y; j++) {
                 let here = i * params.w + j;
                 let value = x[start + here];
                 if (value > best && !is_nan(best)) || is_nan(value) {
@@ -63,21 +56,15 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let pixel = flat_index(wid, nwg, lid.x);
-    let pixels = params.h * params.w;
-    if pixel < params.planes * pixels {
-        let plane = pixel / pixels;
-        let here = pixel - plane * pixels;
-        let v = here / params.w + params.padding;
-        let u = here % params.w + params.padding;
-        // Windows that start at most size − 1 pixels before this one.
-        let first_row = (max(v + 1u, params.size) - params.size + params.stride - 1u) / params.stride;
-        let end_row = min(v / params.stride + 1u, params.p);
-        let first_column = (max(u + 1u, params.size) - params.size + params.stride - 1u) / params.stride;
-        let end_column = min(u / params.stride + 1u, params.q);
+    if pixel < params.planes * params.h * params.w {
+        let at = place_of(pixel, params.h, params.w);
+        let here = at.row * params.w + at.column;
+        let rows = covering(at.row, params.size, params.stride, params.padding, params.p);
+        let columns = covering(at.column, params.size, params.stride, params.padding, params.q);
         var total = 0.0;
-        for (var row = first_row; row < end_row; row++) {
-            for (var column = first_column; column < end_column; column++) {
-                let out = (plane * params.p + row) * params.q + column;
+        for (var row = rows.x; row < rows.y; row++) {
+            for (var column = columns.x; column < columns.y; column++) {
+                let out = (at.plane * params.p + row) * params.q + column;
                 if argmax[out] == here {
                     total += dy[out];
                 }

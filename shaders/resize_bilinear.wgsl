@@ -46,14 +46,12 @@ fn outputs_of(input: u32, n_in: u32, n_out: u32) -> vec2<u32> {
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let out = flat_index(wid, nwg, lid.x);
-    let outputs = params.p * params.q;
-    if out < params.planes * outputs {
-        let plane = out / outputs;
-        let p = (out - plane * outputs) / params.q;
-        let row = between(p, params.h, params.p);
-        let column = between(out - plane * outputs - p * params.q, params.w, params.q);
-        let upper = (plane * params.h + row.lower) * params.w;
-        let lower = (plane * params.h + row.upper) * params.w;
+    if out < params.planes * params.p * params.q {
+        let at = place_of(out, params.p, params.q);
+        let row = between(at.row, params.h, params.p);
+        let column = between(at.column, params.w, params.q);
+        let upper = (at.plane * params.h + row.lower) * params.w;
+        let lower = (at.plane * params.h + row.upper) * params.w;
         let left = (1.0 - row.t) * x[upper + column.lower] + row.t * x[lower + column.lower];
         let right = (1.0 - row.t) * x[upper + column.upper] + row.t * x[lower + column.upper];
         y[out] = (1.0 - column.t) * left + column.t * right;
@@ -66,21 +64,18 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let pixel = flat_index(wid, nwg, lid.x);
-    let pixels = params.h * params.w;
-    if pixel < params.planes * pixels {
-        let plane = pixel / pixels;
-        let i = (pixel - plane * pixels) / params.w;
-        let j = pixel - plane * pixels - i * params.w;
-        let rows = outputs_of(i, params.h, params.p);
-        let columns = outputs_of(j, params.w, params.q);
+    if pixel < params.planes * params.h * params.w {
+        let at = place_of(pixel, params.h, params.w);
+        let rows = outputs_of(at.row, params.h, params.p);
+        let columns = outputs_of(at.column, params.w, params.q);
         var total = 0.0;
         for (var p = rows.x; p < rows.y; p++) {
-            let along_row = (plane * params.p + p) * params.q;
+            let along_row = (at.plane * params.p + p) * params.q;
             var part = 0.0;
             for (var q = columns.x; q < columns.y; q++) {
-                part += share(between(q, params.w, params.q), j) * dy[along_row + q];
+                part += share(between(q, params.w, params.q), at.column) * dy[along_row + q];
             }
-            total += share(between(p, params.h, params.p), i) * part;
+            total += share(between(p, params.h, params.p), at.row) * part;
         }
         dx[pixel] = total;
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::runs::{Pairs, config};
 use engram::continual::output_sensitivity;
-use engram::continual::{Batch, FisherKind, Learner, Measured, MemoryPolicy, MemoryUpdate, Method};
+use engram::continual::{Batch, FisherKind, Keep, Learner, Measured, MemoryPolicy, MemoryUpdate, Method};
 use engram::continual::{Joined, PathGradient, ReplayMemory, Stored, TaskData, Unseen, fisher};
 use engram::data::{self, Dataset, Images};
 use engram::models::Network;
@@ -111,7 +111,7 @@ fn memories_stay_within_their_budget_and_tell_places() {
             drawn.sort_unstable();
             drawn.dedup();
             assert_eq!(drawn.len(), capacity.min(5), "drawn without repetition");
-            let copy: ReplayMemory = serde_json::from_value(memory.to_json()).unwrap();
+            let copy: ReplayMemory = serde_json::from_value(serde_json::to_value(&memory).unwrap()).unwrap();
             assert_eq!(copy.items(), memory.items());
         }
     }
@@ -130,7 +130,7 @@ fn balanced_and_greedy_memories_hold_classes_alike() {
                 + usize::from(sample % 200 == 0)];
             memory.offer(Stored { sample, label }, &mut rng);
         }
-        let counts: Vec<usize> = memory.by_label().iter().map(Vec::len).collect();
+        let counts: Vec<usize> = memory.exemplars().iter().map(Vec::len).collect();
         assert_eq!(counts, [10; 5], "{policy:?}");
     }
     let mut memory = ReplayMemory::new(50, MemoryPolicy::Reservoir);
@@ -138,7 +138,7 @@ fn balanced_and_greedy_memories_hold_classes_alike() {
     (0..4000).for_each(|sample| {
         memory.offer(Stored { sample, label: u32::from(sample % 100 == 0) }, &mut rng);
     });
-    assert!(memory.by_label()[0].len() > 40, "a reservoir follows the stream");
+    assert!(memory.exemplars()[0].len() > 40, "a reservoir follows the stream");
 }
 
 /// Within a class the balanced memory is a reservoir: the mean place of what is kept is the middle of the stream.
@@ -299,7 +299,7 @@ fn build(name: &str, settings: Pairs) -> Box<dyn Method> {
     (config.method.build)(&config.values)
 }
 
-fn vector(method: &dyn Method, name: &str) -> Vec<f32> {
+fn vector(method: &mut dyn Method, name: &str) -> Vec<f32> {
     method.state().unwrap().take(name).unwrap()
 }
 
@@ -320,7 +320,7 @@ fn the_stored_penalty_is_the_sum_over_tasks() {
         ewc.end_task(&learner, &task).unwrap();
         let mut single = build("ewc", flags);
         single.end_task(&learner, &task).unwrap();
-        alone.push((vector(&*single, "importance"), learner.network.parameters.values().to_vec().unwrap()));
+        alone.push((vector(&mut *single, "penalty.importance"), learner.network.parameters.values().to_vec().unwrap()));
     }
     let w = learner.network.parameters.values();
     let moved: Vec<f32> =
@@ -342,7 +342,7 @@ fn the_stored_penalty_is_the_sum_over_tasks() {
     assert!((own - value).abs() < 1e-4 * value, "{own} is not {value}");
     ewc.adjust_gradients(&learner, &batch).unwrap();
     close(&gradients(&learner), &gradient, 1e-5);
-    let stiffness = vector(&*ewc, "importance").into_iter().fold(0.0, f32::max) * 3.0;
+    let stiffness = vector(&mut *ewc, "penalty.importance").into_iter().fold(0.0, f32::max) * 3.0;
     assert_eq!(ewc.stiffness(), Some(stiffness));
 }
 
@@ -374,8 +374,8 @@ fn synaptic_intelligence_integrates_along_the_path() {
                 total[i] += -f64::from(g[i]) * moved / (moved * moved + 0.01);
             }
         }
-        close(&vector(&*si, "importance"), &total, 1e-4);
-        assert_eq!(vector(&*si, "anchor"), learner.network.parameters.values().to_vec().unwrap());
+        close(&vector(&mut *si, "penalty.importance"), &total, 1e-4);
+        assert_eq!(vector(&mut *si, "penalty.anchor"), learner.network.parameters.values().to_vec().unwrap());
     }
 }
 
@@ -390,8 +390,8 @@ fn a_teacher_never_changes() {
     lwf.begin_task(&learner, &task(&learner, 1, 4)).unwrap();
     for key in 0..4 {
         step(&mut *lwf, &learner, &mut optimizer, &batch(&learner, &[1, 2, 3, 4], key, 10), 0.01);
-        assert_eq!(vector(&*lwf, "old.parameters"), before);
-        assert_eq!(vector(&*lwf, "old.statistics"), statistics);
+        assert_eq!(vector(&mut *lwf, "old.parameters"), before);
+        assert_eq!(vector(&mut *lwf, "old.statistics"), statistics);
     }
     assert_ne!(learner.network.parameters.values().to_vec().unwrap(), before);
 }
@@ -426,17 +426,20 @@ fn si_can_be_told_avalanches_semantics() {
             }
             if index == 0 {
                 si.end_task(&learner, &data).unwrap();
-                let (limited, sum) = (vector(&*si, "importance"), vector(&*si, "unlimited"));
+                let (limited, sum) = (vector(&mut *si, "penalty.importance"), vector(&mut *si, "penalty.unlimited"));
                 assert!(sum.iter().any(|&total| total > LIMIT), "nothing was limited");
                 assert!(limited.iter().zip(&sum).all(|(&a, &b)| a == b.min(LIMIT)));
                 assert_eq!(si.stiffness(), Some(2.0 * 2000.0 * LIMIT));
-                assert_eq!(si.held().importance, 12 * sum.len() as u64);
+                assert_eq!(si.held(&learner).importance, 12 * sum.len() as u64);
                 let mut resumed = build("si", flags);
                 resumed.restore(&learner, si.state().unwrap()).unwrap();
-                assert!(vector(&*resumed, "unlimited") == sum && vector(&*resumed, "importance") == limited);
+                assert!(
+                    vector(&mut *resumed, "penalty.unlimited") == sum
+                        && vector(&mut *resumed, "penalty.importance") == limited
+                );
             }
         }
-        let path = vector(&*si, "path");
+        let path = vector(&mut *si, "running.path");
         let largest = squares.iter().copied().fold(0.0, f64::max);
         let apart =
             path.iter().zip(&squares).map(|(&path, square)| (f64::from(path) - square).abs()).fold(0.0, f64::max);
@@ -473,14 +476,14 @@ fn memories_are_filled_when_they_are_asked_to() {
             (MemoryUpdate::TaskEnd, [0, 0, 20]),
         ] {
             let mut method = build(name, &[("memory_update", when.name())]);
-            let n = |method: &dyn Method| method.exemplars().concat().len();
+            let n = |method: &mut dyn Method| method.exemplars().concat().len();
             method.begin_task(&learner, &data).unwrap();
-            let begun = n(&*method);
+            let begun = n(&mut *method);
             method.after_step(&learner, &batch(&learner, &first, 0, 0)).unwrap();
-            let stepped = n(&*method);
+            let stepped = n(&mut *method);
             method.end_task(&learner, &data).unwrap();
-            assert_eq!([begun, stepped, n(&*method)], expected, "{name}, {when:?}");
-            assert_eq!(method.held().exemplars, 20.min(expected[2]) as u64 * (784 + 4));
+            assert_eq!([begun, stepped, n(&mut *method)], expected, "{name}, {when:?}");
+            assert_eq!(method.held(&learner).exemplars, 20.min(expected[2]) as u64 * (784 + 4));
         }
     }
 }
@@ -520,14 +523,14 @@ fn stored_logits_are_those_of_their_step() {
             said.extend(samples.iter().copied().zip(logits.chunks(10).map(<[f32]>::to_vec)));
             step(&mut *der, &learner, &mut optimizer, &batch, 0.1);
         }
-        let state = der.state().unwrap();
-        let memory: ReplayMemory = serde_json::from_value(state.json).unwrap();
+        let mut state = der.state().unwrap();
+        let memory: ReplayMemory = state.take_json("memory").unwrap();
         let logits = &state.tensors[0].1;
         assert_eq!(memory.items().len(), 20);
         for (item, stored) in memory.items().iter().zip(logits.chunks(10)) {
             assert_eq!(stored, said[&item.sample], "sample {}", item.sample);
         }
-        let held = der.held();
+        let held = der.held(&learner);
         assert_eq!((held.exemplars, held.logits), (20 * (784 + 4), 20 * 10 * 4));
     }
 }

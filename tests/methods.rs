@@ -4,7 +4,7 @@ mod common;
 
 use common::runs::glyphs;
 use common::runs::{Pairs, config};
-use engram::continual::{Batch, Icarl, Learner, Method, Rounding, TaskData};
+use engram::continual::{Batch, Learner, Method, Rounding, TaskData};
 use engram::continual::{Classifier, exemplars_per_class};
 use engram::data::{self, Augment, ClassOrder, Dataset, Plan, TaskStream};
 use engram::models::Network;
@@ -108,9 +108,10 @@ impl Stream {
     }
 }
 
-fn icarl(memory: usize, more: Pairs) -> Icarl {
+fn icarl(memory: usize, more: Pairs) -> Box<dyn Method> {
     let memory = memory.to_string();
-    Icarl::new(&config("icarl", &[("memory", &memory)], more).values)
+    let config = config("icarl", &[("memory", &memory)], more);
+    (config.method.build)(&config.values)
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
@@ -149,7 +150,7 @@ fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
         let mut icarl = icarl(budget, &[("memory_rounding", rounding.name())]);
         let mut earlier: Vec<Vec<u32>> = Vec::new();
         for task in 0..3 {
-            stream.learn(&mut icarl, task, |_, _, _| ());
+            stream.learn(&mut *icarl, task, |_, _, _| ());
             let (exemplars, n_seen) = (icarl.exemplars(), stream.tasks[task].n_seen);
             assert_eq!(exemplars.len(), n_seen);
             let m = exemplars_per_class(budget, n_seen, rounding);
@@ -179,7 +180,7 @@ fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
             }
             earlier = exemplars.to_vec();
 
-            let held = icarl.held();
+            let held = icarl.held(&stream.learner);
             assert_eq!(held.exemplars, 784 * n_exemplars as u64);
             assert_eq!(held.class_means, 4 * 256 * n_seen as u64);
             assert_eq!(held.old_network, if task == 0 { 0 } else { stream.learner.network.bytes() });
@@ -198,8 +199,8 @@ fn the_memory_is_herded_bounded_and_reduced_to_prefixes() {
 fn classification_is_by_the_nearest_mean_of_exemplars() {
     let mut stream = Stream::new("mlp", 200);
     let mut icarl = icarl(12, &[]);
-    stream.learn(&mut icarl, 0, |_, _, _| ());
-    stream.learn(&mut icarl, 1, |_, _, _| ());
+    stream.learn(&mut *icarl, 0, |_, _, _| ());
+    stream.learn(&mut *icarl, 1, |_, _, _| ());
     let n_seen = 4;
     let normalize = |x: &[f32]| -> Vec<f64> {
         let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
@@ -219,7 +220,7 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
         let means: Vec<Vec<f64>> = sets.iter().map(|set| mean(set)).collect();
         let mut n_checked = 0;
         let check = |first: usize, output: Output| {
-            let labels = icarl.predict(&output, n_seen, classifier)?.to_u32()?;
+            let labels = icarl.scores(&output, n_seen, classifier)?.argmax_rows(n_seen)?.to_u32()?;
             for (row, label) in rows(&output.features).iter().zip(labels) {
                 let distance = |mean: &Vec<f64>| row.iter().zip(mean).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
                 let distances: Vec<f64> = means.iter().map(distance).collect();
@@ -237,12 +238,12 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
     stream
         .learner
         .evaluate(&stream.dataset.train, &samples, |_, output| {
-            let labels = icarl.predict(&output, n_seen, network)?.to_u32()?;
+            let labels = icarl.scores(&output, n_seen, network)?.argmax_rows(n_seen)?.to_u32()?;
             let logits = output.logits.to_vec()?;
             for (row, label) in logits.chunks(6).zip(labels) {
                 assert!(row[..n_seen].iter().all(|x| *x <= row[label as usize]));
             }
-            assert!(icarl.predict(&output, n_seen, &Classifier { name: "oracle", ..*network }).is_err());
+            assert!(icarl.scores(&output, n_seen, &Classifier { name: "oracle", ..*network }).is_err());
             Ok(())
         })
         .unwrap();
@@ -253,7 +254,7 @@ fn the_first_task_is_plain_binary_cross_entropy() {
     for model in ["mlp", "cnn"] {
         let mut stream = Stream::new(model, 160);
         let mut n_batches = 0;
-        stream.learn(&mut icarl(12, &[]), 0, |stream, batch, loss| {
+        stream.learn(&mut *icarl(12, &[]), 0, |stream, batch, loss| {
             let logits = stream.learner.network.forward(&batch.x, Mode::Train).unwrap().logits;
             let plain = logits.bce_with_logits(&one_hot(&batch.labels, 6)).unwrap();
             assert_eq!(bits(&plain), bits(loss), "{model}");
@@ -283,12 +284,12 @@ fn the_old_network_never_changes() {
     for model in ["mlp", "cnn"] {
         let mut stream = Stream::new(model, 160);
         let mut icarl = icarl(12, &[]);
-        stream.learn(&mut icarl, 0, |_, _, _| ());
+        stream.learn(&mut *icarl, 0, |_, _, _| ());
         for task in 1..3 {
             let old = stream.learner.network.snapshot().unwrap();
             let checksum = old.to_safetensors().unwrap();
             let n_old = stream.tasks[task].n_old;
-            stream.learn(&mut icarl, task, |stream, batch, loss| {
+            stream.learn(&mut *icarl, task, |stream, batch, loss| {
                 let targets =
                     no_grad(|| old.forward(&batch.x, Mode::Eval)?.logits.mixed_targets(&batch.labels, n_old)).unwrap();
                 let logits = stream.learner.network.forward(&batch.x, Mode::Train).unwrap().logits;
@@ -311,10 +312,10 @@ fn stored_old_outputs_and_a_frozen_network_are_the_same() {
         let mut per_batch = Stream::new(model, 160);
         let mut stored = Stream::new(model, 160);
         let (mut icarl, mut box3) = (icarl(14, &[]), icarl(14, &[]));
-        per_batch.learn(&mut icarl, 0, |_, _, _| ());
-        stored.learn(&mut box3, 0, |_, _, _| ());
+        per_batch.learn(&mut *icarl, 0, |_, _, _| ());
+        stored.learn(&mut *box3, 0, |_, _, _| ());
         let task = 1;
-        per_batch.learn(&mut icarl, task, |_, _, _| ());
+        per_batch.learn(&mut *icarl, task, |_, _, _| ());
 
         let n_old = stored.tasks[task].n_old;
         let samples = box3.training_set(&stored.tasks[task]);

@@ -391,11 +391,11 @@ fn two_hundred_steps_are_those_of_the_transcription() {
         let mut vdfd = formula::method("vdfd", settings);
         vdfd.begin_task(learner, &formula.task(0)).unwrap();
         vdfd.end_task(learner, &formula.task(0)).unwrap();
-        check_memory(&*vdfd, &golden);
+        check_memory(&mut *vdfd, &golden);
 
         vdfd.begin_task(learner, &formula.task(1)).unwrap();
         let mut state = vdfd.state().unwrap();
-        let own = &mut state.tensors.iter_mut().find(|(name, _)| name == "relation").unwrap().1;
+        let own = &mut state.tensors.iter_mut().find(|(name, _)| name == "tasks.relation").unwrap().1;
         let mut at = 0;
         for (n, salt) in [(32 * 8, 11), (32, 12), (64 * 32, 13), (64, 14)] {
             own[at..at + n].copy_from_slice(&formula::numbers(n, salt));
@@ -430,9 +430,9 @@ fn two_hundred_steps_are_those_of_the_transcription() {
     }
 }
 
-fn check_memory(vdfd: &dyn Method, golden: &serde_json::Value) {
+fn check_memory(vdfd: &mut dyn Method, golden: &serde_json::Value) {
     let mut state = vdfd.state().unwrap();
-    let mut take = |name: &str| state.take(&format!("{name}.0")).unwrap();
+    let mut take = |name: &str| state.take(&format!("tasks.0.{name}")).unwrap();
     let (u, sigma, v, anchor) = (take("u"), take("sigma"), take("v"), take("anchor"));
     let numbers = |value: &serde_json::Value| serde_json::from_value::<Vec<f64>>(value.clone()).unwrap();
     let mut first = 0;

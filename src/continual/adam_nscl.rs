@@ -3,13 +3,12 @@
 //! the layer's outputs for them stay as they are.
 
 use super::fisher::{FisherKind, Measured, fisher};
-use super::importance::Quadratic;
+use super::importance::Penalty;
 use super::outputs::UNSEEN;
 use super::projected::{InputMoments, ProjectedSteps};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::linalg::{Matrix, symmetric_eigen};
-use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Choose, Setting};
 
@@ -71,11 +70,10 @@ struct AdamNscl {
     covariance_samples: Option<usize>,
     later_factor: f32,
     norm_factor: f32,
-    norm_penalty: f32,
     moments: InputMoments,
-    /// Of scales and shifts.
-    quadratic: Option<Quadratic>,
-    /// While a task after the first is learnt.
+    /// On scales and shifts.
+    penalty: Penalty,
+    /// From the first step of a task after the first until its end.
     steps: Option<ProjectedSteps>,
     batch_size: usize,
 }
@@ -142,22 +140,15 @@ impl AdamNscl {
 }
 
 impl Method for AdamNscl {
-    fn begin_task(&mut self, learner: &Learner, _task: &TaskData) -> Result<()> {
-        self.steps = if self.moments.sums.is_empty() { None } else { Some(self.projected(learner)?) };
-        Ok(())
-    }
-
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         self.batch_size = self.batch_size.max(batch.images.len());
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
-        let Some(quadratic) = &self.quadratic else { return Ok(loss) };
-        Ok(loss.and("penalty", self.norm_penalty, quadratic.value(learner)?))
+        self.penalty.added_to(learner.loss_on(batch)?, learner, None)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
-        if let Some(quadratic) = &self.quadratic {
-            quadratic.add_gradient(learner, self.norm_penalty)?;
+        self.penalty.add_gradient(learner)?;
+        if self.steps.is_none() && !self.moments.sums.is_empty() {
+            self.steps = Some(self.projected(learner)?);
         }
         self.steps.as_ref().map_or(Ok(()), |steps| steps.remember(learner))
     }
@@ -172,33 +163,16 @@ impl Method for AdamNscl {
         samples.truncate(self.covariance_samples.unwrap_or(usize::MAX));
         self.moments.add_task(learner, task, &samples, self.averaging == Averaging::Batches)?;
         let new = self.norms_fisher(learner, task, &samples)?;
-        self.quadratic = Some(Quadratic::raised(self.quadratic.take(), learner, &new)?);
         self.steps = None;
-        Ok(())
+        self.penalty.raise(learner, &new)
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| 2.0 * self.norm_penalty * quadratic.largest)
+        self.penalty.stiffness()
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
-        tensors.extend(self.moments.state());
-        Ok(MethodState { json: serde_json::json!([self.batch_size, self.steps.is_some()]), tensors })
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let projects;
-        (self.batch_size, projects) = state.json()?;
-        self.quadratic = Quadratic::restored(learner, &mut state)?;
-        self.moments = InputMoments::restored(&mut state);
-        self.steps = if projects { Some(self.projected(learner)?) } else { None };
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        let penalty = self.quadratic.as_ref().map_or(0, Quadratic::bytes);
-        Held { importance: penalty + self.moments.bytes(), ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("penalty", &mut self.penalty), ("moments", &mut self.moments), ("batch_size", &mut self.batch_size)]
     }
 }
 
@@ -228,9 +202,8 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             covariance_samples: settings.find("covariance_samples"),
             later_factor: settings.get("later_factor"),
             norm_factor: settings.get("norm_factor"),
-            norm_penalty: settings.get("norm_penalty"),
+            penalty: Penalty::new(settings.get("norm_penalty"), None),
             moments: InputMoments::default(),
-            quadratic: None,
             steps: None,
             batch_size: 1,
         })

@@ -5,10 +5,10 @@
 use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, ReplayMemory, replayed_loss};
-use super::{Batch, Learner, Loss, Method, MethodSpec, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
-use crate::ops::{Mode, project};
+use crate::ops::project;
 use crate::rng::{Purpose, Rng};
 
 struct Agem {
@@ -20,8 +20,7 @@ struct Agem {
 
 impl Method for Agem {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+        learner.loss_on(batch)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
@@ -47,12 +46,8 @@ impl Method for Agem {
         Ok(())
     }
 
-    fn memory(&self) -> Option<&ReplayMemory> {
-        Some(&self.memory)
-    }
-
-    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
-        Some(&mut self.memory)
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("memory", &mut self.memory)]
     }
 }
 

@@ -2,52 +2,46 @@
 
 use super::outputs::UNSEEN;
 use super::spec::CLASSES_AND_MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Held, Keeps, Learner, Loss, Method, MethodSpec, Plain, TaskData};
 use crate::error::Result;
-use crate::ops::Mode;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 struct Cumulative {
-    /// Samples of earlier tasks.
-    old: Vec<u32>,
-    /// Of an image with what is said about it.
-    sample_bytes: u64,
+    old: Old,
+}
+
+/// Samples of earlier tasks.
+#[derive(Serialize, Deserialize)]
+struct Old(Vec<u32>);
+
+impl Plain for Old {
+    fn count(&self, learner: &Learner, held: &mut Held) {
+        held.exemplars += self.0.len() as u64 * (learner.image_bytes() + learner.label_bytes());
+    }
 }
 
 impl Method for Cumulative {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+        learner.loss_on(batch)
     }
 
     fn training_set(&self, task: &TaskData) -> Vec<u32> {
         let mut all = task.samples.concat();
         // An image with masks may return with a later task.
         let new: HashSet<u32> = all.iter().copied().collect();
-        all.extend(self.old.iter().filter(|sample| !new.contains(sample)));
+        all.extend(self.old.0.iter().filter(|sample| !new.contains(sample)));
         all
     }
 
-    fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        self.sample_bytes = learner.image_bytes() + learner.label_bytes();
-        let old: HashSet<u32> = self.old.iter().copied().collect();
-        self.old.extend(task.samples.concat().into_iter().filter(|sample| !old.contains(sample)));
+    fn end_task(&mut self, _learner: &Learner, task: &TaskData) -> Result<()> {
+        let old: HashSet<u32> = self.old.0.iter().copied().collect();
+        self.old.0.extend(task.samples.concat().into_iter().filter(|sample| !old.contains(sample)));
         Ok(())
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let json = serde_json::to_value(&self.old).expect("bug: a list of samples is no JSON");
-        Ok(MethodState { json, tensors: Vec::new() })
-    }
-
-    fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
-        self.sample_bytes = learner.image_bytes() + learner.label_bytes();
-        self.old = state.json()?;
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        Held { exemplars: self.old.len() as u64 * self.sample_bytes, ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("old", &mut self.old)]
     }
 }
 
@@ -60,6 +54,6 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     is_reference: true,
     targets: CLASSES_AND_MASKS,
     options: &[UNSEEN],
-    build: |_| Box::new(Cumulative { old: Vec::new(), sample_bytes: 0 }),
+    build: |_| Box::new(Cumulative { old: Old(Vec::new()) }),
     ..MethodSpec::BASE
 };

@@ -10,7 +10,7 @@ use super::memory::MEMORY;
 use super::old_teacher::{DISTILL, by_outputs, scheme, with_terms};
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, Replay, ReplayMemory, replayed_loss};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, Renumbering};
+use super::{Batch, Held, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, Renumbering};
 use crate::device::{self, Array, DType};
 use crate::distill::SchemeSpec;
 use crate::error::{Error, Result};
@@ -39,30 +39,36 @@ struct Der {
     /// Of DER++.
     replay_weight: Option<f32>,
     replay_batch: Option<usize>,
+    dark: DarkMemory,
+    /// Of the running step.
+    said: Option<Tensor>,
+}
+
+/// A memory that keeps, beside each image, what the network said of it.
+struct DarkMemory {
     /// K.
     capacity: usize,
     memory: ReplayMemory,
     /// (n, outputs) with n up to K, and a row at least for each place that is taken: row i belongs to place i of the memory.
     logits: Option<Array>,
-    /// Of the running step.
-    said: Option<Tensor>,
 }
 
 impl Der {
     fn new(settings: &Values) -> Der {
         let capacity = settings.get("memory");
+        let memory = ReplayMemory::new(capacity, settings.get("memory_policy"));
         Der {
             mse_weight: settings.get("mse_weight"),
             scheme: scheme(settings),
             replay_weight: settings.find("replay_weight"),
             replay_batch: settings.find("replay_batch"),
-            capacity,
-            memory: ReplayMemory::new(capacity, settings.get("memory_policy")),
-            logits: None,
+            dark: DarkMemory { capacity, memory, logits: None },
             said: None,
         }
     }
+}
 
+impl DarkMemory {
     /// A table with a row for each place of the memory that is taken. It grows by doubling, up to K rows.
     fn table(&mut self, learner: &Learner) -> Result<&Array> {
         let (n, before) = (self.memory.items().len().max(1), self.logits.as_ref().map_or(0, |table| table.shape()[0]));
@@ -78,58 +84,37 @@ impl Der {
         Ok(self.logits.as_ref().expect("bug: it has just been made"))
     }
 
-    fn stored(&mut self, learner: &Learner, replay: &Replay) -> Result<Tensor> {
+    /// The rows of what is replayed.
+    fn rows(&mut self, learner: &Learner, replay: &Replay) -> Result<Tensor> {
         let slots = Tensor::from_u32(&learner.device, [replay.slots.len()], &replay.slots)?;
         Tensor::constant(self.table(learner)?.clone()).gather_rows(&slots)
     }
-}
 
-impl Method for Der {
-    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        self.said = Some(logits.detach());
-        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
-        let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        let Some(replay) = self.memory.replay(learner, batch, self.replay_batch, &mut rng) else { return Ok(loss) };
-        let targets = self.stored(learner, &replay)?;
-        let says = learner.network.forward(&learner.input(&replay.images)?, Mode::Train)?.logits;
-        let loss = match self.scheme {
-            None => loss.and("logit_mse", self.mse_weight, says.mse(&targets)?),
-            Some(spec) => {
-                let labels = Tensor::from_u32(&learner.device, [replay.images.len()], &replay.images.labels)?;
-                with_terms(loss, self.mse_weight, by_outputs(spec, learner, (&says, &targets), &labels)?)
-            }
-        };
-        let Some(replay_weight) = self.replay_weight else { return Ok(loss) };
-        let replay =
-            self.memory.replay(learner, batch, self.replay_batch, &mut rng).expect("bug: it was not empty before");
-        Ok(loss.and("replay", replay_weight, replayed_loss(learner, &replay, batch.n_seen)?))
-    }
-
-    fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
+    /// Offers the batch's samples with what was said of them, (N, outputs).
+    fn take_in(&mut self, learner: &Learner, batch: &Batch, said: &Tensor) -> Result<()> {
         let slots = self.memory.take_in(learner, batch);
-        let said = self.said.take().ok_or_else(|| Error::op("der", "bug: a step without a forward pass"))?;
         if slots.iter().all(|&slot| slot == u32::MAX) {
             return Ok(());
         }
         let slots = Tensor::from_u32(&learner.device, [slots.len()], &slots)?;
-        scatter_rows(&said, &slots, self.table(learner)?)
+        scatter_rows(said, &slots, self.table(learner)?)
+    }
+}
+
+impl Keep for DarkMemory {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        self.memory.save(name, state)?;
+        let Some(table) = &self.logits else { return Ok(()) };
+        let mut values = table.to_vec()?;
+        values.truncate(self.memory.items().len() * table.shape()[1]);
+        state.put(format!("{name}.logits"), values);
+        Ok(())
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let n = self.memory.items().len();
-        let logits = self.logits.iter().map(|table| {
-            let mut values = table.to_vec()?;
-            values.truncate(n * table.shape()[1]);
-            Ok(("logits".to_string(), values))
-        });
-        Ok(MethodState { json: self.memory.to_json(), tensors: logits.collect::<Result<_>>()? })
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let values = state.take("logits");
-        self.memory.restore(state.json)?;
-        if let Some(mut values) = values {
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        self.memory.load(name, learner, state)?;
+        self.logits = None;
+        if let Some(mut values) = state.take(&format!("{name}.logits")) {
             let table = self.table(learner)?;
             values.resize(table.n_elements(), 0.0);
             table.write(&values)?;
@@ -137,9 +122,15 @@ impl Method for Der {
         Ok(())
     }
 
+    fn count(&self, learner: &Learner, held: &mut Held) {
+        Keep::count(&self.memory, learner, held);
+        let n_outputs = self.logits.as_ref().map_or(0, |table| table.shape()[1]);
+        held.logits += 4 * (self.memory.items().len() * n_outputs) as u64;
+    }
+
     /// Outputs of classes that have come since are held at 0.
     fn renumber(&mut self, to: &Renumbering) -> Result<()> {
-        let places = self.memory.renumber(to);
+        let places = self.memory.moved(to);
         let Some(table) = self.logits.take() else { return Ok(()) };
         let (device, width, values) = (table.device(), table.shape()[1], table.to_vec()?);
         let mut moved = vec![0.0; places.len().max(1) * to.n_outputs];
@@ -156,18 +147,42 @@ impl Method for Der {
         Ok(())
     }
 
-    fn held(&self) -> Held {
-        let n_outputs = self.logits.as_ref().map_or(0, |table| table.shape()[1]);
-        let logits = 4 * (self.memory.items().len() * n_outputs) as u64;
-        Held { logits, ..self.memory.held() }
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        Keep::exemplars(&self.memory)
+    }
+}
+
+impl Method for Der {
+    fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
+        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
+        self.said = Some(logits.detach());
+        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
+        let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
+        let Some(replay) = self.dark.memory.replay(learner, batch, self.replay_batch, &mut rng) else {
+            return Ok(loss);
+        };
+        let targets = self.dark.rows(learner, &replay)?;
+        let says = learner.network.forward(&learner.input(&replay.images)?, Mode::Train)?.logits;
+        let loss = match self.scheme {
+            None => loss.and("logit_mse", self.mse_weight, says.mse(&targets)?),
+            Some(spec) => {
+                let labels = Tensor::from_u32(&learner.device, [replay.images.len()], &replay.images.labels)?;
+                with_terms(loss, self.mse_weight, by_outputs(spec, learner, (&says, &targets), &labels)?)
+            }
+        };
+        let Some(replay_weight) = self.replay_weight else { return Ok(loss) };
+        let replay =
+            self.dark.memory.replay(learner, batch, self.replay_batch, &mut rng).expect("bug: it was not empty before");
+        Ok(loss.and("replay", replay_weight, replayed_loss(learner, &replay, batch.n_seen)?))
     }
 
-    fn memory(&self) -> Option<&ReplayMemory> {
-        Some(&self.memory)
+    fn after_step(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
+        let said = self.said.take().ok_or_else(|| Error::op("der", "bug: a step without a forward pass"))?;
+        self.dark.take_in(learner, batch, &said)
     }
 
-    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
-        Some(&mut self.memory)
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("memory", &mut self.dark)]
     }
 }
 

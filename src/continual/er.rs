@@ -8,12 +8,11 @@
 use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, ReplayMemory, joined, replayed_loss};
-use super::{Batch, Learner, Loss, Method, MethodSpec, MethodState, Renumbering, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Choose, Setting, Values};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Whether replayed images share the new images' forward pass.
@@ -108,13 +107,6 @@ struct Er {
     seen: BTreeSet<u32>,
 }
 
-/// What a checkpoint keeps.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    memory: serde_json::Value,
-    seen: BTreeSet<u32>,
-}
-
 impl Er {
     fn new(settings: &Values, asymmetric: bool) -> Er {
         Er {
@@ -138,9 +130,7 @@ impl Er {
                 Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &both.labels, batch.n_seen)?))
             }
             (replay, _) => {
-                let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-                let new = learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?;
-                let loss = Loss::single("cross_entropy", new);
+                let loss = learner.loss_on(batch)?;
                 match replay {
                     None => Ok(loss),
                     Some(replay) => Ok(loss.and("replay", 1.0, replayed_loss(learner, &replay, batch.n_seen)?)),
@@ -197,30 +187,8 @@ impl Method for Er {
         Ok(())
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let kept = Kept { memory: self.memory.to_json(), seen: self.seen.clone() };
-        let json = serde_json::to_value(kept).expect("bug: lists of samples are no JSON");
-        Ok(MethodState { json, tensors: Vec::new() })
-    }
-
-    fn restore(&mut self, _learner: &Learner, state: MethodState) -> Result<()> {
-        let kept: Kept = state.json()?;
-        self.seen = kept.seen;
-        self.memory.restore(kept.memory)
-    }
-
-    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
-        self.seen = self.seen.iter().filter_map(|&label| (to.label)(label)).collect();
-        self.memory.renumber(to);
-        Ok(())
-    }
-
-    fn memory(&self) -> Option<&ReplayMemory> {
-        Some(&self.memory)
-    }
-
-    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
-        Some(&mut self.memory)
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("memory", &mut self.memory), ("seen", &mut self.seen)]
     }
 }
 

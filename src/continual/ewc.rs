@@ -6,15 +6,13 @@
 //! Σ_t F_t(θ − θ*_t)² = A(θ − m)² + a constant, which the logged penalty includes.
 
 use super::fisher::{FisherKind, Measured, fisher};
-use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Quadratic};
+use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Penalty};
 use super::outputs::UNSEEN;
 use super::spec::CLASSES_AND_MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, Stored, TaskData};
 use crate::error::Result;
-use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Setting, Values};
-use crate::tensor::Tensor;
 
 const FISHER: Setting = Setting::choice::<FisherKind>("fisher", "KIND", "Which Fisher information").usually("exact");
 
@@ -23,13 +21,11 @@ const FISHER_DECAY: Setting =
         .usually("1");
 
 struct Ewc {
-    penalty_weight: f32,
+    penalty: Penalty,
     fisher: FisherKind,
     fisher_samples: usize,
     /// γ of the online form.
     decay: Option<f32>,
-    /// Absent in the first task.
-    quadratic: Option<Quadratic>,
     /// Σ_t F_t(θ*_t − m)², the constant of the penalty.
     constant: f32,
     batch_size: usize,
@@ -37,22 +33,19 @@ struct Ewc {
 
 /// Samples of a task that an importance is measured on: `n` at random, with their labels.
 pub(super) fn measured_samples(learner: &Learner, task: &TaskData, n: usize) -> (Vec<u32>, Vec<u32>) {
-    let labelled = task.labels.clone().zip(&task.samples);
-    let mut all: Vec<(u32, u32)> =
-        labelled.flat_map(|(label, samples)| samples.iter().map(move |&sample| (sample, label as u32))).collect();
+    let mut all: Vec<Stored> = task.labelled().collect();
     Rng::keyed(learner.seed, Purpose::Fisher, (1 << 32) | task.index as u64).shuffle(&mut all);
     all.truncate(n);
-    all.into_iter().unzip()
+    all.into_iter().map(|Stored { sample, label }| (sample, label)).unzip()
 }
 
 impl Ewc {
     fn new(settings: &Values) -> Ewc {
         Ewc {
-            penalty_weight: settings.get("penalty_weight"),
+            penalty: Penalty::new(settings.get::<f32>("penalty_weight") / 2.0, None),
             fisher: settings.get("fisher"),
             fisher_samples: settings.get("fisher_samples"),
             decay: settings.find("fisher_decay"),
-            quadratic: None,
             constant: 0.0,
             batch_size: 1,
         }
@@ -80,18 +73,11 @@ impl Ewc {
 impl Method for Ewc {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         self.batch_size = self.batch_size.max(batch.images.len());
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
-        let Some(quadratic) = &self.quadratic else { return Ok(loss) };
-        let constant = Tensor::from_f32(&learner.device, [1], &[self.constant])?;
-        Ok(loss.and("penalty", self.penalty_weight / 2.0, quadratic.value(learner)?.add(&constant)?))
+        self.penalty.added_to(learner.loss_on(batch)?, learner, Some(self.constant))
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
-        match &self.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, self.penalty_weight / 2.0),
-            None => Ok(()),
-        }
+        self.penalty.add_gradient(learner)
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
@@ -99,35 +85,18 @@ impl Method for Ewc {
         let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
         let new = fisher(learner, &on, self.fisher, self.batch_size, task.index as u64)?.to_vec()?;
         let w = learner.network.parameters.values().to_vec()?;
-        let quadratic = match self.quadratic.take() {
-            Some(quadratic) => quadratic,
-            None => Quadratic::none(learner)?,
-        };
-        let (old, m) = (quadratic.importance.to_vec()?, quadratic.anchor.to_vec()?);
+        let [old, m] = self.penalty.held(learner)?;
         let (importance, anchor, constant) = self.merge((&old, &m), (&new, &w));
         self.constant += constant as f32;
-        self.quadratic.insert(quadratic).set(&importance, &anchor)
+        self.penalty.hold(learner, importance, &anchor)
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| self.penalty_weight * quadratic.largest)
+        self.penalty.stiffness()
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let json = serde_json::json!([self.constant.to_bits(), self.batch_size]);
-        let tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
-        Ok(MethodState { json, tensors })
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.quadratic = Quadratic::restored(learner, &mut state)?;
-        let (constant, batch_size) = state.json()?;
-        (self.constant, self.batch_size) = (f32::from_bits(constant), batch_size);
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes), ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("penalty", &mut self.penalty), ("constant", &mut self.constant), ("batch_size", &mut self.batch_size)]
     }
 }
 

@@ -8,14 +8,12 @@ use super::outputs::UNSEEN;
 use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Learner, Loss, Method, MethodSpec};
 use crate::error::Result;
-use crate::ops::Mode;
 
 struct Finetune;
 
 impl Method for Finetune {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+        learner.loss_on(batch)
     }
 }
 

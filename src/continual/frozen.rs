@@ -4,13 +4,12 @@
 //! Features come from a backbone, or from the network as the first task leaves it; of every later task each picture is seen once,
 //! and nothing is trained. The sums that are kept hold nothing back of earlier classes, so nothing is forgotten.
 
-use super::{Batch, Classifier, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Classifier, Held, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, Stored, TaskData};
 use crate::data::Scenario;
 use crate::error::{Error, Result};
 use crate::learner::BackboneSpec;
-use crate::learner::frozen::{Fecam, Ncm, Ranpac, Statistics};
+use crate::learner::frozen::{FrozenKind, Ranpac, Statistics};
 use crate::nn::Output;
-use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Kind, Setting, Values};
 use crate::tensor::Tensor;
@@ -36,19 +35,8 @@ const FECAM_BY: Classifier = Classifier { name: "fecam", explanation: "Mahalanob
 /// One part in so many of a task's pictures is held out to choose a penalty.
 const HELD_OUT: usize = 5;
 
-/// What a checkpoint calls the vectors of the statistics.
-const STATISTICS: &str = "statistics.";
-
-/// Of which classifier.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Ncm,
-    Ranpac,
-    Fecam,
-}
-
 struct Frozen {
-    which: Which,
+    kind: FrozenKind,
     classifiers: &'static [Classifier],
     backbone: Option<String>,
     projections: usize,
@@ -58,23 +46,22 @@ struct Frozen {
 }
 
 impl Frozen {
-    fn new(settings: &Values, which: Which, classifiers: &'static [Classifier]) -> Box<Frozen> {
+    fn new(settings: &Values, kind: FrozenKind, classifiers: &'static [Classifier]) -> Box<Frozen> {
         let (backbone, projections) = (settings.find("backbone"), settings.find("projections").unwrap_or(1));
-        Box::new(Frozen { which, classifiers, backbone, projections, statistics: None, means: None })
+        Box::new(Frozen { kind, classifiers, backbone, projections, statistics: None, means: None })
     }
 
     /// Statistics of nothing.
     fn empty(&self, learner: &Learner) -> Result<Box<dyn Statistics>> {
         let d = learner.network.n_features;
-        Ok(match self.which {
-            Which::Ncm => Box::new(Ncm::new(d)),
-            Which::Ranpac => Box::new(Ranpac::new(d, self.projections, learner.seed)?),
-            Which::Fecam => Box::new(Fecam::new(d)),
-        })
+        match self.kind {
+            FrozenKind::Ranpac => Ok(Box::new(Ranpac::new(d, self.projections, learner.seed)?)),
+            kind => kind.build(d, learner.seed),
+        }
     }
 
     /// Puts the weights of the backbone into the network; its last layer is of other classes, and stays as it is.
-    fn load(&self, learner: &Learner, name: &str) -> Result<()> {
+    fn load_backbone(&self, learner: &Learner, name: &str) -> Result<()> {
         let network = &learner.network;
         let path = Path::new(name);
         match BackboneSpec::named(name) {
@@ -97,9 +84,8 @@ impl Frozen {
 
     /// The statistics with what a task adds.
     fn with_task(&mut self, learner: &Learner, task: &TaskData) -> Result<Box<dyn Statistics>> {
-        let labelled = task.labels.clone().zip(&task.samples);
-        let (mut samples, mut labels): (Vec<u32>, Vec<u32>) =
-            labelled.flat_map(|(label, samples)| samples.iter().map(move |&sample| (sample, label as u32))).unzip();
+        let labelled = task.labelled().map(|Stored { sample, label }| (sample, label));
+        let (mut samples, mut labels): (Vec<u32>, Vec<u32>) = labelled.unzip();
         let mut order: Vec<usize> = (0..samples.len()).collect();
         Rng::keyed(learner.seed, Purpose::Projection, 1 + task.index as u64).shuffle(&mut order);
         samples = order.iter().map(|&i| samples[i]).collect();
@@ -129,8 +115,7 @@ impl Frozen {
 
 impl Method for Frozen {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+        learner.loss_on(batch)
     }
 
     fn training_set(&self, task: &TaskData) -> Vec<u32> {
@@ -142,7 +127,7 @@ impl Method for Frozen {
 
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         match &self.backbone {
-            Some(name) if task.index == 0 => self.load(learner, name),
+            Some(name) if task.index == 0 => self.load_backbone(learner, name),
             _ => Ok(()),
         }
     }
@@ -172,30 +157,34 @@ impl Method for Frozen {
         self.means.as_ref()
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let kept = self.statistics.iter().flat_map(|statistics| statistics.kept());
-        // An f64 as two f32 of its bits.
-        let tensors = kept.map(|(name, values)| (format!("{STATISTICS}{name}"), bytemuck::pod_collect_to_vec(&values)));
-        Ok(MethodState { json: serde_json::Value::Null, tensors: tensors.collect() })
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("statistics", self)]
+    }
+}
+
+/// The statistics; an f64 as two f32 of its bits.
+impl Keep for Frozen {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        for (own, values) in self.statistics.iter().flat_map(|statistics| statistics.kept()) {
+            state.put(format!("{name}.{own}"), bytemuck::pod_collect_to_vec(&values));
+        }
+        Ok(())
     }
 
-    fn restore(&mut self, learner: &Learner, state: MethodState) -> Result<()> {
-        if state.tensors.is_empty() {
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        let kept = state.take_all(name);
+        if kept.is_empty() {
             return Ok(());
         }
         let mut statistics = self.empty(learner)?;
-        for (name, values) in state.tensors {
-            if let Some(name) = name.strip_prefix(STATISTICS) {
-                statistics.put_back(name, bytemuck::pod_collect_to_vec(&values));
-            }
-        }
+        kept.into_iter().for_each(|(own, values)| statistics.put_back(&own, bytemuck::pod_collect_to_vec(&values)));
         statistics.fit()?;
         self.statistics = Some(statistics);
         self.know_means(learner)
     }
 
-    fn held(&self) -> Held {
-        Held { class_means: self.statistics.as_ref().map_or(0, |statistics| statistics.bytes()), ..Held::default() }
+    fn count(&self, _learner: &Learner, held: &mut Held) {
+        held.class_means += self.statistics.as_ref().map_or(0, |statistics| statistics.bytes());
     }
 }
 
@@ -225,7 +214,7 @@ pub(super) const NCM: MethodSpec = MethodSpec {
         MIRRORS,
         SMALL,
     ],
-    build: |settings| Frozen::new(settings, Which::Ncm, &[NCM_BY]),
+    build: |settings| Frozen::new(settings, FrozenKind::Ncm, &[NCM_BY]),
     ..BASE
 };
 
@@ -241,7 +230,7 @@ pub(super) const RANPAC: MethodSpec = MethodSpec {
         SMALL,
     ],
     options: &[BACKBONE, PROJECTIONS],
-    build: |settings| Frozen::new(settings, Which::Ranpac, &[RANPAC_BY]),
+    build: |settings| Frozen::new(settings, FrozenKind::Ranpac, &[RANPAC_BY]),
     ..BASE
 };
 
@@ -257,6 +246,6 @@ pub(super) const FECAM: MethodSpec = MethodSpec {
         MIRRORS,
         SMALL,
     ],
-    build: |settings| Frozen::new(settings, Which::Fecam, &[FECAM_BY]),
+    build: |settings| Frozen::new(settings, FrozenKind::Fecam, &[FECAM_BY]),
     ..BASE
 };

@@ -4,7 +4,7 @@
 use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{MemoryPolicy, ReplayMemory};
-use super::{Batch, Learner, Loss, Method, MethodSpec, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
@@ -141,12 +141,8 @@ impl Method for Gdumb {
         }
     }
 
-    fn memory(&self) -> Option<&ReplayMemory> {
-        Some(&self.memory)
-    }
-
-    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
-        Some(&mut self.memory)
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("memory", &mut self.memory)]
     }
 }
 

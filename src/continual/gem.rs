@@ -5,11 +5,10 @@
 use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{REPLAY_BATCH, Replay, Stored, replayed_loss};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Held, Keeps, Learner, Loss, Method, MethodSpec, Plain, Renumbering, TaskData};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::linalg::{Cholesky, Matrix};
-use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
 use crate::settings::Setting;
 use crate::tensor::Tensor;
@@ -33,7 +32,6 @@ struct Gem {
     ridge: f32,
     /// Samples of each earlier task.
     tasks: Vec<Vec<Stored>>,
-    image_bytes: u64,
     /// Room for the gradients of the new images and of each task's memory: (tasks + 1, parameters).
     gradients: Option<Array>,
 }
@@ -111,8 +109,7 @@ impl Gem {
 
 impl Method for Gem {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+        learner.loss_on(batch)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
@@ -142,11 +139,7 @@ impl Method for Gem {
 
     /// Only now: the memory speaks for earlier tasks. Each has as much of it.
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        self.image_bytes = learner.image_bytes();
-        let labelled = task.labels.clone().zip(&task.samples);
-        let mut all: Vec<Stored> = labelled
-            .flat_map(|(label, samples)| samples.iter().map(move |&sample| Stored { sample, label: label as u32 }))
-            .collect();
+        let mut all: Vec<Stored> = task.labelled().collect();
         Rng::keyed(learner.seed, Purpose::Memory, task.index as u64).shuffle(&mut all);
         self.tasks.push(all);
         let share = self.capacity / self.tasks.len();
@@ -155,27 +148,22 @@ impl Method for Gem {
         Ok(())
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let json = serde_json::json!([self.tasks, self.image_bytes]);
-        Ok(MethodState { json, tensors: Vec::new() })
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("tasks", &mut self.tasks)]
+    }
+}
+
+impl Plain for Vec<Vec<Stored>> {
+    fn count(&self, learner: &Learner, held: &mut Held) {
+        self.concat().count(learner, held);
     }
 
-    fn restore(&mut self, _learner: &Learner, state: MethodState) -> Result<()> {
-        (self.tasks, self.image_bytes) = state.json()?;
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        let n: usize = self.tasks.iter().map(Vec::len).sum();
-        Held { exemplars: n as u64 * (self.image_bytes + 4), ..Held::default() }
+    fn renumber(&mut self, to: &Renumbering) {
+        self.iter_mut().for_each(|items| items.renumber(to));
     }
 
     fn exemplars(&self) -> Vec<Vec<u32>> {
-        let all: Vec<&Stored> = self.tasks.iter().flatten().collect();
-        let n = all.iter().map(|item| item.label as usize + 1).max().unwrap_or(0);
-        let mut samples = vec![Vec::new(); n];
-        all.iter().for_each(|item| samples[item.label as usize].push(item.sample));
-        samples
+        self.concat().exemplars()
     }
 }
 
@@ -203,7 +191,6 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             margin: settings.get("margin"),
             ridge: settings.get("ridge"),
             tasks: Vec::new(),
-            image_bytes: 0,
             gradients: None,
         })
     },

@@ -15,20 +15,19 @@
 //! Parts of it are methods of their own, as in the paper's table 1: `hybrid2` does not distil, `hybrid3` neither distils nor
 //! goes by means, `lwf-mc` distils but keeps no exemplars. The column "hybrid1" is iCaRL's classifier `network`.
 
+use super::before::Before;
 use super::memory::{HERDING, MEMORY, MEMORY_ROUNDING};
-use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
+use super::old_teacher::{DISTILL, Old, terms, with_terms};
 use super::spec::CLASSES_AND_MASKS;
-use super::{Activation, Batch, Candidates, Classifier, Held, Herding, Learner, Loss, Method, MethodSpec, MethodState};
-use super::{Renumbering, Rounding, TaskData};
+use super::{Activation, Batch, Candidates, Classifier, Exemplars, Held, Herding, Keep, Keeps, Learner, Loss, Method};
+use super::{MethodSpec, MethodState, Renumbering, Rounding, TaskData};
 use super::{distances_to_means, exemplars_per_class, original_herding};
 use crate::data::Scenario;
-use crate::distill::SchemeSpec;
 use crate::error::{Error, Result};
 use crate::nn::Output;
 use crate::ops::Mode;
 use crate::settings::Values;
 use crate::tensor::{Tensor, no_grad};
-use serde::{Deserialize, Serialize};
 
 /// Which parts of iCaRL a method has.
 #[derive(Clone, Copy, Debug)]
@@ -49,73 +48,83 @@ const HYBRID2: Parts = Parts { distillation: false, ..ALL };
 const HYBRID3: Parts = Parts { classifiers: &[NETWORK, NME, NCM], ..HYBRID2 };
 const LWF_MC: Parts = Parts { exemplars: false, classifiers: &[NETWORK], ..ALL };
 
-/// What a checkpoint calls the vector of the means of exemplars, which are asked for between the ends of tasks too.
-const EXEMPLAR_MEANS: &str = "exemplar_means";
-
-/// What a checkpoint keeps of [`Icarl`], besides the old network and the means of exemplars.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    exemplars: Vec<Vec<u32>>,
-    seen: Vec<Vec<u32>>,
-}
-
-/// The state of iCaRL between batches.
-pub struct Icarl {
+struct Icarl {
     parts: Parts,
     memory: usize,
     rounding: Rounding,
     herding: Herding,
     candidates: Candidates,
     /// P: samples of each class, in the order herding chose them.
-    exemplars: Vec<Vec<u32>>,
-    /// In place of its own distillation.
-    scheme: Option<&'static SchemeSpec>,
-    /// The network before this task; absent in the first.
-    old: Option<Old>,
-    /// μ of the exemplars of each class, (classes seen, D).
-    exemplar_means: Option<Tensor>,
+    exemplars: Exemplars,
+    old: Before,
+    /// μ of the exemplars of each class.
+    exemplar_means: Means,
     /// μ of all training data of each class seen so far: only for the reference classifier `ncm`.
     data_means: Option<Tensor>,
     seen: Vec<Vec<u32>>,
-    image_bytes: u64,
-    n_outputs: usize,
+}
+
+/// (classes seen, D); none before the first class.
+struct Means(Option<Tensor>);
+
+/// They are asked for between the ends of tasks too.
+impl Keep for Means {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        if let Some(means) = &self.0 {
+            state.put(name, means.to_vec()?);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        let (means, d) = (state.take(name), learner.network.n_features);
+        self.0 = means.map(|means| Tensor::from_f32(&learner.device, [means.len() / d, d], &means)).transpose()?;
+        Ok(())
+    }
+
+    fn count(&self, _learner: &Learner, held: &mut Held) {
+        held.class_means += self.0.as_ref().map_or(0, |means| 4 * means.n_elements() as u64);
+    }
+
+    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
+        let Some(means) = self.0.take() else { return Ok(()) };
+        let d = means.shape()[1];
+        let rows: Vec<Vec<f32>> = means.to_vec()?.chunks_exact(d).map(<[f32]>::to_vec).collect();
+        let rows = to.by_label(&rows, vec![0.0; d]);
+        if !rows.is_empty() {
+            self.0 = Some(Tensor::from_f32(&means.device(), [rows.len(), d], &rows.concat())?);
+        }
+        Ok(())
+    }
 }
 
 impl Icarl {
-    /// A learner that has seen nothing, from the resolved settings of a run.
-    pub fn new(settings: &Values) -> Icarl {
-        Self::with_parts(settings, ALL)
-    }
-
-    fn with_parts(settings: &Values, parts: Parts) -> Icarl {
+    fn new(settings: &Values, parts: Parts) -> Icarl {
         Icarl {
             parts,
             memory: settings.find("memory").unwrap_or(0),
             rounding: settings.find("memory_rounding").unwrap_or(Rounding::Ceil),
             herding: settings.find("herding").unwrap_or_default(),
             candidates: settings.get("candidates"),
-            scheme: scheme(settings),
-            exemplars: Vec::new(),
-            old: None,
-            exemplar_means: None,
+            exemplars: Exemplars::default(),
+            old: Before::with_scheme(settings),
+            exemplar_means: Means(None),
             data_means: None,
             seen: Vec::new(),
-            image_bytes: 0,
-            n_outputs: 0,
         }
     }
 
     /// Box 1, CLASSIFY: y* = argmin_y ‖φ(x) − μ_y‖ over normalised features; here −‖φ(x) − μ_y‖², of which the largest is
     /// taken.
-    fn classify(&self, features: &Tensor, means: Option<&Tensor>) -> Result<Tensor> {
+    fn classify(&self, Output { features, logits }: &Output, means: Option<&Tensor>) -> Result<Tensor> {
         let means = means.ok_or_else(|| Error::op("classify", "no class has been learned yet"))?;
         let &[_, d] = &*means.shape() else { return Err(Error::op("classify", "the means are no matrix")) };
         let distances = match self.candidates {
             Candidates::Seen => distances_to_means(features, means)?,
             Candidates::All => {
-                let mut rows = means.to_vec()?;
-                rows.resize(self.n_outputs * d, 0.0);
-                let means = Tensor::from_f32(&means.device(), [self.n_outputs, d], &rows)?;
+                let (mut rows, n_outputs) = (means.to_vec()?, logits.shape()[1]);
+                rows.resize(n_outputs * d, 0.0);
+                let means = Tensor::from_f32(&means.device(), [n_outputs, d], &rows)?;
                 distances_to_means(features, &means)?
             }
         };
@@ -129,7 +138,7 @@ impl Icarl {
         self.reduce_exemplar_set(m);
         for samples in &task.samples {
             let chosen = self.construct_exemplar_set(learner, samples, m)?;
-            self.exemplars.push(chosen);
+            self.exemplars.0.push(chosen);
         }
         Ok(())
     }
@@ -138,7 +147,7 @@ impl Icarl {
     /// probabilities on this very batch, also for exemplars; the other targets are hard. Where the old network teaches by another
     /// scheme, all targets are hard, and the scheme's terms stand beside them.
     fn update_representation(&self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let Some(old) = &self.old else {
+        let Some(old) = self.old.teacher() else {
             let logits = rows(&learner.network.forward(&batch.x, Mode::Train)?.logits)?;
             return Ok(Loss::single("bce", logits.bce_with_logits(&logits.mixed_targets(&batch.labels, 0)?)?));
         };
@@ -171,7 +180,7 @@ impl Icarl {
 
     /// Box 5, REDUCEEXEMPLARSET: the first m of each class, which herding chose to be kept longest.
     fn reduce_exemplar_set(&mut self, m: usize) {
-        for exemplars in &mut self.exemplars {
+        for exemplars in &mut self.exemplars.0 {
             exemplars.truncate(m);
         }
     }
@@ -183,25 +192,19 @@ impl Method for Icarl {
     }
 
     fn training_set(&self, task: &TaskData) -> Vec<u32> {
-        task.samples.iter().chain(&self.exemplars).flatten().copied().collect()
+        task.samples.iter().chain(&self.exemplars.0).flatten().copied().collect()
     }
 
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        if self.parts.distillation {
-            // In the first task, too, so that a scheme that does not suit the network is refused before anything is learned.
-            self.old = Some(Old::now(self.scheme, learner)?).filter(|_| task.n_old > 0);
-        }
-        Ok(())
+        if self.parts.distillation { self.old.begin(learner, task) } else { Ok(()) }
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         if !self.parts.exemplars {
             return Ok(());
         }
-        self.image_bytes = learner.image_bytes();
-        self.n_outputs = learner.network.n_outputs;
         self.incremental_train(learner, task)?;
-        self.exemplar_means = Some(learner.class_means(&self.exemplars)?);
+        self.exemplar_means = Means(Some(learner.class_means(&self.exemplars.0)?));
         self.seen.extend_from_slice(&task.samples);
         self.data_means = Some(learner.class_means(&self.seen)?);
         Ok(())
@@ -213,7 +216,7 @@ impl Method for Icarl {
 
     fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
         match *classifier {
-            NME | NCM => self.classify(&output.features, self.class_means(classifier)),
+            NME | NCM => self.classify(output, self.class_means(classifier)),
             NETWORK => Ok(output.logits.clone()),
             _ => Err(classifier.unknown()),
         }
@@ -221,72 +224,23 @@ impl Method for Icarl {
 
     fn class_means(&self, classifier: &Classifier) -> Option<&Tensor> {
         match *classifier {
-            NME => self.exemplar_means.as_ref(),
+            NME => self.exemplar_means.0.as_ref(),
             NCM => self.data_means.as_ref(),
             _ => None,
         }
-    }
-
-    fn state(&self) -> Result<MethodState> {
-        let kept = Kept { exemplars: self.exemplars.clone(), seen: self.seen.clone() };
-        let json = serde_json::to_value(kept).expect("bug: lists of samples are no JSON");
-        let mut state = MethodState { json, tensors: Vec::new() };
-        if let Some(old) = &self.old {
-            state.keep_network("old", old.network())?;
-        }
-        if let Some(means) = &self.exemplar_means {
-            state.tensors.push((EXEMPLAR_MEANS.into(), means.to_vec()?));
-        }
-        Ok(state)
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let kept: Kept = state.json()?;
-        (self.exemplars, self.seen) = (kept.exemplars, kept.seen);
-        let old = state.take_network("old", learner)?;
-        self.old = old.map(|old| Old::of(self.scheme, old, learner)).transpose()?;
-        self.n_outputs = learner.network.n_outputs;
-        if let Some(means) = state.take(EXEMPLAR_MEANS) {
-            let d = learner.network.n_features;
-            self.exemplar_means = Some(Tensor::from_f32(&learner.device, [means.len() / d, d], &means)?);
-        }
-        Ok(())
-    }
-
-    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
-        let moved = |all: &[Vec<u32>]| -> Vec<Vec<u32>> {
-            let numbers = |samples: Vec<u32>| samples.into_iter().filter_map(to.sample).collect();
-            to.by_label(all, Vec::new()).into_iter().map(numbers).collect()
-        };
-        (self.exemplars, self.seen) = (moved(&self.exemplars), moved(&self.seen));
-        if let Some(means) = self.exemplar_means.take() {
-            let d = means.shape()[1];
-            let rows: Vec<Vec<f32>> = means.to_vec()?.chunks_exact(d).map(<[f32]>::to_vec).collect();
-            let rows = to.by_label(&rows, vec![0.0; d]);
-            if !rows.is_empty() {
-                self.exemplar_means = Some(Tensor::from_f32(&means.device(), [rows.len(), d], &rows.concat())?);
-            }
-        }
-        (self.old, self.data_means, self.n_outputs) = (None, None, to.n_outputs);
-        Ok(())
     }
 
     fn activation(&self) -> Activation {
         Activation::Sigmoid
     }
 
-    fn held(&self) -> Held {
-        Held {
-            exemplars: self.image_bytes * self.exemplars.iter().map(Vec::len).sum::<usize>() as u64,
-            // In the first task there is none; from then on one is needed at every step.
-            old_network: self.old.as_ref().map_or(0, |old| old.network().bytes()),
-            class_means: self.exemplar_means.as_ref().map_or(0, |means| 4 * means.n_elements() as u64),
-            ..Held::default()
-        }
-    }
-
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.exemplars.clone()
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![
+            ("exemplars", &mut self.exemplars),
+            ("exemplar_means", &mut self.exemplar_means),
+            ("old", &mut self.old),
+            ("seen", &mut self.seen),
+        ]
     }
 }
 
@@ -324,7 +278,7 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
     options: &[MEMORY, MEMORY_ROUNDING, HERDING, DISTILL],
-    build: |settings| Box::new(Icarl::new(settings)),
+    build: |settings| Box::new(Icarl::new(settings, ALL)),
     ..MethodSpec::BASE
 };
 
@@ -336,7 +290,7 @@ pub(super) const HYBRID2_SPEC: MethodSpec = MethodSpec {
     deviations: &[SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN],
     expect: "Shows what iCaRL's distillation is worth.",
     options: &[MEMORY, MEMORY_ROUNDING, HERDING],
-    build: |settings| Box::new(Icarl::with_parts(settings, HYBRID2)),
+    build: |settings| Box::new(Icarl::new(settings, HYBRID2)),
     ..ICARL
 };
 
@@ -348,7 +302,7 @@ pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
     deviations: &[SHARES, LOSS, HERDING_OF_THE_CODE],
     expect: "Shows what iCaRL's classifier is worth: few exemplars beside many new images bias the outputs.",
     options: &[MEMORY, MEMORY_ROUNDING, HERDING],
-    build: |settings| Box::new(Icarl::with_parts(settings, HYBRID3)),
+    build: |settings| Box::new(Icarl::new(settings, HYBRID3)),
     ..ICARL
 };
 
@@ -362,6 +316,6 @@ pub(super) const LWF_MC_SPEC: MethodSpec = MethodSpec {
              methods with a memory.",
     targets: CLASSES_AND_MASKS,
     options: &[DISTILL],
-    build: |settings| Box::new(Icarl::with_parts(settings, LWF_MC)),
+    build: |settings| Box::new(Icarl::new(settings, LWF_MC)),
     ..ICARL
 };

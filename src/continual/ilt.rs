@@ -4,7 +4,7 @@
 use super::before::Before;
 use super::pixel_losses::distillation;
 use super::spec::MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::{Error, Result};
 use crate::nn::Tap;
 use crate::ops::Mode;
@@ -53,18 +53,8 @@ impl Method for Ilt {
         Ok(loss.and("kd", self.kd_weight, kd).and("features", self.feature_weight, values[0].mse(&old_values[0])?))
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut state = MethodState::default();
-        self.old.keep(&mut state)?;
-        Ok(state)
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.old.restore(learner, &mut state)
-    }
-
-    fn held(&self) -> Held {
-        self.old.held()
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("old", &mut self.old)]
     }
 }
 

@@ -1,6 +1,6 @@
 //! What EWC, SI and MAS share: importances of parameters, the values they are held at, and the quadratic penalty on both.
 
-use super::{Learner, MethodState};
+use super::{Held, Keep, Learner, Loss, MethodState};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::ops::{add_penalty_gradient, penalty};
@@ -19,14 +19,23 @@ pub const PENALTY_WEIGHT: Setting = Setting::number(
 pub const FISHER_SAMPLES: Setting =
     Setting::whole("fisher_samples", "N", "Images that importances are measured on, at most").usually("1000");
 
-/// weight · Σ Ω_i (θ_i − θ*_i)² on the flat parameter vector.
-pub(super) struct Quadratic {
+/// weight · Σ Ω_i (θ_i − θ*_i)² on the flat parameter vector; nothing until something is held.
+pub(super) struct Penalty {
+    weight: f32,
+    /// Importances above it count as this much.
+    limit: Option<f32>,
+    quadratic: Option<Quadratic>,
+}
+
+struct Quadratic {
     /// Ω.
-    pub importance: Array,
+    importance: Array,
     /// θ*.
-    pub anchor: Array,
+    anchor: Array,
     /// The largest of Ω.
-    pub largest: f32,
+    largest: f32,
+    /// Ω before it was limited; empty where it is not.
+    unlimited: Vec<f32>,
 }
 
 /// A vector of zeros as long as the parameters.
@@ -45,59 +54,89 @@ pub(super) fn copied(learner: &Learner) -> Result<Array> {
     Ok(copy)
 }
 
-impl Quadratic {
+impl Penalty {
     /// No importance anywhere.
-    pub fn none(learner: &Learner) -> Result<Quadratic> {
-        Ok(Quadratic { importance: zeros(learner)?, anchor: copied(learner)?, largest: 0.0 })
+    pub fn new(weight: f32, limit: Option<f32>) -> Penalty {
+        Penalty { weight, limit, quadratic: None }
     }
 
-    /// Σ Ω (θ − θ*)², without a gradient.
-    pub fn value(&self, learner: &Learner) -> Result<Tensor> {
-        penalty(learner.network.parameters.values(), &self.anchor, &self.importance)
+    /// The loss with the penalty, whose gradient is left to [`Penalty::add_gradient`]. `constant` is added to Σ Ω (θ − θ*)².
+    pub fn added_to(&self, loss: Loss, learner: &Learner, constant: Option<f32>) -> Result<Loss> {
+        let Some(Quadratic { importance, anchor, .. }) = &self.quadratic else { return Ok(loss) };
+        let mut value = penalty(learner.network.parameters.values(), anchor, importance)?;
+        if let Some(constant) = constant {
+            value = value.add(&Tensor::from_f32(&learner.device, [1], &[constant])?)?;
+        }
+        Ok(loss.and("penalty", self.weight, value))
     }
 
-    /// Adds the gradient of `weight` times that to the gradients of the loss.
-    pub fn add_gradient(&self, learner: &Learner, weight: f32) -> Result<()> {
+    /// Adds its gradient to the gradients of the loss.
+    pub fn add_gradient(&self, learner: &Learner) -> Result<()> {
+        let Some(Quadratic { importance, anchor, .. }) = &self.quadratic else { return Ok(()) };
         let parameters = &learner.network.parameters;
         let gradients = parameters.gradients().ok_or_else(|| Error::op("penalty", "the parameters are frozen"))?;
-        add_penalty_gradient(gradients, parameters.values(), &self.anchor, &self.importance, 2.0 * weight)
+        add_penalty_gradient(gradients, parameters.values(), anchor, importance, 2.0 * self.weight)
     }
 
-    /// With what a task adds to Ω, held at the parameters as they are.
-    pub fn raised(before: Option<Quadratic>, learner: &Learner, new: &[f32]) -> Result<Quadratic> {
-        let mut quadratic = match before {
-            Some(quadratic) => quadratic,
-            None => Quadratic::none(learner)?,
-        };
-        let importance: Vec<f32> = quadratic.importance.to_vec()?.iter().zip(new).map(|(old, new)| old + new).collect();
-        quadratic.set(&importance, &learner.network.parameters.values().to_vec()?)?;
-        Ok(quadratic)
+    /// Its largest second derivative.
+    pub fn stiffness(&self) -> Option<f32> {
+        self.quadratic.as_ref().map(|quadratic| 2.0 * self.weight * quadratic.largest)
+    }
+
+    /// Ω, without its limit, and θ*; before anything is held, zeros and the parameters as they are.
+    pub fn held(&self, learner: &Learner) -> Result<[Vec<f32>; 2]> {
+        match &self.quadratic {
+            Some(Quadratic { importance, anchor, unlimited, .. }) => {
+                Ok([if unlimited.is_empty() { importance.to_vec()? } else { unlimited.clone() }, anchor.to_vec()?])
+            }
+            None => {
+                let w = learner.network.parameters.values().to_vec()?;
+                Ok([vec![0.0; w.len()], w])
+            }
+        }
     }
 
     /// Replaces Ω and θ*.
-    pub fn set(&mut self, importance: &[f32], anchor: &[f32]) -> Result<()> {
-        self.largest = importance.iter().copied().fold(0.0, f32::max);
-        self.importance.write(importance)?;
-        self.anchor.write(anchor)
+    pub fn hold(&mut self, learner: &Learner, mut importance: Vec<f32>, anchor: &[f32]) -> Result<()> {
+        let mut unlimited = Vec::new();
+        if let Some(limit) = self.limit {
+            unlimited.clone_from(&importance);
+            importance.iter_mut().for_each(|total| *total = total.min(limit));
+        }
+        let largest = importance.iter().copied().fold(0.0, f32::max);
+        let kept = Quadratic { importance: zeros(learner)?, anchor: zeros(learner)?, largest, unlimited };
+        kept.importance.write(&importance)?;
+        kept.anchor.write(anchor)?;
+        self.quadratic = Some(kept);
+        Ok(())
     }
 
-    /// Bytes of Ω and θ*.
-    pub fn bytes(&self) -> u64 {
-        8 * self.importance.n_elements() as u64
+    /// Adds to Ω, held at the parameters as they are.
+    pub fn raise(&mut self, learner: &Learner, new: &[f32]) -> Result<()> {
+        let [old, _] = self.held(learner)?;
+        let importance: Vec<f32> = old.iter().zip(new).map(|(old, new)| old + new).collect();
+        self.hold(learner, importance, &learner.network.parameters.values().to_vec()?)
+    }
+}
+
+impl Keep for Penalty {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        let Some(quadratic) = &self.quadratic else { return Ok(()) };
+        state.put(format!("{name}.importance"), quadratic.importance.to_vec()?);
+        state.put(format!("{name}.anchor"), quadratic.anchor.to_vec()?);
+        quadratic.unlimited.save(&format!("{name}.unlimited"), state)
     }
 
-    /// For a checkpoint.
-    pub fn state(&self) -> Result<Vec<(String, Vec<f32>)>> {
-        Ok(vec![("importance".into(), self.importance.to_vec()?), ("anchor".into(), self.anchor.to_vec()?)])
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        self.quadratic = None;
+        let Some(limited) = state.take(&format!("{name}.importance")) else { return Ok(()) };
+        let importance = state.take(&format!("{name}.unlimited")).unwrap_or(limited);
+        self.hold(learner, importance, &state.need(&format!("{name}.anchor"))?)
     }
 
-    /// What [`Quadratic::state`] said; `None` if it said nothing.
-    pub fn restored(learner: &Learner, state: &mut MethodState) -> Result<Option<Quadratic>> {
-        let (Some(importance), Some(anchor)) = (state.take("importance"), state.take("anchor")) else {
-            return Ok(None);
-        };
-        let mut quadratic = Quadratic::none(learner)?;
-        quadratic.set(&importance, &anchor)?;
-        Ok(Some(quadratic))
+    fn count(&self, _learner: &Learner, held: &mut Held) {
+        if let Some(Quadratic { importance, unlimited, .. }) = &self.quadratic {
+            held.importance += 8 * importance.n_elements() as u64 + 4 * unlimited.len() as u64;
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Learning without forgetting (Li & Hoiem, ECCV 2016 and TPAMI 2018): on new images the outputs of old classes are held at
 //! what the network before the task says of the same images. Nothing is stored but that network.
 
-use super::old_teacher::{DISTILL, Old, scheme, terms, with_terms};
+use super::before::Before;
+use super::old_teacher::{DISTILL, Old, terms, with_terms};
 use super::outputs::UNSEEN;
 use super::spec::CLASSES_AND_MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
-use crate::distill::SchemeSpec;
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::nn::Output;
 use crate::ops::Mode;
@@ -45,10 +45,7 @@ struct Lwf {
     ce_weight: f32,
     temperature: f32,
     ce: CeOver,
-    /// In place of the method's own distillation.
-    scheme: Option<&'static SchemeSpec>,
-    /// The network before this task; absent in the first.
-    old: Option<Old>,
+    old: Before,
     /// The outputs of this task's own labels.
     new: Range<usize>,
 }
@@ -77,14 +74,12 @@ impl Lwf {
 
 impl Method for Lwf {
     fn begin_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
-        // In the first task, too, so that a scheme that does not suit the network is refused before anything is learned.
-        self.old = Some(Old::now(self.scheme, learner)?).filter(|_| task.n_old > 0);
         self.new = task.labels.clone();
-        Ok(())
+        self.old.begin(learner, task)
     }
 
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let Some(old) = &self.old else {
+        let Some(old) = self.old.teacher() else {
             let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
             return Ok(Loss::single("cross_entropy", self.new_labels_loss(learner, batch, &logits)?));
         };
@@ -108,24 +103,8 @@ impl Method for Lwf {
         Ok(loss)
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut state = MethodState { json: serde_json::json!([self.new.start, self.new.end]), tensors: Vec::new() };
-        if let Some(old) = &self.old {
-            state.keep_network("old", old.network())?;
-        }
-        Ok(state)
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let old = state.take_network("old", learner)?;
-        self.old = old.map(|old| Old::of(self.scheme, old, learner)).transpose()?;
-        let [start, end] = state.json()?;
-        self.new = start..end;
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        Held { old_network: self.old.as_ref().map_or(0, |old| old.network().bytes()), ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("old", &mut self.old), ("new", &mut self.new)]
     }
 }
 
@@ -155,8 +134,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             ce_weight: settings.get("ce_weight"),
             temperature: settings.get("temperature"),
             ce: settings.get("ce"),
-            scheme: scheme(settings),
-            old: None,
+            old: Before::with_scheme(settings),
             new: 0..0,
         })
     },

@@ -3,60 +3,37 @@
 
 use super::ewc::measured_samples;
 use super::fisher::{Measured, output_sensitivity};
-use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Quadratic};
+use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Penalty};
 use super::outputs::UNSEEN;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
-use crate::ops::Mode;
 
 struct Mas {
-    penalty_weight: f32,
+    penalty: Penalty,
     fisher_samples: usize,
-    /// Absent in the first task.
-    quadratic: Option<Quadratic>,
 }
 
 impl Method for Mas {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
-        match &self.quadratic {
-            Some(quadratic) => Ok(loss.and("penalty", self.penalty_weight, quadratic.value(learner)?)),
-            None => Ok(loss),
-        }
+        self.penalty.added_to(learner.loss_on(batch)?, learner, None)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
-        match &self.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, self.penalty_weight),
-            None => Ok(()),
-        }
+        self.penalty.add_gradient(learner)
     }
 
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         let (samples, labels) = measured_samples(learner, task, self.fisher_samples);
         let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
-        let new = output_sensitivity(learner, &on)?.to_vec()?;
-        self.quadratic = Some(Quadratic::raised(self.quadratic.take(), learner, &new)?);
-        Ok(())
+        self.penalty.raise(learner, &output_sensitivity(learner, &on)?.to_vec()?)
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| 2.0 * self.penalty_weight * quadratic.largest)
+        self.penalty.stiffness()
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
-        Ok(MethodState { tensors, ..MethodState::default() })
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.quadratic = Quadratic::restored(learner, &mut state)?;
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes), ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("penalty", &mut self.penalty)]
     }
 }
 
@@ -76,8 +53,8 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     options: &[PENALTY_WEIGHT.usually("0.1"), FISHER_SAMPLES, UNSEEN],
     trade_off: &[("penalty_weight", 100.0)],
     build: |settings| {
-        let (penalty_weight, fisher_samples) = (settings.get("penalty_weight"), settings.get("fisher_samples"));
-        Box::new(Mas { penalty_weight, fisher_samples, quadratic: None })
+        let penalty = Penalty::new(settings.get("penalty_weight"), None);
+        Box::new(Mas { penalty, fisher_samples: settings.get("fisher_samples") })
     },
     ..MethodSpec::BASE
 };

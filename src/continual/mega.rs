@@ -4,7 +4,7 @@
 use super::memory::MEMORY;
 use super::outputs::UNSEEN;
 use super::replay::{MEMORY_POLICY, REPLAY_BATCH, ReplayMemory, replayed_loss};
-use super::{Batch, Learner, Loss, Method, MethodSpec, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
@@ -50,12 +50,8 @@ impl Method for Mega {
         Ok(())
     }
 
-    fn memory(&self) -> Option<&ReplayMemory> {
-        Some(&self.memory)
-    }
-
-    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
-        Some(&mut self.memory)
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("memory", &mut self.memory)]
     }
 }
 

@@ -6,7 +6,7 @@
 use super::before::Before;
 use super::pixel_losses::{distillation, start_new_classes, unbiased_cross_entropy, unbiased_distillation};
 use super::spec::MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::settings::Setting;
@@ -58,18 +58,8 @@ impl Method for Mib {
         Ok(loss.and("kd", self.kd_weight, kd))
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut state = MethodState::default();
-        self.old.keep(&mut state)?;
-        Ok(state)
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.old.restore(learner, &mut state)
-    }
-
-    fn held(&self) -> Held {
-        self.old.held()
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("old", &mut self.old)]
     }
 }
 

@@ -20,6 +20,7 @@ mod gem;
 mod icarl;
 mod ilt;
 mod importance;
+mod keep;
 mod learner;
 mod lwf;
 mod mas;
@@ -45,7 +46,7 @@ pub use er::{Joined, MemoryUpdate, ReplayForward};
 pub use fisher::{FisherKind, Measured, fisher, output_sensitivity};
 pub use gdumb::GdumbEval;
 pub use gem::gem_multipliers;
-pub use icarl::Icarl;
+pub use keep::{Exemplars, Held, Keep, Keeps, MethodState, Plain, Renumbering};
 pub use learner::Learner;
 pub use lwf::CeOver;
 pub use mega::mega_weights;
@@ -57,17 +58,52 @@ pub use projected::{InputMoments, unfold};
 pub use rcil::fold_branches;
 pub use replay::{MEMORY_POLICY, MemoryPolicy, REPLAY_BATCH, Replay, ReplayMemory, Stored};
 pub use si::{Negative, PathGradient};
-pub use spec::{ALL, ANY, CLASSES, CLASSES_AND_MASKS, MASKS, MethodSpec, all, register, spec};
+pub use spec::{ANY, CLASSES, CLASSES_AND_MASKS, MASKS, MethodSpec, all, register, spec};
 
 use crate::data;
-use crate::error::{Error, Result};
-use crate::models::Network;
+use crate::error::Result;
 use crate::nn::Output;
 use crate::tensor::Tensor;
 use crate::training::Step;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
+
+/// Every method.
+pub static ALL: &[MethodSpec] = &[
+    icarl::ICARL,
+    icarl::HYBRID2_SPEC,
+    icarl::HYBRID3_SPEC,
+    icarl::LWF_MC_SPEC,
+    fixed_representation::SPEC,
+    frozen::NCM,
+    frozen::RANPAC,
+    frozen::FECAM,
+    er::ER,
+    er::ER_ACE,
+    der::DER,
+    der::DER_PP,
+    gdumb::SPEC,
+    agem::SPEC,
+    gem::SPEC,
+    mega::SPEC,
+    lwf::SPEC,
+    ewc::EWC,
+    ewc::ONLINE,
+    si::SPEC,
+    mas::SPEC,
+    vdfd::SPEC,
+    vdfd::DFD,
+    adam_nscl::SPEC,
+    owm::SPEC,
+    mib::SPEC,
+    plop::SPEC,
+    ilt::SPEC,
+    rcil::SPEC,
+    finetune::FINETUNE,
+    cumulative::SPEC,
+    finetune::JOINT,
+];
 
 /// The data of one task: samples are indices into the training images.
 pub struct TaskData<'a> {
@@ -89,6 +125,14 @@ pub struct TaskData<'a> {
     pub is_last: bool,
     /// Set when somebody wants the run to end: what takes long looks at it.
     pub interrupted: &'a AtomicBool,
+}
+
+impl TaskData<'_> {
+    /// Every sample with its label, class by class; of images with a class each.
+    pub fn labelled(&self) -> impl Iterator<Item = Stored> {
+        let classes = self.labels.clone().zip(&self.samples);
+        classes.flat_map(|(label, samples)| samples.iter().map(move |&sample| Stored { sample, label: label as u32 }))
+    }
 }
 
 /// What `observe` learns from.
@@ -124,96 +168,6 @@ impl Batch {
             first_pass: step.epoch() == 0,
             images,
         })
-    }
-}
-
-/// Other numbers for what a method keeps: where a learner is carried from pictures to pictures, and its classes change.
-pub struct Renumbering<'a> {
-    /// By sample: its number among the pictures that there are now; what has none is dropped.
-    pub sample: &'a dyn Fn(u32) -> Option<u32>,
-    /// By label: what it is called now; what has none is dropped. No two become one.
-    pub label: &'a dyn Fn(u32) -> Option<u32>,
-    /// Outputs of the network now.
-    pub n_outputs: usize,
-}
-
-impl Renumbering<'_> {
-    /// Something of each label, by label, in the new order; labels of which there was nothing get `empty`.
-    fn by_label<T: Clone>(&self, all: &[T], empty: T) -> Vec<T> {
-        let mut moved: Vec<T> = Vec::new();
-        for (label, one) in all.iter().enumerate() {
-            if let Some(label) = (self.label)(label as u32) {
-                moved.resize(moved.len().max(label as usize + 1), empty.clone());
-                moved[label as usize] = one.clone();
-            }
-        }
-        moved
-    }
-}
-
-/// Bytes that a method keeps between tasks, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Bytes of stored images, and of their labels where a memory keeps them.
-    pub exemplars: u64,
-    /// Bytes of stored outputs of earlier networks.
-    pub logits: u64,
-    /// Bytes of importances of parameters and of the values they are held at.
-    pub importance: u64,
-    /// Bytes of a copy of an earlier network.
-    pub old_network: u64,
-    /// Bytes of class means.
-    pub class_means: u64,
-}
-
-/// What a method keeps, for a checkpoint.
-#[derive(Clone, Debug, Default)]
-pub struct MethodState {
-    /// Lists and numbers.
-    pub json: serde_json::Value,
-    /// Named vectors.
-    pub tensors: Vec<(String, Vec<f32>)>,
-}
-
-impl MethodState {
-    /// The vector of this name, if there is one.
-    pub fn take(&mut self, name: &str) -> Option<Vec<f32>> {
-        let i = self.tensors.iter().position(|(own, _)| own == name)?;
-        Some(self.tensors.swap_remove(i).1)
-    }
-
-    /// The lists and numbers as what they were.
-    ///
-    /// # Errors
-    /// If they are of another method.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&self.json).map_err(|e| Error::usage(format!("the checkpoint is not one of this method: {e}")))
-    }
-
-    /// Adds the weights and running statistics of a network, whose vectors' names begin with `name`.
-    ///
-    /// # Errors
-    /// If the device was lost.
-    pub fn keep_network(&mut self, name: &str, network: &Network) -> Result<()> {
-        self.tensors.push((format!("{name}.parameters"), network.parameters.values().to_vec()?));
-        if let Some(values) = network.statistics.values() {
-            self.tensors.push((format!("{name}.statistics"), values.to_vec()?));
-        }
-        Ok(())
-    }
-
-    /// The network of this name, if there is one, like the learner's own.
-    ///
-    /// # Errors
-    /// If it is of another size.
-    pub fn take_network(&mut self, name: &str, learner: &Learner) -> Result<Option<Network>> {
-        let Some(values) = self.take(&format!("{name}.parameters")) else { return Ok(None) };
-        let network = learner.network.snapshot()?;
-        network.parameters.values().write(&values)?;
-        if let (Some(own), Some(values)) = (network.statistics.values(), self.take(&format!("{name}.statistics"))) {
-            own.write(&values)?;
-        }
-        Ok(Some(network))
     }
 }
 
@@ -271,8 +225,8 @@ pub trait Method {
         Ok(())
     }
 
-    /// After the last batch of a task. One that takes long may end with [`Error::Interrupted`] if the method is then still as it
-    /// was before: it is called again when the run goes on.
+    /// After the last batch of a task. One that takes long may end with [`Interrupted`](crate::Error::Interrupted) if the method is
+    /// then still as it was before: it is called again when the run goes on.
     fn end_task(&mut self, _learner: &Learner, _task: &TaskData) -> Result<()> {
         Ok(())
     }
@@ -311,14 +265,6 @@ pub trait Method {
         }
     }
 
-    /// The label of each row of a batch, among the first `n_seen`: (N), u32; of pixels (N, H, W).
-    ///
-    /// # Errors
-    /// As [`Method::scores`].
-    fn predict(&self, output: &Output, n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
-        self.scores(output, n_seen, classifier)?.argmax_rows(n_seen)
-    }
-
     /// The class means that a nearest-mean classifier goes by, (classes learnt, D) in order of label; `None` for others, and
     /// before the first class was learnt.
     fn class_means(&self, _classifier: &Classifier) -> Option<&Tensor> {
@@ -340,54 +286,9 @@ pub trait Method {
         Activation::Softmax
     }
 
-    /// The replay memory of a method that has one: what [`state`](Method::state), [`restore`](Method::restore),
-    /// [`held`](Method::held) and [`exemplars`](Method::exemplars) go by unless the method has more to say.
-    fn memory(&self) -> Option<&ReplayMemory> {
-        None
-    }
-
-    /// The same, to be filled again by `restore`.
-    fn memory_mut(&mut self) -> Option<&mut ReplayMemory> {
-        None
-    }
-
-    /// What a checkpoint must hold so that a run can go on; everything that a method keeps between batches and cannot work
-    /// out again. Means that the end of a task computes are not needed.
-    ///
-    /// # Errors
-    /// If the device was lost.
-    fn state(&self) -> Result<MethodState> {
-        let json = self.memory().map_or(serde_json::Value::Null, ReplayMemory::to_json);
-        Ok(MethodState { json, tensors: Vec::new() })
-    }
-
-    /// Puts back what [`Method::state`] said.
-    ///
-    /// # Errors
-    /// If the state is not this method's.
-    fn restore(&mut self, _learner: &Learner, state: MethodState) -> Result<()> {
-        self.memory_mut().map_or(Ok(()), |memory| memory.restore(state.json))
-    }
-
-    /// Between tasks: gives what is kept other numbers, for a learner that goes on with other pictures and outputs. What belongs to the
-    /// task before alone, such as an old network, may go. By default that of [`Method::memory`].
-    ///
-    /// # Errors
-    /// If the device was lost.
-    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
-        if let Some(memory) = self.memory_mut() {
-            memory.renumber(to);
-        }
-        Ok(())
-    }
-
-    /// What is kept from task to task.
-    fn held(&self) -> Held {
-        self.memory().map_or_else(Held::default, ReplayMemory::held)
-    }
-
-    /// Exemplars kept, by label.
-    fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.memory().map_or_else(Vec::new, ReplayMemory::by_label)
+    /// What is kept between batches and cannot be worked out again, each under a name: checkpoints, the bytes that tables show, the
+    /// exemplars and the way to other pictures follow from it. Means that the end of a task computes are not needed.
+    fn keeps(&mut self) -> Keeps<'_> {
+        Vec::new()
     }
 }

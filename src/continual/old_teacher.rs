@@ -64,15 +64,10 @@ pub(super) enum Old {
 }
 
 impl Old {
-    /// A copy of the learner's network as it is now.
+    /// By a scheme, or in the method's own way.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is a scheme and it finds nothing in the network that it could compare.
-    pub fn now(scheme: Option<&'static SchemeSpec>, learner: &Learner) -> Result<Old> {
-        Self::of(scheme, learner.network.snapshot()?, learner)
-    }
-
-    /// The same of a network from a checkpoint.
     pub fn of(scheme: Option<&'static SchemeSpec>, old: Network, learner: &Learner) -> Result<Old> {
         let Some(spec) = scheme else { return Ok(Old::Plain(Box::new(old))) };
         if spec.by_label {

@@ -1,7 +1,8 @@
 //! Which outputs may answer: the masks of task-incremental learning and of losses over some classes.
 
-use super::{Learner, TaskData};
+use super::{Batch, Learner, Loss, TaskData};
 use crate::error::Result;
+use crate::ops::Mode;
 use crate::settings::{Choose, Setting};
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -97,5 +98,13 @@ impl Learner {
             .map(|&label| self.heads.iter().find(|head| head.contains(&(label as usize))).cloned().unwrap_or(0..n_seen))
             .collect();
         self.masked(logits, |row, output| heads[row].contains(&output))?.cross_entropy(&targets, logits.shape()[1])
+    }
+    /// That of a batch, in training mode: what fine-tuning minimises.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn loss_on(&self, batch: &Batch) -> Result<Loss> {
+        let logits = self.network.forward(&batch.x, Mode::Train)?.logits;
+        Ok(Loss::single("cross_entropy", self.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
     }
 }

@@ -4,10 +4,9 @@
 
 use super::outputs::UNSEEN;
 use super::projected::{InputMoments, ProjectedSteps};
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::linalg::{Matrix, symmetric_eigen};
-use crate::ops::Mode;
 use crate::settings::Setting;
 
 const ALPHA: Setting = Setting::number(
@@ -21,7 +20,7 @@ const ALPHA: Setting = Setting::number(
 struct Owm {
     alpha: f32,
     moments: InputMoments,
-    /// While a task after the first is learnt.
+    /// From the first step of a task after the first until its end.
     steps: Option<ProjectedSteps>,
 }
 
@@ -55,17 +54,14 @@ impl Owm {
 }
 
 impl Method for Owm {
-    fn begin_task(&mut self, learner: &Learner, _task: &TaskData) -> Result<()> {
-        self.steps = if self.moments.sums.is_empty() { None } else { Some(self.projected(learner)?) };
-        Ok(())
-    }
-
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        Ok(Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?))
+        learner.loss_on(batch)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
+        if self.steps.is_none() && !self.moments.sums.is_empty() {
+            self.steps = Some(self.projected(learner)?);
+        }
         self.steps.as_ref().map_or(Ok(()), |steps| steps.remember(learner))
     }
 
@@ -79,19 +75,8 @@ impl Method for Owm {
         Ok(())
     }
 
-    fn state(&self) -> Result<MethodState> {
-        Ok(MethodState { json: self.steps.is_some().into(), tensors: self.moments.state() })
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let projects: bool = state.json()?;
-        self.moments = InputMoments::restored(&mut state);
-        self.steps = if projects { Some(self.projected(learner)?) } else { None };
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        Held { importance: self.moments.bytes(), ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("moments", &mut self.moments)]
     }
 }
 

@@ -6,7 +6,7 @@ use super::before::Before;
 use super::mib::START;
 use super::pixel_losses::{EntropyHistogram, adaptive_cross_entropy, local_pod, new_as_background, start_new_classes};
 use super::spec::MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::data::{Draw, Scenario, gather_labels};
 use crate::error::{Error, Result};
 use crate::nn::Tap;
@@ -139,19 +139,8 @@ impl Method for Plop {
         Ok(loss.and("pod_logits", self.logits_weight * factor, pod))
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut state = MethodState { json: serde_json::json!(self.thresholds), tensors: Vec::new() };
-        self.old.keep(&mut state)?;
-        Ok(state)
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.thresholds = state.json()?;
-        self.old.restore(learner, &mut state)
-    }
-
-    fn held(&self) -> Held {
-        self.old.held()
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("old", &mut self.old), ("thresholds", &mut self.thresholds)]
     }
 }
 

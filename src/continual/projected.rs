@@ -1,7 +1,7 @@
 //! What Adam-NSCL and OWM share: second moments of every layer's inputs, gathered after a task, and steps whose part in each
 //! weight is multiplied with a projector.
 
-use super::{Learner, MethodState, TaskData};
+use super::{Held, Keep, Learner, MethodState, TaskData};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
@@ -83,18 +83,21 @@ impl InputMoments {
         let n = sum.len().isqrt();
         Matrix::from_fn(n, n, |i, j| 0.5 * (f64::from(sum[i * n + j]) + f64::from(sum[j * n + i])))
     }
+}
 
-    /// Bytes of the sums.
-    pub fn bytes(&self) -> u64 {
-        4 * self.sums.iter().map(|sum| sum.len() as u64).sum::<u64>()
+impl Keep for InputMoments {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        self.sums.iter().enumerate().for_each(|(i, sum)| state.put(format!("{name}.{i}"), sum.clone()));
+        Ok(())
     }
 
-    pub(super) fn state(&self) -> Vec<(String, Vec<f32>)> {
-        self.sums.iter().enumerate().map(|(i, sum)| (format!("moments.{i}"), sum.clone())).collect()
+    fn load(&mut self, name: &str, _learner: &Learner, state: &mut MethodState) -> Result<()> {
+        self.sums = (0..).map_while(|i| state.take(&format!("{name}.{i}"))).collect();
+        Ok(())
     }
 
-    pub(super) fn restored(state: &mut MethodState) -> InputMoments {
-        InputMoments { sums: (0..).map_while(|i| state.take(&format!("moments.{i}"))).collect() }
+    fn count(&self, _learner: &Learner, held: &mut Held) {
+        held.importance += 4 * self.sums.iter().map(|sum| sum.len() as u64).sum::<u64>();
     }
 }
 

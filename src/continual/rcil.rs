@@ -8,7 +8,7 @@ use super::pixel_losses::{CUBES, distillation, pooled_channels, pooled_cube, sta
 use super::pixel_losses::{new_as_background, unbiased_cross_entropy, unbiased_distillation};
 use super::plop::{places, schedule};
 use super::spec::MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::data::Scenario;
 use crate::device;
 use crate::error::{Error, Result};
@@ -41,8 +41,7 @@ struct Rcil {
     unbiased: bool,
     starts: bool,
     old: Before,
-    /// Copies of the parameters that stay as they are, with their numbers among the network's.
-    kept: Vec<(usize, Tensor)>,
+    frozen: Frozen,
 }
 
 /// The numbers among the parameters of a convolution that keeps: its weight and its bias.
@@ -117,14 +116,28 @@ fn branch(network: &Network, conv: &str) -> Result<(usize, Norm)> {
     })
 }
 
-impl Rcil {
-    /// Notes what stays as it is.
-    fn freeze(&mut self, learner: &Learner) -> Result<()> {
+/// Copies of the parameters that stay as they are in this task, with their numbers among the network's.
+#[derive(Default)]
+struct Frozen(Vec<(usize, Tensor)>);
+
+impl Frozen {
+    /// The learner's branches that keep, as they are now.
+    fn now(learner: &Learner) -> Result<Frozen> {
         let tensors = learner.network.parameters.tensors();
-        self.kept.clear();
-        for i in keepers(&learner.network).concat() {
-            self.kept.push((i, Tensor::from_f32(&learner.device, tensors[i].shape(), &tensors[i].to_vec()?)?));
-        }
+        let copy = |i: usize| Ok((i, Tensor::from_f32(&learner.device, tensors[i].shape(), &tensors[i].to_vec()?)?));
+        Ok(Frozen(keepers(&learner.network).into_iter().flatten().map(copy).collect::<Result<_>>()?))
+    }
+}
+
+/// A checkpoint says only whether there are any: the network has their values.
+impl Keep for Frozen {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        state.put_json(name, &!self.0.is_empty());
+        Ok(())
+    }
+
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        *self = if state.take_json(name)? { Frozen::now(learner)? } else { Frozen::default() };
         Ok(())
     }
 }
@@ -136,7 +149,7 @@ impl Method for Rcil {
             return Ok(());
         }
         fold_branches(&learner.network)?;
-        self.freeze(learner)?;
+        self.frozen = Frozen::now(learner)?;
         match self.starts && task.n_old < task.n_seen {
             true => start_new_classes(&learner.network, task.n_old, task.n_seen),
             false => Ok(()),
@@ -174,34 +187,11 @@ impl Method for Rcil {
     /// Decay and momentum must not move what stays.
     fn after_step(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
         let tensors = learner.network.parameters.tensors();
-        self.kept.iter().try_for_each(|(i, kept)| device::copy(kept.array(), tensors[*i].array()))
+        self.frozen.0.iter().try_for_each(|(i, kept)| device::copy(kept.array(), tensors[*i].array()))
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let numbers: Vec<usize> = self.kept.iter().map(|(i, _)| *i).collect();
-        let mut state = MethodState { json: serde_json::json!(numbers), tensors: Vec::new() };
-        for (i, kept) in &self.kept {
-            state.tensors.push((format!("kept.{i}"), kept.to_vec()?));
-        }
-        self.old.keep(&mut state)?;
-        Ok(state)
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.kept.clear();
-        for i in state.json::<Vec<usize>>()? {
-            let (Some(own), Some(values)) =
-                (learner.network.parameters.tensors().get(i), state.take(&format!("kept.{i}")))
-            else {
-                return Err(Error::usage("the checkpoint is not one of this method and network"));
-            };
-            self.kept.push((i, Tensor::from_f32(&learner.device, own.shape(), &values)?));
-        }
-        self.old.restore(learner, &mut state)
-    }
-
-    fn held(&self) -> Held {
-        self.old.held()
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("old", &mut self.old), ("frozen", &mut self.frozen)]
     }
 }
 
@@ -237,7 +227,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             unbiased: settings.get("unbiased"),
             starts: settings.get("start_as_background"),
             old: Before::default(),
-            kept: Vec::new(),
+            frozen: Frozen::default(),
         })
     },
     ..MethodSpec::BASE

@@ -1,8 +1,8 @@
 //! A bounded memory of single samples, filled while they stream by and replayed a few at a time.
 
-use super::{Batch, Held, Learner, Renumbering, TaskData};
+use super::{Batch, Held, Learner, Plain, Renumbering, TaskData};
 use crate::data;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Choose, Setting};
 use crate::tensor::Tensor;
@@ -75,9 +75,6 @@ pub struct ReplayMemory {
     offered: BTreeMap<u32, u32>,
     /// Labels that have once had the most samples in a full memory ([`MemoryPolicy::Balanced`]).
     full: BTreeSet<u32>,
-    /// Of one image; known from the first samples on.
-    #[serde(default)]
-    image_bytes: u64,
 }
 
 /// What is replayed in a step.
@@ -92,7 +89,7 @@ impl ReplayMemory {
     /// An empty memory for `capacity` samples.
     pub fn new(capacity: usize, policy: MemoryPolicy) -> ReplayMemory {
         let (offered, full) = (BTreeMap::new(), BTreeSet::new());
-        ReplayMemory { capacity, policy, items: Vec::new(), offered, full, image_bytes: 0 }
+        ReplayMemory { capacity, policy, items: Vec::new(), offered, full }
     }
 
     /// What is kept.
@@ -191,7 +188,6 @@ impl ReplayMemory {
     /// Offers the batch's samples in order, in the first pass over a task's data only. For each the place it has at the end,
     /// `u32::MAX` for none.
     pub fn take_in(&mut self, learner: &Learner, batch: &Batch) -> Vec<u32> {
-        self.image_bytes = learner.image_bytes();
         let images = &batch.images;
         let mut slots = vec![u32::MAX; images.len()];
         if !batch.first_pass {
@@ -210,12 +206,8 @@ impl ReplayMemory {
 
     /// Offers all samples of a task in random order.
     pub(super) fn take_in_task(&mut self, learner: &Learner, task: &TaskData) {
-        self.image_bytes = learner.image_bytes();
         let mut rng = Rng::keyed(learner.seed, Purpose::Memory, task.index as u64);
-        let labelled = task.labels.clone().zip(&task.samples);
-        let mut all: Vec<Stored> = labelled
-            .flat_map(|(label, samples)| samples.iter().map(move |&sample| Stored { sample, label: label as u32 }))
-            .collect();
+        let mut all: Vec<Stored> = task.labelled().collect();
         rng.shuffle(&mut all);
         all.into_iter().for_each(|item| {
             self.offer(item, &mut rng);
@@ -223,43 +215,51 @@ impl ReplayMemory {
     }
 
     /// Gives samples and labels other numbers. Returns the places that what is left had before.
-    pub fn renumber(&mut self, to: &Renumbering) -> Vec<usize> {
-        let moved = |item: &Stored| Some(Stored { sample: (to.sample)(item.sample)?, label: (to.label)(item.label)? });
-        let kept: Vec<(usize, Stored)> =
-            self.items.iter().enumerate().filter_map(|(place, item)| Some((place, moved(item)?))).collect();
+    pub fn moved(&mut self, to: &Renumbering) -> Vec<usize> {
+        let kept = self.items.iter().enumerate().filter_map(|(place, item)| Some((place, item.moved(to)?)));
+        let (places, items) = kept.unzip();
         self.offered = self.offered.iter().filter_map(|(&label, &n)| Some(((to.label)(label)?, n))).collect();
         self.full = self.full.iter().filter_map(|&label| (to.label)(label)).collect();
-        let (places, items) = kept.into_iter().unzip();
         self.items = items;
         places
     }
+}
 
-    /// Bytes of the images and of four-byte labels.
-    pub fn held(&self) -> Held {
-        Held { exemplars: self.items.len() as u64 * (self.image_bytes + 4), ..Held::default() }
+impl Plain for ReplayMemory {
+    fn count(&self, learner: &Learner, held: &mut Held) {
+        self.items.count(learner, held);
     }
 
-    /// The samples kept, by label.
-    pub fn by_label(&self) -> Vec<Vec<u32>> {
-        let n = self.items.iter().map(|item| item.label as usize + 1).max().unwrap_or(0);
+    fn renumber(&mut self, to: &Renumbering) {
+        self.moved(to);
+    }
+
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        self.items.exemplars()
+    }
+}
+
+impl Stored {
+    fn moved(self, to: &Renumbering) -> Option<Stored> {
+        Some(Stored { sample: (to.sample)(self.sample)?, label: (to.label)(self.label)? })
+    }
+}
+
+/// Images and four-byte labels.
+impl Plain for Vec<Stored> {
+    fn count(&self, learner: &Learner, held: &mut Held) {
+        held.exemplars += self.len() as u64 * (learner.image_bytes() + 4);
+    }
+
+    fn renumber(&mut self, to: &Renumbering) {
+        *self = self.iter().filter_map(|item| item.moved(to)).collect();
+    }
+
+    fn exemplars(&self) -> Vec<Vec<u32>> {
+        let n = self.iter().map(|item| item.label as usize + 1).max().unwrap_or(0);
         let mut samples = vec![Vec::new(); n];
-        self.items.iter().for_each(|item| samples[item.label as usize].push(item.sample));
+        self.iter().for_each(|item| samples[item.label as usize].push(item.sample));
         samples
-    }
-
-    /// For a checkpoint.
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::to_value(self).expect("bug: a memory is no JSON")
-    }
-
-    /// Puts back what [`ReplayMemory::to_json`] said.
-    ///
-    /// # Errors
-    /// If it is not a memory.
-    pub fn restore(&mut self, json: serde_json::Value) -> Result<()> {
-        let foreign = |e| Error::usage(format!("the checkpoint is not one of this method: {e}"));
-        *self = serde_json::from_value(json).map_err(foreign)?;
-        Ok(())
     }
 }
 

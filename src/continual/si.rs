@@ -1,13 +1,13 @@
 //! Synaptic intelligence (Zenke, Poole & Ganguli, "Continual Learning Through Synaptic Intelligence", ICML 2017): a parameter
 //! matters as much as the loss fell along its path while a task was learnt.
 
-use super::importance::{PENALTY_WEIGHT, Quadratic, copied, zeros};
+use super::importance::{PENALTY_WEIGHT, Penalty, copied, zeros};
 use super::outputs::UNSEEN;
 use super::spec::CLASSES_AND_MASKS;
-use super::{Batch, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::device::{self, Array};
 use crate::error::{Error, Result};
-use crate::ops::{Mode, add_path};
+use crate::ops::add_path;
 use crate::settings::{Choose, Setting};
 
 /// The gradient that SI's path integral goes by.
@@ -61,15 +61,10 @@ const IMPORTANCE_LIMIT: Setting = Setting::number(
 .open("no limit");
 
 struct Si {
-    penalty_weight: f32,
     damping: f32,
     negative: Negative,
     path_gradient: PathGradient,
-    importance_limit: Option<f32>,
-    /// Ω and θ*; absent in the first task.
-    quadratic: Option<Quadratic>,
-    /// Ω before it was limited; empty where it is not.
-    unlimited: Vec<f32>,
+    penalty: Penalty,
     running: Option<Running>,
 }
 
@@ -95,6 +90,23 @@ impl Running {
     }
 }
 
+impl Keep for Option<Running> {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        let Some(running) = self else { return Ok(()) };
+        state.put(format!("{name}.path"), running.path.to_vec()?);
+        state.put(format!("{name}.start"), running.start.to_vec()?);
+        Ok(())
+    }
+
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        *self = None;
+        let Some(path) = state.take(&format!("{name}.path")) else { return Ok(()) };
+        let running = self.insert(Running::new(learner)?);
+        running.path.write(&path)?;
+        running.start.write(&state.need(&format!("{name}.start"))?)
+    }
+}
+
 impl Method for Si {
     fn begin_task(&mut self, learner: &Learner, _task: &TaskData) -> Result<()> {
         self.running = Some(Running::new(learner)?);
@@ -102,30 +114,21 @@ impl Method for Si {
     }
 
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        let logits = learner.network.forward(&batch.x, Mode::Train)?.logits;
-        let loss = Loss::single("cross_entropy", learner.cross_entropy(&logits, &batch.images.labels, batch.n_seen)?);
-        match &self.quadratic {
-            Some(quadratic) => Ok(loss.and("penalty", self.penalty_weight, quadratic.value(learner)?)),
-            None => Ok(loss),
-        }
+        self.penalty.added_to(learner.loss_on(batch)?, learner, None)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
         let parameters = &learner.network.parameters;
         let gradients = parameters.gradients().ok_or_else(|| Error::op("si", "the parameters are frozen"))?;
-        let penalty = |own: &Si| match &own.quadratic {
-            Some(quadratic) => quadratic.add_gradient(learner, own.penalty_weight),
-            None => Ok(()),
-        };
         if self.path_gradient == PathGradient::Total {
-            penalty(self)?;
+            self.penalty.add_gradient(learner)?;
         }
         if let Some(running) = &self.running {
             device::copy(gradients, &running.gradient)?;
             device::copy(parameters.values(), &running.before)?;
         }
         match self.path_gradient {
-            PathGradient::Loss => penalty(self),
+            PathGradient::Loss => self.penalty.add_gradient(learner),
             PathGradient::Total => Ok(()),
         }
     }
@@ -139,58 +142,22 @@ impl Method for Si {
     /// Ω ← Ω + ω/((θ − θ_start)² + ξ), θ* ← θ.
     fn end_task(&mut self, learner: &Learner, _task: &TaskData) -> Result<()> {
         let Some(running) = self.running.take() else { return Ok(()) };
-        let quadratic = match self.quadratic.take() {
-            Some(quadratic) => quadratic,
-            None => Quadratic::none(learner)?,
-        };
         let w = learner.network.parameters.values().to_vec()?;
         let (path, start) = (running.path.to_vec()?, running.start.to_vec()?);
-        let mut importance = match self.unlimited.is_empty() {
-            true => quadratic.importance.to_vec()?,
-            false => std::mem::take(&mut self.unlimited),
-        };
+        let [mut importance, _] = self.penalty.held(learner)?;
         for (i, total) in importance.iter_mut().enumerate() {
             let gained = path[i] / ((w[i] - start[i]).powi(2) + self.damping);
             *total += if self.negative == Negative::Clamp { gained.max(0.0) } else { gained };
         }
-        if let Some(limit) = self.importance_limit {
-            self.unlimited.clone_from(&importance);
-            importance.iter_mut().for_each(|total| *total = total.min(limit));
-        }
-        self.quadratic.insert(quadratic).set(&importance, &w)
+        self.penalty.hold(learner, importance, &w)
     }
 
     fn stiffness(&self) -> Option<f32> {
-        self.quadratic.as_ref().map(|quadratic| 2.0 * self.penalty_weight * quadratic.largest)
+        self.penalty.stiffness()
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut tensors = self.quadratic.as_ref().map(Quadratic::state).transpose()?.unwrap_or_default();
-        if let Some(running) = &self.running {
-            tensors.push(("path".into(), running.path.to_vec()?));
-            tensors.push(("start".into(), running.start.to_vec()?));
-        }
-        if !self.unlimited.is_empty() {
-            tensors.push(("unlimited".into(), self.unlimited.clone()));
-        }
-        Ok(MethodState { tensors, ..MethodState::default() })
-    }
-
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        self.quadratic = Quadratic::restored(learner, &mut state)?;
-        self.unlimited = state.take("unlimited").unwrap_or_default();
-        if let (Some(path), Some(start)) = (state.take("path"), state.take("start")) {
-            let running = Running::new(learner)?;
-            running.path.write(&path)?;
-            running.start.write(&start)?;
-            self.running = Some(running);
-        }
-        Ok(())
-    }
-
-    fn held(&self) -> Held {
-        let unlimited = 4 * self.unlimited.len() as u64;
-        Held { importance: self.quadratic.as_ref().map_or(0, Quadratic::bytes) + unlimited, ..Held::default() }
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("penalty", &mut self.penalty), ("running", &mut self.running)]
     }
 }
 
@@ -213,13 +180,10 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     targets: CLASSES_AND_MASKS,
     build: |settings| {
         Box::new(Si {
-            penalty_weight: settings.get("penalty_weight"),
+            penalty: Penalty::new(settings.get("penalty_weight"), settings.find("importance_limit")),
             damping: settings.get("damping"),
             negative: settings.get("negative"),
             path_gradient: settings.get("path_gradient"),
-            importance_limit: settings.find("importance_limit"),
-            quadratic: None,
-            unlimited: Vec::new(),
             running: None,
         })
     },

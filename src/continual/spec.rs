@@ -1,10 +1,7 @@
 //! The table of methods.
 
-use super::Method;
-use super::{adam_nscl, agem, cumulative, der, er, ewc, finetune, fixed_representation, frozen, gdumb, gem, icarl};
-use super::{ilt, lwf, mas, mega, mib, owm, plop, rcil, si, vdfd};
-use crate::data::Scenario::{self, Class, Domain, Permuted, Rotated, Task};
-use crate::data::Target;
+use super::{ALL, Method};
+use crate::data::{Scenario, Target};
 use crate::error::{Error, Result, did_you_mean};
 use crate::settings::{Origin, Setting, Usual, Values, flag};
 use std::sync::RwLock;
@@ -50,7 +47,7 @@ pub struct MethodSpec {
 }
 
 /// Every scenario.
-pub const ANY: &[Scenario] = &[Class, Task, Domain, Permuted, Rotated];
+pub const ANY: &[Scenario] = Scenario::ALL;
 
 /// A class for each image.
 pub const CLASSES: &[Target] = &[Target::Class];
@@ -137,42 +134,6 @@ impl MethodSpec {
         names.join(", ")
     }
 }
-
-/// Every method.
-pub static ALL: &[MethodSpec] = &[
-    icarl::ICARL,
-    icarl::HYBRID2_SPEC,
-    icarl::HYBRID3_SPEC,
-    icarl::LWF_MC_SPEC,
-    fixed_representation::SPEC,
-    frozen::NCM,
-    frozen::RANPAC,
-    frozen::FECAM,
-    er::ER,
-    er::ER_ACE,
-    der::DER,
-    der::DER_PP,
-    gdumb::SPEC,
-    agem::SPEC,
-    gem::SPEC,
-    mega::SPEC,
-    lwf::SPEC,
-    ewc::EWC,
-    ewc::ONLINE,
-    si::SPEC,
-    mas::SPEC,
-    vdfd::SPEC,
-    vdfd::DFD,
-    adam_nscl::SPEC,
-    owm::SPEC,
-    mib::SPEC,
-    plop::SPEC,
-    ilt::SPEC,
-    rcil::SPEC,
-    finetune::FINETUNE,
-    cumulative::SPEC,
-    finetune::JOINT,
-];
 
 /// Methods from outside the crate.
 static OTHERS: RwLock<Vec<&'static MethodSpec>> = RwLock::new(Vec::new());

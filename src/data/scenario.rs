@@ -25,57 +25,111 @@ pub enum Scenario {
     Rotated,
 }
 
+/// A row of the table of scenarios.
+struct Row {
+    scenario: Scenario,
+    name: &'static str,
+    help: &'static str,
+    /// What is special about it, for a reader of results.
+    told: &'static str,
+    /// True if every task has the same labels.
+    shares_labels: bool,
+    /// Where a task is another view of all images: that of a task, of so many, of images of so many pixels.
+    view: Option<fn(usize, usize, usize) -> View>,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        scenario: Scenario::Class,
+        name: "class",
+        help: "Class-incremental: every task brings new classes, and all classes seen are told apart",
+        told: "",
+        shares_labels: false,
+        view: None,
+    },
+    Row {
+        scenario: Scenario::Task,
+        name: "task",
+        help: "Task-incremental: the same, but the task of an image is known: other outputs are masked",
+        told: " The task of each test image is known: outputs of other tasks are masked.",
+        shares_labels: false,
+        view: None,
+    },
+    Row {
+        scenario: Scenario::Domain,
+        name: "domain",
+        help: "Domain-incremental: every task brings new classes, and a label is the class's place within its task; with masks, \
+               images of other domains",
+        told: " A label is the place of a class within its task.",
+        shares_labels: true,
+        view: None,
+    },
+    Row {
+        scenario: Scenario::Permuted,
+        name: "permuted",
+        help: "Domain-incremental: all classes in every task, the pixels of each task permuted; task 0 is the identity",
+        told: " Every task has all classes, its pixels in another order.",
+        shares_labels: true,
+        view: Some(|task, _, n_pixels| View::permutation(task, n_pixels)),
+    },
+    Row {
+        scenario: Scenario::Rotated,
+        name: "rotated",
+        help: "Domain-incremental: all classes in every task, task t of T turned by 180·t/T degrees",
+        told: " Every task has all classes, turned by another angle.",
+        shares_labels: true,
+        view: Some(|task, n_tasks, _| View::rotation(task, n_tasks)),
+    },
+];
+
+/// Names of the scenarios whose tasks bring classes, and of those whose tasks are views of all images.
+pub(super) const BRINGS_CLASSES: &[&str] = &["class", "task", "domain"];
+pub(super) const VIEWS: &[&str] = &["permuted", "rotated"];
+
 impl Choose for Scenario {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            Scenario::Class,
-            "class",
-            "Class-incremental: every task brings new classes, and all classes seen are told apart",
-        ),
-        (
-            Scenario::Task,
-            "task",
-            "Task-incremental: the same, but the task of an image is known: other outputs are masked",
-        ),
-        (
-            Scenario::Domain,
-            "domain",
-            "Domain-incremental: every task brings new classes, and a label is the class's place within its task; with masks, \
-             images of other domains",
-        ),
-        (
-            Scenario::Permuted,
-            "permuted",
-            "Domain-incremental: all classes in every task, the pixels of each task permuted; task 0 is the identity",
-        ),
-        (
-            Scenario::Rotated,
-            "rotated",
-            "Domain-incremental: all classes in every task, task t of T turned by 180·t/T degrees",
-        ),
-    ];
+    const NAMED: &'static [(Self, &'static str, &'static str)] = &{
+        let (mut named, mut i) = ([(Scenario::Class, "", ""); ROWS.len()], 0);
+        while i < ROWS.len() {
+            named[i] = (ROWS[i].scenario, ROWS[i].name, ROWS[i].help);
+            i += 1;
+        }
+        named
+    };
 }
 
 impl Scenario {
+    /// Every scenario.
+    pub const ALL: &'static [Scenario] = &{
+        let (mut all, mut i) = ([Scenario::Class; ROWS.len()], 0);
+        while i < ROWS.len() {
+            all[i] = ROWS[i].scenario;
+            i += 1;
+        }
+        all
+    };
+
+    fn row(self) -> &'static Row {
+        ROWS.iter().find(|row| row.scenario == self).expect("bug: a scenario without a row")
+    }
+
     /// As on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Scenario::Class => "class",
-            Scenario::Task => "task",
-            Scenario::Domain => "domain",
-            Scenario::Permuted => "permuted",
-            Scenario::Rotated => "rotated",
-        }
+        self.row().name
+    }
+
+    /// What is special about it, in a sentence behind others; empty if nothing is.
+    pub fn told(self) -> &'static str {
+        self.row().told
     }
 
     /// True if every task has the same labels.
     pub fn shares_labels(self) -> bool {
-        !matches!(self, Scenario::Class | Scenario::Task)
+        self.row().shares_labels
     }
 
     /// True if a task is another view of all images.
     pub fn is_view(self) -> bool {
-        matches!(self, Scenario::Permuted | Scenario::Rotated)
+        self.row().view.is_some()
     }
 }
 
@@ -140,8 +194,8 @@ impl Split {
         if dataset.target() == Target::Mask {
             return Ok((dataset.clone(), self.of_masks(dataset)?));
         }
-        if self.scenario.is_view() {
-            return self.views(dataset);
+        if let Some(view) = self.scenario.row().view {
+            return self.views(dataset, view);
         }
         let n = self.order.numbered(&dataset.class_names)?.classes(dataset.n_classes())?.len();
         let first = self.first_task.unwrap_or(self.classes_per_task);
@@ -188,7 +242,7 @@ impl Split {
         }
     }
 
-    fn views(&self, dataset: &Dataset) -> Result<(Dataset, TaskStream)> {
+    fn views(&self, dataset: &Dataset, view: fn(usize, usize, usize) -> View) -> Result<(Dataset, TaskStream)> {
         let Images { height, width, channels, .. } = *dataset.train;
         if dataset.mean.len() != channels {
             let message = "--normalize mean-image does not suit tasks that move pixels: use --normalize channel";
@@ -207,12 +261,7 @@ impl Split {
         let n = self.order.numbered(&dataset.class_names)?.classes(dataset.n_classes())?.len();
         let plain = TaskStream::split(dataset, n, &self.order, self.limit_per_task)?;
         let base = &plain.tasks[0];
-        let views: Vec<View> = (0..self.n_tasks)
-            .map(|task| match self.scenario {
-                Scenario::Permuted => View::permutation(task, height * width),
-                _ => View::rotation(task, self.n_tasks),
-            })
-            .collect();
+        let views: Vec<View> = (0..self.n_tasks).map(|task| view(task, self.n_tasks, height * width)).collect();
         let through = |samples: &[u32], images: &Images, view: usize| {
             samples.iter().map(|sample| (view * images.len()) as u32 + sample).collect()
         };

@@ -1,5 +1,6 @@
 //! What may be set about data and about the stream of tasks that they become.
 
+use super::scenario::{BRINGS_CLASSES, VIEWS};
 use super::{
     Augmentation, ClassOrder, ImageFormat, Labels, LoadOptions, Membership, Normalize, Scenario, Source, Split,
 };
@@ -106,7 +107,6 @@ impl DataSettings {
     }
 }
 
-const BRINGS_CLASSES: &[&str] = &["class", "task", "domain"];
 const HAS_ALL_CLASSES: &str =
     "every task of a permuted or rotated stream has all classes; --tasks says how many tasks there are";
 
@@ -123,7 +123,7 @@ pub const STREAM: &[Setting] = &[
     ),
     Setting::whole("tasks", "N", "Tasks of permuted and rotated streams").usually("10").needs(
         "scenario",
-        &["permuted", "rotated"],
+        VIEWS,
         "how many tasks there are follows from --classes-per-task; --max-tasks ends a run early",
     ),
     Setting::whole("blurry", "PERCENT", "Blurry stream: so many percent of a task's images come from other tasks")

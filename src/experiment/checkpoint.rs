@@ -74,13 +74,14 @@ pub struct Origin {
 #[derive(Serialize, Deserialize, Clone)]
 struct Header {
     version: String,
+    format: u32,
     origin: Origin,
     run: RunState,
     /// The length of every tensor of the file.
     tensors: BTreeMap<String, usize>,
     /// Steps the optimiser has taken since it was last reset.
     n_steps: u32,
-    method: Value,
+    method: Map<String, Value>,
     /// What a command of several runs keeps beside.
     beside: Value,
 }
@@ -100,10 +101,19 @@ const METHOD: &str = "method.";
 const STATE: &str = "state";
 const SUM: &str = "sum";
 
-/// What every version's checkpoints have.
+/// The format of checkpoints.
+const FORMAT: u32 = 2;
+
+/// What every version's checkpoints have; those of format 1 do not name it.
 #[derive(Deserialize)]
 struct Version {
     version: String,
+    #[serde(default = "first")]
+    format: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 /// Over the state, and over name, length and values of each tensor.
@@ -151,6 +161,7 @@ impl Checkpoint {
         let lengths = tensors.iter().map(|(name, values)| (name.clone(), values.len())).collect();
         let header = Header {
             version: env!("CARGO_PKG_VERSION").into(),
+            format: FORMAT,
             origin,
             run,
             tensors: lengths,
@@ -217,10 +228,13 @@ impl Checkpoint {
         let field = |name: &str| metadata.metadata().as_ref().and_then(|metadata| metadata.get(name));
         let text = field(STATE).ok_or_else(|| damaged("it says nothing of a run's state".into()))?;
         // Before anything else, whose meaning depends on it.
-        let version = serde_json::from_str(text).map(|Version { version }| version);
-        let (version, ours) = (version.map_err(|e| damaged(e.to_string()))?, env!("CARGO_PKG_VERSION"));
+        let Version { version, format } = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+        let ours = env!("CARGO_PKG_VERSION");
         if version != ours {
             return Err(damaged(format!("engram {version} wrote it, and this is {ours}: go on with that one")));
+        }
+        if format != FORMAT {
+            return Err(damaged(format!("its format is {format}, and this build of engram {ours} knows {FORMAT}")));
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
         let mut tensors = BTreeMap::new();

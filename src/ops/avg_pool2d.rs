@@ -1,13 +1,14 @@
 //! Means over windows of any height, width and step. Twin: `shaders/avg_pool2d.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
+use super::max_pool2d::PLANES;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/avg_pool2d.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, PLANES, include_str!("../../shaders/avg_pool2d.wgsl")];
 const fn kernel(name: &'static str, entry: &'static str) -> Kernel {
     Kernel { name, source: SOURCE, entry, bindings: "rw", workgroup: Workgroup::Flat, constants: &[] }
 }
@@ -179,7 +180,7 @@ fn backward_cpu(sizes: Sizes, dy: &[f32], dx: &mut [f32]) {
 pub static OP: Op = Op {
     name: "avg_pool2d",
     formula: "y[n,c,p,q] = mean of a window of x[n,c]",
-    shaders: &["avg_pool2d"],
+    shaders: &["avg_pool2d", "planes"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

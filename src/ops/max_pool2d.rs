@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/max_pool2d.wgsl")];
+/// Also of other ops on planes of pixels.
+pub const PLANES: &str = include_str!("../../shaders/planes.wgsl");
+const SOURCE: &[&str] = &[PRELUDE, PLANES, include_str!("../../shaders/max_pool2d.wgsl")];
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static str) -> Kernel {
     Kernel { name, source: SOURCE, entry, bindings, workgroup: Workgroup::Flat, constants: &[] }
 }
@@ -175,7 +177,7 @@ impl Backward for MaxPoolBackward {
 pub static OP: Op = Op {
     name: "max_pool2d",
     formula: "y[n,c,p,q] = max of a window of x[n,c]",
-    shaders: &["max_pool2d"],
+    shaders: &["max_pool2d", "planes"],
     kernels: &[&FORWARD, &BACKWARD, &FORWARD_PAIRS, &BACKWARD_PAIRS],
     gradient: true,
     cases: || {

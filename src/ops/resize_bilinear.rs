@@ -1,12 +1,13 @@
 //! Feature maps of another height and width, linearly between their pixels. Twin: `shaders/resize_bilinear.wgsl`.
 
 use super::case::{Case, Input, Op, Tolerance};
+use super::max_pool2d::PLANES;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/resize_bilinear.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, PLANES, include_str!("../../shaders/resize_bilinear.wgsl")];
 const fn kernel(name: &'static str, entry: &'static str) -> Kernel {
     Kernel { name, source: SOURCE, entry, bindings: "rw", workgroup: Workgroup::Flat, constants: &[] }
 }
@@ -147,7 +148,7 @@ fn backward_cpu(Sizes { h, w, p, q, .. }: Sizes, dy: &[f32], dx: &mut [f32]) {
 pub static OP: Op = Op {
     name: "resize_bilinear",
     formula: "y[n,c,p,q] = x[n,c] at ((p+½)·H/P − ½, (q+½)·W/Q − ½), linearly between pixels",
-    shaders: &["resize_bilinear"],
+    shaders: &["resize_bilinear", "planes"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

@@ -3,8 +3,10 @@
 use super::curve;
 use super::text::{bytes, classes, command, counted, duration, hundredfold, percent, points, thousands, wrap};
 use crate::continual::spec;
+use crate::data::Scenario;
 use crate::experiment::results::{ClassifierResult, MaskScores, Metrics, Timing};
 pub use crate::experiment::results::{main_classifier, ordered_classifiers};
+use crate::settings::Choose;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -216,13 +218,7 @@ pub(super) fn guessing(metrics: &Metrics, n_tasks: usize) -> f64 {
 
 /// What is special about a scenario.
 pub(super) fn told(scenario: &str) -> &'static str {
-    match scenario {
-        "task" => " The task of each test image is known: outputs of other tasks are masked.",
-        "domain" => " A label is the place of a class within its task.",
-        "permuted" => " Every task has all classes, its pixels in another order.",
-        "rotated" => " Every task has all classes, turned by another angle.",
-        _ => "",
-    }
+    Scenario::named(scenario).map_or("", Scenario::told)
 }
 
 fn forgetting(result: &ClassifierResult) -> String {

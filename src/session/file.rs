@@ -18,7 +18,7 @@ use std::path::Path;
 
 /// The formats that this version writes, and reads: that of frozen features, which earlier ones read too, and that of a trained network.
 const FORMAT: u32 = 1;
-const FORMAT_GROWN: u32 = 2;
+const FORMAT_GROWN: u32 = 3;
 /// The one field of the metadata: of several the order in the file would be another each time.
 const CARD: &str = "engram.session";
 /// CRC-32 over the metadata and all other tensors.

@@ -7,6 +7,7 @@ use crate::continual::MethodState;
 use crate::error::Result;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every picture that was learned, (n, 16), and its label.
@@ -27,7 +28,7 @@ pub(super) struct GrownCard {
     n_learned: usize,
     has_means: bool,
     /// What the method keeps, as in the checkpoint of a run.
-    state: serde_json::Value,
+    state: Map<String, Value>,
 }
 
 impl GrownCard {
@@ -40,6 +41,15 @@ impl GrownCard {
             state: grown.state.json.clone(),
         }
     }
+}
+
+/// In files of format 2 the memory of DER++ has no name.
+fn named(state: MethodState) -> MethodState {
+    if !state.json.contains_key("capacity") {
+        return state;
+    }
+    let tensors = state.tensors.into_iter().map(|(name, values)| (format!("memory.{name}"), values)).collect();
+    MethodState { json: Map::from_iter([("memory".into(), Value::Object(state.json))]), tensors }
 }
 
 /// Adds its tensors.
@@ -84,7 +94,7 @@ impl Read<'_> {
         for (name, view) in self.tensors.iter().filter(|(name, _)| name.starts_with(STATE)) {
             tensors.push((name[STATE.len()..].to_string(), self.f32(name, view.shape())?));
         }
-        let state = MethodState { json: card.state, tensors };
+        let state = named(MethodState { json: card.state, tensors });
         let (n_trainings, n_epochs) = (card.n_trainings, card.n_epochs);
         Ok(Grown { learned, held_out, state, means, n_trainings, n_epochs })
     }

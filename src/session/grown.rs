@@ -106,7 +106,7 @@ impl Session {
         kept.extend((0..digests.len() as u32).filter(|&place| grown.held_out.contains(&digests[place as usize])));
         let places: BTreeMap<u32, u32> = kept.iter().copied().zip(0..).collect();
         let (sample, n_outputs) = (|place: u32| places.get(&place).copied(), learner.network.n_outputs);
-        grown.means = means_of(&learner, method.as_ref(), classes.len())?;
+        grown.means = means_of(&learner, method.as_mut(), classes.len())?;
         method.renumber(&Carrying { sample: &sample, label: &Some, n_outputs })?;
         grown.state = method.state()?;
         let (mut exemplars, mut exemplar_digests) = (ImageStore::new(self.input()), Vec::new());
@@ -228,7 +228,7 @@ impl Session {
 }
 
 /// The means that the method's own classifier goes by, of the exemplars that there are.
-fn means_of(learner: &Learner, method: &dyn Method, n_classes: usize) -> Result<Option<Vec<f32>>> {
+fn means_of(learner: &Learner, method: &mut dyn Method, n_classes: usize) -> Result<Option<Vec<f32>>> {
     if !method.classifiers()[0].by_means {
         return Ok(None);
     }

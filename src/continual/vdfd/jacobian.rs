@@ -33,18 +33,14 @@ impl Kept {
         4 * (self.n_floats() + self.anchor.len()) as u64
     }
 
-    pub(super) fn vectors(&self, task: usize) -> Vec<(String, Vec<f32>)> {
+    pub(super) fn save(&self, name: &str, state: &mut MethodState) {
         let named = [("u", &self.u), ("sigma", &self.sigma), ("v", &self.v), ("anchor", &self.anchor)];
-        named.map(|(name, values)| (format!("{name}.{task}"), values.clone())).into()
+        named.into_iter().for_each(|(own, values)| state.put(format!("{name}.{own}"), values.clone()));
     }
 
-    pub(super) fn restored(task: usize, outputs: &[usize], state: &mut MethodState) -> Result<Kept> {
-        let mut take = |name: &str| {
-            let name = format!("{name}.{task}");
-            state.take(&name).ok_or_else(|| Error::usage(format!("the checkpoint has no '{name}': it is not vdfd's")))
-        };
-        let (u, sigma, v, anchor) = (take("u")?, take("sigma")?, take("v")?, take("anchor")?);
-        Ok(Kept { outputs: outputs.to_vec(), u, sigma, v, anchor })
+    pub(super) fn load(name: &str, outputs: Vec<usize>, state: &mut MethodState) -> Result<Kept> {
+        let mut need = |own: &str| state.need(&format!("{name}.{own}"));
+        Ok(Kept { outputs, u: need("u")?, sigma: need("sigma")?, v: need("v")?, anchor: need("anchor")? })
     }
 }
 

@@ -15,7 +15,7 @@ pub use jacobian::{Drift, Kept, anchored, compress, filter_jacobian, filters_of}
 pub use relation::{HIDDEN, Relation, WIDTH, normalized_adjacency};
 
 use super::spec::CLASSES_AND_MASKS;
-use super::{Batch, Classifier, Held, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
+use super::{Batch, Classifier, Held, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::data::Scenario;
 use crate::error::{Error, Result};
 use crate::nn::Output;
@@ -173,26 +173,17 @@ impl Vdfd {
         }
     }
 
-    fn hold(
-        &self,
-        learner: &Learner,
-        n_steps: Option<u32>,
-        state: Option<&mut MethodState>,
-    ) -> Result<Option<Holding>> {
+    /// With the relation of a checkpoint, by its name and steps, or a new one.
+    fn hold(&self, learner: &Learner, saved: Option<(&str, u32, &mut MethodState)>) -> Result<Option<Holding>> {
         if self.kept.is_empty() {
             return Ok(None);
         }
         let drift = Drift::new(learner, &self.kept)?;
-        let relation = match (&self.precision, n_steps.zip(state)) {
+        let (n_classes, task) = (drift.n_classes, self.place.task);
+        let relation = match (&self.precision, saved) {
             (None, _) => None,
-            (Some(own), None) => {
-                let task = self.place.task;
-                Some(Relation::new(learner, &self.kept, drift.n_classes, own.weight_decay, task)?)
-            }
-            (Some(own), Some((n_steps, state))) => {
-                let (n_classes, decay) = (drift.n_classes, own.weight_decay);
-                Some(Relation::restored(learner, &self.kept, n_classes, decay, n_steps, state)?)
-            }
+            (Some(own), None) => Some(Relation::new(learner, &self.kept, n_classes, own.weight_decay, task)?),
+            (Some(own), Some(saved)) => Some(Relation::load(learner, &self.kept, n_classes, own.weight_decay, saved)?),
         };
         Ok(Some(Holding { drift, relation }))
     }
@@ -215,7 +206,7 @@ impl Method for Vdfd {
         let n: usize = task.samples.iter().map(Vec::len).sum();
         let per_epoch = if self.drop_last { n / self.batch_size } else { n.div_ceil(self.batch_size) };
         self.place = Place { task: task.index, labels: task.labels.clone(), per_epoch };
-        self.holding = self.hold(learner, None, None)?;
+        self.holding = self.hold(learner, None)?;
         Ok(())
     }
 
@@ -273,30 +264,34 @@ impl Method for Vdfd {
         }
     }
 
-    fn state(&self) -> Result<MethodState> {
-        let mut tensors: Vec<_> = self.kept.iter().enumerate().flat_map(|(t, kept)| kept.vectors(t)).collect();
-        let mut n_steps = None;
-        if let Some(relation) = self.holding.as_ref().and_then(|holding| holding.relation.as_ref()) {
-            let (vectors, steps) = relation.state()?;
-            tensors.extend(vectors);
-            n_steps = Some(steps);
-        }
-        let outputs = self.kept.iter().map(|kept| kept.outputs.clone()).collect();
-        let card = Card { place: self.place.clone(), outputs, n_steps, is_held: self.holding.is_some() };
-        Ok(MethodState { json: serde_json::to_value(card).expect("bug: a card is no JSON"), tensors })
+    fn keeps(&mut self) -> Keeps<'_> {
+        vec![("tasks", self)]
     }
+}
 
-    fn restore(&mut self, learner: &Learner, mut state: MethodState) -> Result<()> {
-        let card: Card = state.json()?;
-        let kept = card.outputs.iter().enumerate().map(|(t, outputs)| Kept::restored(t, outputs, &mut state));
-        self.kept = kept.collect::<Result<_>>()?;
-        self.place = card.place;
-        self.holding = if card.is_held { self.hold(learner, card.n_steps, Some(&mut state))? } else { None };
+impl Keep for Vdfd {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        self.kept.iter().enumerate().for_each(|(t, kept)| kept.save(&format!("{name}.{t}"), state));
+        let relation = self.holding.as_ref().and_then(|holding| holding.relation.as_ref());
+        let n_steps = relation.map(|relation| relation.save(name, state)).transpose()?;
+        let outputs = self.kept.iter().map(|kept| kept.outputs.clone()).collect();
+        state.put_json(name, &Card { place: self.place.clone(), outputs, n_steps, is_held: self.holding.is_some() });
         Ok(())
     }
 
-    fn held(&self) -> Held {
-        Held { importance: self.kept.iter().map(Kept::bytes).sum(), ..Held::default() }
+    fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
+        let card: Card = state.take_json(name)?;
+        let tasks = card.outputs.into_iter().enumerate();
+        self.kept =
+            tasks.map(|(t, outputs)| Kept::load(&format!("{name}.{t}"), outputs, state)).collect::<Result<_>>()?;
+        self.place = card.place;
+        let relation = card.n_steps.map(|n_steps| (name, n_steps, state));
+        self.holding = if card.is_held { self.hold(learner, relation)? } else { None };
+        Ok(())
+    }
+
+    fn count(&self, _learner: &Learner, held: &mut Held) {
+        held.importance += self.kept.iter().map(Kept::bytes).sum::<u64>();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Kept;
 use crate::continual::{Learner, MethodState};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::{Init, Parameter, Parameters};
 use crate::optim::{Decay, Kind, Optimizer};
 use crate::tensor::Tensor;
@@ -11,8 +11,6 @@ use crate::tensor::Tensor;
 pub const HIDDEN: usize = 32;
 /// Of a row of P.
 pub const WIDTH: usize = 64;
-
-type Vectors = Vec<(String, Vec<f32>)>;
 
 /// P = rownorm(L·relu(L·X·W₁ + b₁)·W₂ + b₂) of every class of every task: classes of a task are nodes, X their rows of the last
 /// layer brought to length 1, L the normalised adjacency XXᵀ + I.
@@ -154,32 +152,27 @@ impl Relation {
         self.optimizer.step(&self.parameters, lr)
     }
 
-    /// For a checkpoint: vectors, and steps so far.
-    pub(super) fn state(&self) -> Result<(Vectors, u32)> {
+    /// Adds it to a checkpoint, all but the steps so far, which are returned.
+    pub(super) fn save(&self, name: &str, state: &mut MethodState) -> Result<u32> {
         let (n_steps, moments) = self.optimizer.state()?;
-        let mut all =
-            vec![("relation".to_string(), self.parameters.values().to_vec()?), ("nodes".into(), self.nodes.clone())];
-        all.extend(moments.into_iter().enumerate().map(|(i, values)| (format!("moment.{i}"), values)));
-        Ok((all, n_steps))
+        state.put(format!("{name}.relation"), self.parameters.values().to_vec()?);
+        state.put(format!("{name}.nodes"), self.nodes.clone());
+        moments.into_iter().enumerate().for_each(|(i, values)| state.put(format!("{name}.moment.{i}"), values));
+        Ok(n_steps)
     }
 
-    /// What [`Relation::state`] said.
-    pub(super) fn restored(
+    /// What [`Relation::save`] added.
+    pub(super) fn load(
         learner: &Learner,
         kept: &[Kept],
         n_classes: usize,
         weight_decay: f32,
-        n_steps: u32,
-        state: &mut MethodState,
+        (name, n_steps, state): (&str, u32, &mut MethodState),
     ) -> Result<Relation> {
-        let mut take = |name: &str| {
-            state.take(name).ok_or_else(|| Error::usage(format!("the checkpoint has no '{name}': it is not vdfd's")))
-        };
-        let (values, nodes) = (take("relation")?, take("nodes")?);
-        let moments = vec![take("moment.0")?, take("moment.1")?];
-        let mut relation = Self::of_nodes(learner, kept, n_classes, weight_decay, 0, nodes)?;
-        relation.parameters.values().write(&values)?;
-        relation.optimizer.restore(n_steps, &moments)?;
+        let mut need = |own: &str| state.need(&format!("{name}.{own}"));
+        let mut relation = Self::of_nodes(learner, kept, n_classes, weight_decay, 0, need("nodes")?)?;
+        relation.parameters.values().write(&need("relation")?)?;
+        relation.optimizer.restore(n_steps, &[need("moment.0")?, need("moment.1")?])?;
         Ok(relation)
     }
 }

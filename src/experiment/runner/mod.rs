@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
         self.timing.seconds_training.push(seconds);
         self.timing.images_per_second = self.n_images as f64 / self.timing.seconds_training.iter().sum::<f64>();
         self.timing.seconds_end_of_task.push(started.elapsed().as_secs_f64());
-        self.metrics.memory_bytes.push(self.method.held().into());
+        self.metrics.memory_bytes.push(self.method.held(&self.learner).into());
         if let Some(warning) = self.stiffness_warning(index) {
             trainer.listener.warning(&warning);
         }
@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
     }
 
     /// What is needed to predict first, `metrics.json` last: a reader of the metrics finds the rest in place.
-    fn write(&self) -> Result<()> {
+    fn write(&mut self) -> Result<()> {
         let Some(folder) = self.folder else { return Ok(()) };
         let classes = self.classes_seen();
         exemplars::write(folder, &self.dataset.train, &self.method.exemplars(), &classes, self.metrics.complete)?;
