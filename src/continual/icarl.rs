@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::nn::Output;
 use crate::ops::Mode;
 use crate::settings::Values;
+use crate::shape::Shape;
 use crate::tensor::{Tensor, no_grad};
 use serde::{Deserialize, Serialize};
 
@@ -248,7 +249,7 @@ impl Method for Icarl {
         self.n_outputs = learner.network.n_outputs;
         if let Some(means) = state.take(EXEMPLAR_MEANS) {
             let d = learner.network.n_features;
-            self.exemplar_means = Some(Tensor::from_f32(&learner.device, [means.len() / d, d], &means)?);
+            self.exemplar_means = Some(Tensor::from_f32(&learner.device, Shape::new(&[means.len() / d, d])?, &means)?);
         }
         Ok(())
     }
