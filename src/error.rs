@@ -101,6 +101,11 @@ impl Error {
 /// assert_eq!(did_you_mean("imagenet", &["mnist"]), "");
 /// ```
 pub fn did_you_mean(name: &str, known: &[&str]) -> String {
+    nearest(name, known).map_or(String::new(), |nearest| format!(". Did you mean '{nearest}'?"))
+}
+
+/// The name that somebody will have meant.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| -> Vec<char> { text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect() };
     let own = plain(name);
     let distance = |other: &&&str| {
@@ -108,8 +113,7 @@ pub fn did_you_mean(name: &str, known: &[&str]) -> String {
         let begins = own.len() >= 3 && other.starts_with(&own);
         if begins { usize::from(other != own) } else { edits(&own, &other) }
     };
-    let nearest = known.iter().min_by_key(distance).filter(|other| distance(other) <= own.len() / 4);
-    nearest.map_or(String::new(), |nearest| format!(". Did you mean '{nearest}'?"))
+    known.iter().min_by_key(distance).filter(|other| distance(other) <= own.len() / 4).copied()
 }
 
 /// Characters to be inserted, removed or replaced to make one text of another.

@@ -121,29 +121,31 @@ fn gradients_agree_with_finite_differences() {
     let ensemble = |x: &[Tensor]| -> Result<Tensor> {
         let running = Statistics::new(&x[0].device(), vec![("gate".into(), 3)])?;
         let weights = losses::gate(&x[0], &x[1..5], &running.arrays()[0], Mode::Frozen)?;
-        losses::weighted_sum(&weights, &x[5..8])?.cross_entropy(&x[8], 4)?.scale(100.0)
+        losses::weighted_sum(&weights, &x[5..8])?.cross_entropy(&x[8], 4)
     };
     let y = Tensor::from_u32(&cpu, [5], &[0, 1, 2, 3, 0]).unwrap();
     let gate = [x(&[5, 6, 2, 3], 1), x(&[3, 6], 2), x(&[3], 3), x(&[3], 4), x(&[3], 5)];
     let inputs = [gate.to_vec(), vec![x(&[5, 4], 6), x(&[5, 4], 7), x(&[5, 4], 8), y]].concat();
     let wanted: Vec<bool> = (0..9).map(|i| [5, 6, 7].contains(&i)).collect();
-    // Away from r = t, where the second derivative jumps: targets far above, and margins far below. The student is spread out, so
-    // that the steps of the differences are small against its deviation.
+    // Away from r = t ≤ 0, where the second derivative jumps: targets above 0, and below it far from r on either side. The
+    // student is spread out, so that the steps of the differences are small against its deviation.
     let changed = |shape: &[usize], factor: f32, around: f32, at| {
         let values: Vec<f32> = x(shape, at).to_vec().unwrap().into_iter().map(|x| factor * x + around).collect();
         Tensor::from_f32(&cpu, Shape::new(shape).unwrap(), &values).unwrap()
     };
-    let stage = |around: f32, gamma: f32, at| {
-        let maps = [changed(&[3, 2, 2, 2], 4.0, 0.0, at), changed(&[3, 4, 2, 2], 1.0, around, at + 1)];
-        let connector = [x(&[4, 2, 1, 1], at + 2), changed(&[4], 0.5, 0.0, at + 3), changed(&[4], 0.5, 0.0, at + 4)];
-        [&maps[..], &connector, &[changed(&[4], 1.0, gamma, at + 5), x(&[4], at + 6)]].concat()
+    let stage = |(spread, around): (f32, f32), gamma: f32, beta: [f32; 4], at| {
+        let maps = [changed(&[3, 2, 2, 2], 1.5, 0.0, at), changed(&[3, 4, 2, 2], spread, around, at + 1)];
+        let beta = Tensor::from_f32(&cpu, [4], &beta).unwrap();
+        let connector = [x(&[4, 2, 1, 1], at + 2), changed(&[4], 0.5, gamma, at + 3), beta];
+        // The teacher's margins, near −4, are below the targets.
+        [&maps[..], &connector, &[changed(&[4], 1.0, 5.0, at + 5), x(&[4], at + 6)]].concat()
     };
-    let features = [stage(3.5, 1.0, 20), stage(-30.0, 5.0, 30)].concat();
+    let positive = stage((0.5, 0.8), 1.0, [0.2, -0.3, 0.5, 0.1], 20);
+    let negative = stage((0.25, -0.75), 0.0, [0.8, -2.5, 0.9, 1.0], 30);
+    let features = [positive, negative].concat();
     let of_features: Vec<bool> = (0..14).map(|i| [0, 2, 3, 4, 7, 9, 10, 11].contains(&i)).collect();
-    let overhaul = |x: &[Tensor]| ofd(x)?.scale(3.0);
     type Formula<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
-    let all: [(&str, Formula, _, _); 2] =
-        [("one", &ensemble, inputs, wanted), ("ofd", &overhaul, features, of_features)];
+    let all: [(&str, Formula, _, _); 2] = [("one", &ensemble, inputs, wanted), ("ofd", &ofd, features, of_features)];
     for (name, f, inputs, wanted) in all {
         let errors = check_gradients(&f, &inputs, &wanted).unwrap();
         assert_eq!(errors.len(), wanted.iter().filter(|wanted| **wanted).count());

@@ -78,7 +78,9 @@ fn settings_of_a_training_are_refused_where_nothing_is_trained() {
     let learn = "learn a.engram --from p --device cpu";
     fails(dir.path(), &format!("{learn} --memory 10"), 2, &["--memory has no effect", "icarl, er and der++"]);
     fails(dir.path(), &format!("{learn} --steps 10 --method ncm"), 2, &["--steps has no effect"]);
-    fails(dir.path(), &format!("{learn} --steps 0 --method er"), 2, &["--steps 0"]);
+    for n in ["0", "1000001"] {
+        fails(dir.path(), &format!("{learn} --steps {n} --method er"), 2, &[&format!("--steps {n}"), "1000000"]);
+    }
     fails(dir.path(), &format!("{learn} --exemplars 3 --method er"), 2, &["--exemplars", "--memory"]);
     let learned = succeeds(dir.path(), &format!("{learn} --method er --steps 2 --memory 8"));
     assert!(learned.out.contains("held out") && learned.out.contains("Told apart by er"), "{}", learned.out);

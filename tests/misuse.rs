@@ -81,6 +81,9 @@ fn unknown_names_are_wrong_use() {
     fails(&dir, "icarl --dataset MNIST --out out", 2, &["Did you mean 'mnist'?"]);
     fails(&dir, "icarl --dataset cifar100 --out out", 2, &["Did you mean 'cifar-100'?"]);
     fails(&dir, "compare iCaRL er --out out", 2, &["Did you mean 'icarl'?"]);
+    fails(&dir, "iCaRL --out out", 2, &["iCaRL", "similar subcommand", "'icarl'"]);
+    fails(&dir, "distill --scheme Hinton --out out", 2, &["Did you mean 'hinton'?"]);
+    fails(&dir, "datasets verify folder:pictures", 2, &["folder:pictures", "nothing is published", "datasets show"]);
     fails(&dir, "tune ewconline --out out", 2, &["Did you mean 'ewc-online'?"]);
     fails(&dir, "icarl --preset icarl-cifar-100 --out out", 2, &["Did you mean 'icarl-cifar100'?"]);
     fails(&dir, "icarl --device cuda --out out", 2, &["cuda", "auto", "gpu:INDEX"]);

@@ -75,6 +75,15 @@ fn gradients_agree_with_finite_differences() {
     });
 }
 
+/// Means have gradients far below 1: an error is measured against them, not against 1.
+#[test]
+fn a_small_gradient_that_is_a_percent_off_is_noticed() {
+    let x = Tensor::from_f32(&Device::cpu(), [20, 21], &[0.5; 420]).unwrap();
+    let most = |x: &[Tensor]| x[0].mean()?.scale(0.99)?.add(&x[0].detach().mean()?.scale(0.01)?);
+    let [error] = check_gradients(&most, &[x], &[true]).unwrap()[..] else { panic!("one input") };
+    assert!((0.009..0.011).contains(&error.relative), "{error:?}");
+}
+
 #[test]
 fn every_op_with_a_gradient_is_differenced() {
     for op in ops::ALL.iter().filter(|op| op.gradient) {

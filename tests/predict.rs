@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{Outcome, engram, fails, json, succeeds, unsealed};
+use common::program::{Outcome, check_width, engram, fails, json, succeeds, unsealed};
 use engram::experiment::saved::Predictor;
 use engram::{Device, continual, data};
 use image::{ExtendedColorType, GrayImage, ImageFormat, Luma, RgbImage};
@@ -148,7 +148,10 @@ fn pictures_of_other_kinds_are_converted_and_it_is_said() {
     negative.save(path("negative.png")).unwrap();
 
     let predict = |arguments: &str| succeeds(dir.path(), &format!("predict run --device cpu {arguments}"));
-    let answers = |outcome: &Outcome| outcome.out.lines().skip(3).map(String::from).collect::<Vec<_>>();
+    let answers = |outcome: &Outcome| {
+        let below = outcome.out.lines().skip_while(|line| !line.is_empty());
+        below.skip(2).map(String::from).collect::<Vec<_>>()
+    };
     let plain = predict("plain.png");
     assert_eq!(plain.err, "");
     for (name, change) in [("rgb.png", "colour to grey"), ("rgba.png", "colour to grey"), ("deep.png", "16 to 8 bits")]
@@ -170,13 +173,18 @@ fn pictures_of_other_kinds_are_converted_and_it_is_said() {
 fn the_text_shows_the_best_classes_first() {
     let dir = temp_with_run("icarl");
     grey(&dir.path().join("a.png"), 28, |x, y| (x * y / 4) as u8);
-    let text = succeeds(dir.path(), "predict run a.png --device cpu").out;
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].contains("icarl on glyphs, 10 classes; nme: distance"), "{text}");
-    assert_eq!((lines[1], lines[2], lines.len()), ("", "a.png", 3 + 5), "{text}");
-    let text = succeeds(dir.path(), "predict run a.png a.png --device cpu --top-k 99 --classifier network").out;
-    assert_eq!(text.lines().count(), 1 + 2 * (2 + 10), "at most the classes seen:\n{text}");
-    assert!(text.contains("sigmoid") && text.contains(" %"), "{text}");
+    let said = |arguments: &str| {
+        let text = succeeds(dir.path(), &format!("predict run {arguments} --device cpu")).out;
+        check_width(&text);
+        let (headline, answers) = text.split_once("\n\n").expect("a headline");
+        (headline.to_string(), answers.lines().map(str::to_string).collect::<Vec<_>>())
+    };
+    let (headline, answers) = said("a.png");
+    assert!(headline.starts_with("icarl on glyphs, 10 classes; nme: distance"), "{headline}");
+    assert_eq!((answers[0].as_str(), answers.len()), ("a.png", 1 + 5), "{answers:?}");
+    let (headline, answers) = said("a.png a.png --top-k 99 --classifier network");
+    assert_eq!(answers.len(), 2 * (1 + 10) + 1, "at most the classes seen: {answers:?}");
+    assert!(headline.contains("sigmoid") && answers[1].contains(" %"), "{headline}\n{answers:?}");
 }
 
 #[test]

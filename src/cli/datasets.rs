@@ -173,6 +173,11 @@ fn list(data_dir: &Path) -> Result<()> {
 }
 
 fn verify(name: &str, data_dir: &Path) -> Result<()> {
+    if matches!(Source::parse(name), Ok(Source::Folder(_) | Source::Masks(_))) {
+        let message = "nothing is published that its files could be compared with; `engram datasets show` reads it and names \
+                       the files that it leaves out";
+        return Err(Error::usage(format!("{name}: {message}")));
+    }
     let findings = verify::verify(data::spec(name)?, data_dir)?;
     for finding in &findings {
         let mark = if finding.right { "ok   " } else { "WRONG" };

@@ -183,8 +183,8 @@ impl LearnArgs {
                 )));
             }
         }
-        if self.steps == Some(0) {
-            return Err(Error::usage("--steps 0: at least one step is needed"));
+        if let Some(n) = self.steps.filter(|n| !(1..=Settings::MOST_STEPS).contains(n)) {
+            return Err(Error::usage(format!("--steps {n}: from 1 to {} can be made", Settings::MOST_STEPS)));
         }
         if self.exemplars.is_some() && method.is_some_and(Way::grows) {
             return Err(Error::usage(

@@ -25,9 +25,10 @@ mod tune;
 
 use crate::continual;
 use crate::device::{Device, Options, Precision, Selection, Trace};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::experiment;
 use crate::report::{WIDTH, message};
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::any::TypeId;
 use std::io::Write;
@@ -225,7 +226,7 @@ fn keep_drivers_quiet() {
 pub fn main() -> ExitCode {
     end_where_nothing_can_be_printed();
     keep_drivers_quiet();
-    let matches = command().try_get_matches().unwrap_or_else(|e| refuse(&e));
+    let matches = command().try_get_matches().unwrap_or_else(|e| refuse(&with_nearest_command(e)));
     // The first Ctrl-C (or SIGTERM) ends the run cleanly between two steps, the second at once.
     let _ = ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Relaxed);
@@ -293,6 +294,22 @@ fn other_command(command: Command) -> Result<()> {
         Command::Bench(command) => bench::run(&command),
         Command::Completions { shell } => print_completions(shell),
     }
+}
+
+/// clap goes by letters: to it `iCaRL` is nothing like `icarl`.
+fn with_nearest_command(mut error: clap::Error) -> clap::Error {
+    let command = command();
+    let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let found = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(name)) if std::env::args_os().nth(1).is_some_and(|first| first == **name) => {
+            nearest(name, &known)
+        }
+        _ => None,
+    };
+    if let Some(found) = found {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![found.into()]));
+    }
+    error
 }
 
 /// What clap says to a wrong command line, or its help. It does not break the lines of errors: a long one loses its colours.

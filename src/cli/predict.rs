@@ -111,7 +111,7 @@ fn answer(args: &PredictArgs, pictures: &[Found]) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&rows).expect("bug: predictions that are no JSON"));
         return Ok(());
     }
-    println!("{}", printable(&headline(card, classifier, by_distance)));
+    print!("{}", message(&headline(card, classifier, by_distance)));
     let names: Vec<String> = card.classes.iter().map(|class| fit(&printable(&class.name), MOST_OF_NAME)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     for ((path, _), shown) in pictures.iter().zip(shown) {
@@ -129,17 +129,20 @@ fn answer(args: &PredictArgs, pictures: &[Found]) -> Result<()> {
 fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Found]) {
     if card.n_tasks_learnt < card.n_tasks {
         let (done, all, n) = (card.n_tasks_learnt, card.n_tasks, card.classes.len());
-        eprintln!("note: the run is incomplete, {done} of {all} tasks: only the {n} classes seen can be named");
+        let note =
+            format!("note: the run is incomplete, {done} of {all} tasks: only the {n} classes seen can be named");
+        eprint!("{}", message(&note));
     }
     for (path, picture) in pictures {
-        let path = printable(&path.display().to_string());
+        let path = path.display();
         if !picture.changes.is_empty() {
-            eprintln!("{path}: {}", picture.changes.join("; "));
+            eprint!("{}", message(&format!("{path}: {}", picture.changes.join("; "))));
         }
         // Networks that learnt bright strokes on black have a dark mean.
         if card.input[0] == 1 && card.mean[0] < 0.4 && picture.brightness() > BRIGHT {
             let advice = if args.invert { "leave out --invert" } else { "try --invert" };
-            eprintln!("{path}: mostly bright, but the model learnt bright strokes on a dark ground; {advice}");
+            let note = format!("{path}: mostly bright, but the model learnt bright strokes on a dark ground; {advice}");
+            eprint!("{}", message(&note));
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::nn::Output;
 use crate::ops::Mode;
 use crate::settings::Values;
+use crate::shape::Shape;
 use crate::tensor::{Tensor, no_grad};
 
 /// Which parts of iCaRL a method has.
@@ -77,8 +78,10 @@ impl Keep for Means {
     }
 
     fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {
-        let (means, d) = (state.take(name), learner.network.n_features);
-        self.0 = means.map(|means| Tensor::from_f32(&learner.device, [means.len() / d, d], &means)).transpose()?;
+        let d = learner.network.n_features;
+        let means = state.take(name);
+        let rows = |means: Vec<f32>| Tensor::from_f32(&learner.device, Shape::new(&[means.len() / d, d])?, &means);
+        self.0 = means.map(rows).transpose()?;
         Ok(())
     }
 

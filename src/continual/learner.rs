@@ -3,11 +3,12 @@
 use super::Unseen;
 use crate::data::{Augment, Batch, Dataset, Images, gather};
 use crate::device::{Array, DType, Device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::learner::Subject;
 use crate::models::Network;
 use crate::ops::scatter_rows;
 use crate::rng::Rng;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
@@ -98,7 +99,16 @@ impl Learner {
     /// # Errors
     /// If the device is out of memory.
     pub fn plain_input(&self, samples: &[u32]) -> Result<Tensor> {
+        self.check(samples)?;
         self.plain_input_of(&self.images, samples)
+    }
+
+    /// Samples may have been read from a file.
+    fn check(&self, samples: &[u32]) -> Result<()> {
+        match samples.iter().find(|&&sample| sample as usize >= self.images.len()) {
+            Some(sample) => Err(Error::usage(format!("there is no training image {sample}"))),
+            None => Ok(()),
+        }
     }
 
     /// The class of a training sample, as the data set numbers it.
@@ -131,8 +141,9 @@ impl Learner {
     /// # Errors
     /// If there is no sample, or the device is out of memory.
     pub fn normalized_features(&self, samples: &[u32], flip: bool) -> Result<Tensor> {
+        self.check(samples)?;
         let d = self.network.n_features;
-        let all = Array::empty(&self.device, [samples.len(), d], DType::F32)?;
+        let all = Array::empty(&self.device, Shape::new(&[samples.len(), d])?, DType::F32)?;
         self.for_chunks(&self.images, samples, flip, |first, output| {
             let features = output.features.l2_normalize()?;
             let rows: Vec<u32> = (first as u32..).take(features.shape()[0]).collect();

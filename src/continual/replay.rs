@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Choose, Setting};
 use crate::tensor::Tensor;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which samples a replay memory keeps.
@@ -51,7 +52,17 @@ pub struct Stored {
     /// Its number in the training set.
     pub sample: u32,
     /// Its label, in order of arrival.
+    #[serde(deserialize_with = "label")]
     pub label: u32,
+}
+
+/// A label from a file: tables are made by the largest one, so it is bounded. No data set has nearly so many classes.
+fn label<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u32, D::Error> {
+    let label = u32::deserialize(from)?;
+    match label < 1 << 20 {
+        true => Ok(label),
+        false => Err(D::Error::custom(format!("there is no label {label}"))),
+    }
 }
 
 /// At most K samples, chosen by a [`MemoryPolicy`]. Stands for the un-augmented images themselves.

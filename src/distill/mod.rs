@@ -32,7 +32,7 @@ pub use student::Student;
 pub use teachers::{TeacherMean, TeacherMode, combined};
 
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::models::Network;
 use crate::nn::{Parameters, Term};
 use crate::settings::{Origin, Setting, Values, resolve};
@@ -328,7 +328,8 @@ pub static ALL: &[SchemeSpec] = &[
 pub fn spec(name: &str) -> Result<&'static SchemeSpec> {
     ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
-        Error::usage(format!("unknown scheme '{name}': there are {}", known.join(", ")))
+        let near = did_you_mean(name, &known);
+        Error::usage(format!("unknown scheme '{name}': there are {}{near}", known.join(", ")))
     })
 }
 

@@ -129,7 +129,7 @@ impl Metrics {
     }
 
     /// What no run can have measured; a reader may count on the rest.
-    fn contradiction(&self) -> Option<&'static str> {
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
         let Some(first) = self.classifiers.values().next() else { return Some("classifiers") };
         let mut names: Vec<&str> = self.judged_by.iter().map(|classifier| classifier.name.as_str()).collect();
         names.sort_unstable();

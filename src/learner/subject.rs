@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::models::Network;
 use crate::nn::{Output, Tap};
 use crate::ops::{Mode, Normalization, image_batch};
+use crate::shape::Shape;
 use crate::tensor::{Tensor, no_grad};
 
 /// The most images of a forward pass outside training, and the most numbers of all of them: the layers of a network hold many
@@ -68,7 +69,7 @@ impl Subject {
         let bits = |draw: &Draw| [draw.dy as u32, draw.dx as u32, draw.flip, draw.step as u32];
         let draws: Vec<u32> = draws.iter().flat_map(bits).collect();
         let pixels = Tensor::constant(Array::from_bytes(&self.device, pixels)?);
-        let draws = Tensor::from_u32(&self.device, [draws.len() / 4, 4], &draws)?;
+        let draws = Tensor::from_u32(&self.device, Shape::new(&[draws.len() / 4, 4])?, &draws)?;
         image_batch(&pixels, &draws, &self.normalization, [images.channels, images.height, images.width])
     }
 

@@ -1,6 +1,6 @@
 //! The mean squared error, of logits or of features. Twin: `shaders/mse.wgsl` on `pair_loss.wgsl`.
 
-use super::case::Op;
+use super::case::{Fill, Op};
 use super::pair_loss::{PAIR_LOSS, cases, each_gradient, mean_of_pairs, sum_of_pairs};
 use super::row_loss::{RowLoss, backward, forward};
 use super::wide::ROWS;
@@ -37,7 +37,7 @@ pub static OP: Op = Op {
     shaders: &["mse", "pair_loss", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
-    cases: || cases(|x| x[0].mse(&x[1])),
+    cases: || cases(|| Fill::Uniform(-2.0, 2.0), || Fill::Uniform(-2.0, 2.0), |x| x[0].mse(&x[1])),
     refuses: |device| {
         let x = Tensor::from_f32(device, [2, 3], &[0.0; 6])?;
         x.mse(&Tensor::from_f32(device, [3, 2], &[0.0; 6])?)

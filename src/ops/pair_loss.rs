@@ -39,12 +39,11 @@ pub fn mean_of_pairs(loss: &'static RowLoss, x: &Tensor, target: &Tensor) -> Res
     loss.apply(&x, target, 0.0, 1.0 / n as f32)
 }
 
-/// What such a loss is tried on: random numbers in two shapes, and very different ones.
-pub fn cases(run: fn(&[Tensor]) -> Result<Tensor>) -> Vec<Case> {
+/// What such a loss is tried on: numbers filled in by `x` and `target`, in two shapes, and very different ones.
+pub fn cases(x: fn() -> Fill, target: fn() -> Fill, run: fn(&[Tensor]) -> Result<Tensor>) -> Vec<Case> {
     let pair = |shape: &[usize]| {
         let shape = crate::shape::Shape::new(shape).expect("a good shape");
-        let fill = || Fill::Uniform(-2.0, 2.0);
-        vec![Input::new(shape, fill()), Input::constant(shape, fill())]
+        vec![Input::new(shape, x()), Input::constant(shape, target())]
     };
     let edges = &[0.0, -0.0, 1e-30, -1e-30, 20.0, -20.0, 100.0, -1e4];
     let far = vec![Input::new([3, 5], Fill::Values(edges)), Input::constant([3, 5], Fill::Values(&[1.0, -1.0, 0.0]))];

@@ -1,7 +1,7 @@
 //! The squared error of features before their ReLU, where it does not matter how negative a negative one is. Twin:
 //! `shaders/partial_mse.wgsl` on `pair_loss.wgsl`.
 
-use super::case::Op;
+use super::case::{Fill, Op};
 use super::pair_loss::{PAIR_LOSS, cases, each_gradient, mean_of_pairs, sum_of_pairs};
 use super::row_loss::{RowLoss, backward, forward};
 use super::wide::ROWS;
@@ -43,7 +43,11 @@ pub static OP: Op = Op {
     shaders: &["partial_mse", "pair_loss", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
-    cases: || cases(|x| x[0].partial_mse(&x[1])),
+    cases: || {
+        // Away from x = t ≤ 0, where the second derivative jumps: targets of either sign, below x and above it.
+        let target = || Fill::Values(&[-0.1, 0.5, -2.0, 0.0]);
+        cases(|| Fill::AwayFromZero, target, |x| x[0].partial_mse(&x[1]))
+    },
     refuses: |device| {
         let x = Tensor::from_f32(device, [2, 3], &[0.0; 6])?;
         x.partial_mse(&Tensor::from_f32(device, [3, 2], &[0.0; 6])?)

@@ -1,6 +1,6 @@
 //! Huber's loss with δ = 1: the square near zero, the distance far away. Twin: `shaders/smooth_l1.wgsl` on `pair_loss.wgsl`.
 
-use super::case::Op;
+use super::case::{Fill, Op};
 use super::pair_loss::{PAIR_LOSS, cases, each_gradient, mean_of_pairs, sum_of_pairs};
 use super::row_loss::{RowLoss, backward, forward};
 use super::wide::ROWS;
@@ -40,7 +40,11 @@ pub static OP: Op = Op {
     shaders: &["smooth_l1", "pair_loss", "rows", "sum"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
-    cases: || cases(|x| x[0].smooth_l1(&x[1])),
+    cases: || {
+        // Away from |d| = 1, where the second derivative jumps: on either side of it, with either sign.
+        let target = || Fill::Values(&[0.3, -0.2, 2.0, -1.8]);
+        cases(|| Fill::Uniform(-0.4, 0.4), target, |x| x[0].smooth_l1(&x[1]))
+    },
     refuses: |device| {
         let x = Tensor::from_f32(device, [2, 3], &[0.0; 6])?;
         x.smooth_l1(&Tensor::from_f32(device, [3, 2], &[0.0; 6])?)

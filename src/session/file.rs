@@ -336,7 +336,8 @@ impl Read<'_> {
             steps: described.settings.steps,
             seed: described.settings.seed,
         };
-        let mut session = Session::new(self.backbone(described.backbone, device)?, settings)?;
+        let backbone = self.backbone(described.backbone, device)?;
+        let mut session = Session::new(backbone, settings).map_err(|e| damaged(&e.to_string()))?;
         let (n, d) = (described.pictures.len(), session.backbone.n_features());
         let features = self.f32(FEATURES, &[n, d])?;
         let labels: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes(LABELS, Dtype::U32, &[n])?);

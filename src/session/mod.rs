@@ -79,6 +79,18 @@ pub struct Settings {
     pub seed: u64,
 }
 
+impl Settings {
+    /// The most steps: days of training, on any device.
+    pub const MOST_STEPS: usize = 1_000_000;
+
+    fn check(&self) -> Result<()> {
+        match (1..=Settings::MOST_STEPS).contains(&self.steps) {
+            true => Ok(()),
+            false => Err(Error::usage(format!("{} steps: from 1 to {} can be made", self.steps, Settings::MOST_STEPS))),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings { method: None, exemplars: 10, memory: 1000, steps: 300, seed: 1 }
@@ -151,8 +163,9 @@ impl Session {
     /// A session that knows nothing.
     ///
     /// # Errors
-    /// If the device is out of memory.
+    /// If there are no steps, or too many.
     pub fn new(backbone: Backbone, settings: Settings) -> Result<Session> {
+        settings.check()?;
         let exemplars = ImageStore::new(backbone.network().input);
         Ok(Session {
             backbone,
@@ -185,6 +198,7 @@ impl Session {
         if self.settings == settings {
             return Ok(());
         }
+        settings.check()?;
         if let (Some(own), Some(wanted)) = (self.method(), settings.method)
             && own != wanted
             && (own.grows() || wanted.grows())

@@ -9,12 +9,15 @@ use crate::shape::Shape;
 /// Half the distance of the inner two of the four points.
 const STEP: f32 = 0.05;
 
+/// Gradients below this count as this large: differences of f32 numbers do not resolve much smaller ones.
+const SMALL: f64 = 1e-3;
+
 /// How far a gradient is from finite differences.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientError {
     /// Which input.
     pub input: usize,
-    /// max |analytic − numeric| / max(|numeric|, 1), over the input's elements.
+    /// max |analytic − numeric| / max(|analytic|, |numeric|, 0.001), both maxima over the input's elements.
     pub relative: f64,
 }
 
@@ -61,13 +64,14 @@ pub fn check_gradients(
             let y = no_grad(|| f(&changed))?.to_vec()?;
             Ok(y.iter().zip(&cotangent).map(|(y, c)| f64::from(*y) * f64::from(*c)).sum())
         };
-        let (mut worst, mut largest) = (0.0f64, 1.0f64);
+        let (mut worst, mut largest) = (0.0f64, SMALL);
         for (at, &analytic) in analytic.iter().enumerate() {
             let inner = objective(at, STEP)? - objective(at, -STEP)?;
             let outer = objective(at, 2.0 * STEP)? - objective(at, -2.0 * STEP)?;
             let numeric = (8.0 * inner - outer) / (12.0 * f64::from(STEP));
-            largest = largest.max(numeric.abs());
-            let error = (f64::from(analytic) - numeric).abs();
+            let analytic = f64::from(analytic);
+            largest = largest.max(analytic.abs()).max(numeric.abs());
+            let error = (analytic - numeric).abs();
             worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
         }
         errors.push(GradientError { input: i, relative: worst / largest });

@@ -157,7 +157,12 @@ impl Drift {
         let (device, filters) = (&learner.device, filters_of(learner)?);
         let (n_tasks, n_tensors) = (kept.len(), filters.runs().len());
         let n_classes = kept.iter().map(|kept| kept.outputs.len()).max().unwrap_or(0);
-        if kept.iter().any(|kept| kept.u.len() != filters.n_filters() || kept.sigma.len() != n_tensors) {
+        let fits = |kept: &Kept| {
+            let n = kept.outputs.len();
+            let lengths = [kept.u.len(), kept.sigma.len(), kept.v.len(), kept.anchor.len()];
+            n > 0 && lengths == [filters.n_filters(), n_tensors, n_tensors * n, n]
+        };
+        if !kept.iter().all(fits) {
             return Err(Error::usage("what is kept of earlier tasks is of another network"));
         }
         let (mut scaled_v, mut anchors) = (vec![0.0; n_tasks * n_classes * n_tensors], vec![0.0; n_tasks * n_classes]);

@@ -43,10 +43,8 @@ pub fn resume(
     let checkpoint = Checkpoint::read(folder.path())?;
     let origin = run.origin().clone();
     checkpoint.check_origin(&origin)?;
+    check_results(checkpoint.run(), &run.metrics)?;
     let RunState { position, metrics, timing, n_images, seconds_of_task, losses } = checkpoint.run().clone();
-    if metrics.classes_per_task != run.metrics.classes_per_task {
-        return Err(Error::usage("the checkpoint is one of another stream of classes"));
-    }
     let before = &checkpoint.origin().device;
     if kind_of_device(before) != kind_of_device(&origin.device) {
         trainer.listener.warning(&format!(
@@ -59,8 +57,26 @@ pub fn resume(
     run.losses = losses;
     let state = checkpoint.restore(&run.learner, &mut run.optimizer)?;
     run.method.restore(&run.learner, state)?;
+    let n_images = run.dataset.train.len();
+    if run.method.exemplars().iter().flatten().any(|&sample| sample as usize >= n_images) {
+        return Err(Error::usage("the checkpoint keeps images that the data set does not have"));
+    }
     run.tasks_from(position, &mut trainer)?;
     Ok(run.metrics)
+}
+
+/// Refuses results that are not those of this stream and of a run that has come so far.
+fn check_results(RunState { position, metrics, .. }: &RunState, begun: &Metrics) -> Result<()> {
+    if metrics.classes_per_task != begun.classes_per_task {
+        return Err(Error::usage("the checkpoint is one of another stream of classes"));
+    }
+    let so_far = metrics.n_tasks == begun.n_tasks
+        && metrics.classifiers.keys().eq(begun.classifiers.keys())
+        && metrics.classifiers.values().all(|result| result.matrix.len() == position.task);
+    if !so_far || (position.task > 0 && metrics.contradiction().is_some()) {
+        return Err(Error::usage("the results in the checkpoint are not those of a run that has come so far"));
+    }
+    Ok(())
 }
 
 /// The metrics in a folder, if its run is complete and they are as they were written.

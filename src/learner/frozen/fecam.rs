@@ -1,7 +1,7 @@
 //! FeCAM: nearest class mean by Mahalanobis distance (Goswami et al., "FeCAM: Exploiting the Heterogeneity of Class Distributions
 //! in Exemplar-Free Continual Learning", NeurIPS 2023).
 
-use super::{Statistics, add_rows};
+use super::{Statistics, add_rows, check_lengths};
 use crate::error::{Error, Result};
 use crate::linalg::{Cholesky, Matrix};
 use crate::models::export::Head;
@@ -117,6 +117,7 @@ impl Statistics for Fecam {
     }
 
     fn fit(&mut self) -> Result<()> {
+        check_lengths("fecam", self.counts.len(), &[(&self.sums, self.d), (&self.products, self.d * self.d)])?;
         let known: Vec<usize> = (0..self.counts.len()).filter(|&class| self.counts[class] > 0.0).collect();
         let few = |class: usize| self.counts[class] as usize <= self.d;
         let shared = match known.iter().any(|&class| few(class)) {

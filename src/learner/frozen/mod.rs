@@ -13,7 +13,7 @@ pub use fecam::Fecam;
 pub use ncm::Ncm;
 pub use ranpac::{LAMBDAS, Ranpac};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::export::Head;
 use crate::settings::Choose;
 
@@ -124,6 +124,14 @@ impl FrozenKind {
 pub fn answers(scores: &[f32], n_classes: usize) -> Vec<u32> {
     let best = |row: &[f32]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as u32;
     scores.chunks_exact(n_classes).map(best).collect()
+}
+
+/// Refuses vectors that are not those of so many classes: what is put back may come from anywhere.
+fn check_lengths(name: &'static str, n_classes: usize, parts: &[(&[f64], usize)]) -> Result<()> {
+    match parts.iter().all(|(values, per_class)| values.len() == n_classes * per_class) {
+        true => Ok(()),
+        false => Err(Error::op(name, format!("what is known of {n_classes} classes has other lengths"))),
+    }
 }
 
 /// Adds `sign` times each row to the sum of its label, and counts it.

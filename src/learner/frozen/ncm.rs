@@ -1,6 +1,6 @@
 //! Nearest class mean (SimpleCIL: Zhou et al., "Revisiting class-incremental learning with pre-trained models", 2023).
 
-use super::{Statistics, add_rows};
+use super::{Statistics, add_rows, check_lengths};
 use crate::error::Result;
 use crate::models::export::Head;
 use rayon::prelude::*;
@@ -46,6 +46,7 @@ impl Statistics for Ncm {
     }
 
     fn fit(&mut self) -> Result<()> {
+        check_lengths("ncm", self.counts.len(), &[(&self.sums, self.d)])?;
         let rows = self.sums.chunks_exact(self.d);
         self.means = rows.flat_map(|row| unit(&row.iter().map(|&sum| sum as f32).collect::<Vec<_>>())).collect();
         Ok(())
