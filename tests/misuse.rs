@@ -184,6 +184,8 @@ fn divergence_ends_a_run_and_keeps_earlier_tasks() {
     let arguments =
         "--classes-per-task 1 --optimizer sgd --lr 1e30 --weight-decay 0 --epochs 3 --limit-per-task 40 --model mlp";
     fails(&dir, &format!("finetune {arguments} --device cpu --out out"), 1, &["diverged", "task 2", "--lr"]);
+    // From the second task on what holds the weights may be the cause.
+    fails(&dir, &format!("ewc {arguments} --device cpu --out held"), 1, &["task 2", "--lr or --penalty-weight"]);
     let metrics = json(dir.path().join("out/metrics.json"));
     assert_eq!(metrics["complete"], false);
     assert_eq!(metrics["classifiers"]["network"]["matrix"].as_array().unwrap().len(), 1);
@@ -244,6 +246,8 @@ fn a_config_file_is_checked() {
     fails(&dir, "icarl --config c.json --out out", 2, &["--epochs", "at least 1"]);
     write(r#"{"epochs": -1}"#);
     fails(&dir, "icarl --config c.json --out out", 2, &["c.json", "-1"]);
+    write(r#"{"method": "ewc", "fisher": "exact"}"#);
+    fails(&dir, "finetune --config c.json --out out", 2, &["c.json", "--fisher", "another method"]);
     write("epochs = 1");
     fails(&dir, "icarl --config c.json --out out", 2, &["c.json"]);
     write(r#"{"lr": 1e39}"#);

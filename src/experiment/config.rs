@@ -391,7 +391,15 @@ fn refuse_foreign(method: &'static MethodSpec, rows: &[&'static Setting], given:
             method.name
         ))),
         Some(error) => Err(error),
-        None => Err(method.refuse(name)),
+        None => Err(match given.origin(name) {
+            Some(Origin::File(path)) => Error::usage(format!(
+                "{}: it sets {}, which {} has not; the file is of another method",
+                path.display(),
+                flag(name),
+                method.name
+            )),
+            _ => method.refuse(name),
+        }),
     }
 }
 

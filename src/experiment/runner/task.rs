@@ -8,6 +8,7 @@ use crate::experiment::checkpoint::Position;
 use crate::experiment::results::LossRow;
 use crate::experiment::sink::{Phase, TaskStarted};
 use crate::nn::{Loss, Parameters};
+use crate::settings::flag;
 use crate::training::{Log, LoopSeconds, Objective, Step, TermRecord, Trainee, batches_from};
 use std::time::Instant;
 
@@ -62,7 +63,11 @@ impl Run<'_> {
             plan.schedule.lr = lr;
         }
         plan.log = Some(Log::for_curve(plan.n_steps()));
-        plan.advice = "Use a smaller --lr; results of the tasks before are kept".into();
+        // What holds the network to earlier tasks may be what a step overshoots by.
+        let holds = if task.index > 0 { self.config.method.trade_off } else { &[] };
+        let smaller: Vec<String> =
+            ["lr"].iter().chain(holds.iter().map(|(name, _)| name)).map(|name| flag(name)).collect();
+        plan.advice = format!("Use a smaller {}; results of the tasks before are kept", smaller.join(" or "));
         (started_task.n_epochs, started_task.n_batches) = (recipe.epochs, plan.n_steps());
         trainer.listener.task_started(&started_task);
         trainer.listener.phase(Phase::Training);
