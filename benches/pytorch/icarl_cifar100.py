@@ -1,6 +1,8 @@
 """`engram icarl --preset icarl-cifar100 --velocity gradients` in plain PyTorch, for comparison with shortened runs; one JSON file per run.
 
     python icarl_cifar100.py --data cifar-100-binary --epochs 4 --lr-steps 3 --limit-per-task 2500 --tasks 2 --seed 1 --out 1.json
+
+With `--running inverse-deviation` batch norms average 1/deviation over batches, as in the authors' library (Lasagne), not the variance.
 """
 
 import argparse
@@ -32,6 +34,7 @@ parser.add_argument("--lr-steps", default="49,63")
 parser.add_argument("--tasks", type=int, default=10)
 parser.add_argument("--limit-per-task", type=int, default=0)
 parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("--running", choices=["variance", "inverse-deviation"], default="variance")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--out", required=True)
 args = parser.parse_args()
@@ -51,7 +54,26 @@ def prepared(images):
     return images.float() / 255 - mean_image
 
 
+class InverseDeviation(nn.BatchNorm2d):
+    """A batch norm whose running_var is the running mean of 1/√(variance + ε)."""
+
+    def forward(self, x):
+        if not self.training:
+            by_channel = [v[:, None, None] for v in (self.running_mean, self.running_var, self.weight, self.bias)]
+            mean, inverse, weight, bias = by_channel
+            return (x - mean) * inverse * weight + bias
+        with torch.no_grad():
+            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_((variance + self.eps).rsqrt(), self.momentum)
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+
 net = he_normal(resnet32(N_CLASSES, last_relu=False, eps=1e-4))
+if args.running == "inverse-deviation":
+    for layer in net.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = InverseDeviation
 nn.init.normal_(net.fc.weight, 0, math.sqrt(1 / 64))
 nn.init.zeros_(net.fc.bias)
 decayed = [p for name, p in net.named_parameters() if name.endswith("weight")]
