@@ -4,14 +4,14 @@
 mod common;
 
 use common::program::{succeeds, unsealed};
-use common::runs::{Pairs, config_of, glyphs};
+use common::runs::{Interrupt, Pairs, config_of, glyphs};
 use engram::campaign::compared;
 use engram::continual;
 use engram::data::{Dataset, Target};
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use engram::experiment::results::RunFolder;
 use engram::experiment::saved::Predictor;
-use engram::experiment::sink::{Listener, Progress, Silent, Sink, TaskFinished};
+use engram::experiment::sink::Silent;
 use engram::experiment::{CONFIG_FILE, Config, complete, recorded_in, resume, run};
 use engram::models::{self, LayerList, Network, Options};
 use engram::report::{write_run, write_seeds};
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
 /// In main memory where there is such a place: files are written thousands of times.
@@ -272,28 +272,6 @@ const SHORT: Pairs = &[
     ("fisher_samples", "2"),
     ("memory_epochs", "2"),
 ];
-
-/// Interrupts after so many batches and ends of tasks.
-struct Interrupt<'a>(usize, &'a AtomicBool);
-
-impl Interrupt<'_> {
-    fn count(&mut self) {
-        self.0 = self.0.saturating_sub(1);
-        self.1.fetch_or(self.0 == 0, Relaxed);
-    }
-}
-
-impl Sink for Interrupt<'_> {
-    fn task_finished(&mut self, _: &TaskFinished) {
-        self.count();
-    }
-}
-
-impl Listener for Interrupt<'_> {
-    fn progress(&mut self, _: &Progress) {
-        self.count();
-    }
-}
 
 /// Goes on from every change of a checkpoint of a method: of all of it, or of what the method keeps in it.
 fn change_checkpoint(spec: &'static continual::MethodSpec, all: bool) -> usize {

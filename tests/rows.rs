@@ -3,15 +3,15 @@
 
 mod common;
 
-use common::runs::{Pairs, Weights, config_of, glyphs, trained};
+use common::runs::{Interrupt, Pairs, Weights, config_of, glyphs, trained};
 use engram::continual::{self, MethodSpec};
 use engram::data::{Dataset, Target};
 use engram::experiment::results::{Metrics, RunFolder};
-use engram::experiment::sink::{Listener, Progress, Silent, Sink, TaskFinished};
+use engram::experiment::sink::Silent;
 use engram::experiment::{resume, run};
 use engram::{Device, Error};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(160, 60));
 
@@ -45,28 +45,6 @@ fn every_method_is_the_same_for_any_number_of_threads() {
         let chance = 1.0 / metrics.classes_per_task.concat().len() as f64;
         let (_, own) = engram::experiment::results::main_classifier(&metrics).unwrap();
         assert!(metrics.complete && own.seen_accuracy[0] > chance, "{} learns nothing", spec.name);
-    }
-}
-
-/// Interrupts after so many batches and ends of tasks.
-struct Interrupt<'a>(usize, &'a AtomicBool);
-
-impl Interrupt<'_> {
-    fn count(&mut self) {
-        self.0 = self.0.saturating_sub(1);
-        self.1.fetch_or(self.0 == 0, Relaxed);
-    }
-}
-
-impl Sink for Interrupt<'_> {
-    fn task_finished(&mut self, _: &TaskFinished) {
-        self.count();
-    }
-}
-
-impl Listener for Interrupt<'_> {
-    fn progress(&mut self, _: &Progress) {
-        self.count();
     }
 }
 

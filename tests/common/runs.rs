@@ -4,13 +4,13 @@ use engram::Device;
 use engram::continual::{self, MethodSpec};
 use engram::data::{self, Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder};
-use engram::experiment::sink::Silent;
+use engram::experiment::sink::{Listener, Progress, Silent, Sink, TaskFinished};
 use engram::experiment::{Config, every_row, run};
 use engram::settings::{Origin, Values};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| data::spec("glyphs").unwrap().load(Path::new("unused")).unwrap());
@@ -58,4 +58,26 @@ pub fn trained(config: &Config, dataset: &Dataset) -> (Metrics, Weights) {
     let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     (metrics, file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect())
+}
+
+/// Interrupts after so many batches and ends of tasks.
+pub struct Interrupt<'a>(pub usize, pub &'a AtomicBool);
+
+impl Interrupt<'_> {
+    fn count(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+        self.1.fetch_or(self.0 == 0, Relaxed);
+    }
+}
+
+impl Sink for Interrupt<'_> {
+    fn task_finished(&mut self, _: &TaskFinished) {
+        self.count();
+    }
+}
+
+impl Listener for Interrupt<'_> {
+    fn progress(&mut self, _: &Progress) {
+        self.count();
+    }
 }
