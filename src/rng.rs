@@ -40,6 +40,8 @@ pub enum Purpose {
     Projection = 14,
     /// Images of the built-in set with masks; the counter is the image.
     ShapeCity = 15,
+    /// Which branch of a convolution a channel takes; the counter is epoch · 2³² + batch.
+    Branches = 16,
     /// Which images of a data set become pictures; the counter is part · 2³² + class.
     Pictures = 19,
 }

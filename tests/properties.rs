@@ -235,6 +235,11 @@ fn case(op: &Op, s: Sizes) -> Case {
         "bias_add" => {
             (vec![Input::random(s.channels_shape()), Input::random([c])], |x| x[0].bias_add(&x[1]), sum(n * h * w))
         }
+        "lerp_channels" => {
+            let maps = [s.channels_shape(), s.channels_shape()].map(Input::random);
+            let weight = Input::constant([c], Fill::Uniform(0.0, 1.0));
+            (maps.into_iter().chain([weight]).collect(), |x| x[0].lerp_channels(&x[1], &x[2]), usual)
+        }
         "sum" => (vec![any()], |x| x[0].sum(), sum(n * c * h * w)),
         "mean" => (vec![any()], |x| x[0].mean(), sum(n * c * h * w)),
         "row_sum" => (vec![any()], |x| x[0].row_sum(), sum(c * h * w)),

@@ -9,6 +9,7 @@ use engram::continual::pixel_losses::{
     pooled_cube, start_new_classes, unbiased_cross_entropy, unbiased_distillation,
 };
 use engram::models::{Network, Options};
+use engram::nn::Pass;
 use engram::ops::{IGNORE, Mode};
 use engram::rng::{Purpose, Rng};
 use engram::{Device, Result, Tensor};
@@ -220,5 +221,41 @@ fn two_branches_fold_into_one_exactly() {
             assert!((before - after).abs() <= 1e-5 * largest, "{before} became {after}");
         }
         assert_ne!(folded, before, "half of what both learnt and half of the other branch");
+    }
+}
+
+/// Halves are the mean to the bit; where the branch that keeps counts alone, the other one changes nothing.
+#[test]
+fn branches_meet_as_their_weights_say() {
+    for device in devices() {
+        let options = Options { width: 0.25, ..Options::default() };
+        let network = Network::with_options("deeplab-lite-rc", &options, [3, 24, 24], 5, &device, 5).unwrap();
+        let kept: Vec<(String, usize)> = network
+            .parameters
+            .places()
+            .filter_map(|(parameter, _)| {
+                let name = parameter.name.strip_suffix("_kept.bias")?;
+                Some((format!("{name}.weight"), parameter.shape[0]))
+            })
+            .collect();
+        let x = random(&device, [2, 3, 24, 24], 9);
+        let says = |share: f32| {
+            let mixes: Vec<Tensor> =
+                kept.iter().map(|(_, n)| Tensor::from_f32(&device, [*n], &vec![share; *n]).unwrap()).collect();
+            let pass = Pass { mixes: &mixes, ..Pass::of(Mode::Eval) };
+            network.pass(&x, pass).unwrap().0.logits.to_vec().unwrap()
+        };
+        assert_eq!(says(0.5), network.forward(&x, Mode::Eval).unwrap().logits.to_vec().unwrap());
+        let before = [says(1.0), says(0.0)];
+        assert_ne!(before[0], before[1]);
+        for (name, shape, values) in network.parameters.to_host().unwrap() {
+            if kept.iter().any(|(own, _)| own == name) {
+                network.parameters.set(name, &shape, &vec![0.0; values.len()]).unwrap();
+            }
+        }
+        assert_eq!(says(1.0), before[0]);
+        assert_ne!(says(0.0), before[1]);
+        let mixes = [Tensor::from_f32(&device, [1], &[0.5]).unwrap()];
+        assert!(network.pass(&x, Pass { mixes: &mixes, ..Pass::of(Mode::Eval) }).is_err());
     }
 }

@@ -13,8 +13,9 @@ use crate::data::Scenario;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::models::{KEPT_BRANCH, Network};
-use crate::nn::Layer;
+use crate::nn::{Layer, Pass};
 use crate::ops::Mode;
+use crate::rng::{Purpose, Rng};
 use crate::settings::Setting;
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -33,6 +34,10 @@ const CHANNELS_WEIGHT: Setting =
     Setting::number("channels_weight", "WEIGHT", "What means of the features over channels are multiplied with")
         .usually("0.01");
 
+const DROPS: Setting =
+    Setting::switch("drop_branches", "Whether each channel takes one branch, the other or both, at random in training")
+        .usually("true");
+
 struct Rcil {
     kd_weight: f32,
     cube_weight: f32,
@@ -40,6 +45,7 @@ struct Rcil {
     logits_weight: f32,
     unbiased: bool,
     starts: bool,
+    drops: bool,
     old: Before,
     frozen: Frozen,
 }
@@ -116,6 +122,19 @@ fn branch(network: &Network, conv: &str) -> Result<(usize, Norm)> {
     })
 }
 
+/// For the channels of each convolution with branches: the one alone, the other alone, or the mean of both, each with probability
+/// 1/3.
+fn choices(learner: &Learner, key: u64) -> Result<Vec<Tensor>> {
+    let mut rng = Rng::keyed(learner.seed, Purpose::Branches, key);
+    let tensors = learner.network.parameters.tensors();
+    let of_channels = |[_, bias]: [usize; 2]| {
+        let shape = tensors[bias].shape();
+        let shares: Vec<f32> = (0..shape[0]).map(|_| rng.below(3) as f32 / 2.0).collect();
+        Tensor::from_f32(&learner.device, shape, &shares)
+    };
+    keepers(&learner.network).into_iter().map(of_channels).collect()
+}
+
 /// Copies of the parameters that stay as they are in this task, with their numbers among the network's.
 #[derive(Default)]
 struct Frozen(Vec<(usize, Tensor)>);
@@ -158,7 +177,9 @@ impl Method for Rcil {
 
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         let taps = places(learner)?;
-        let (output, values) = learner.network.forward_with(&batch.x, Mode::Train, &taps)?;
+        let mixes = if self.drops { choices(learner, batch.key)? } else { Vec::new() };
+        let (output, values) =
+            learner.network.pass(&batch.x, Pass { mode: Mode::Train, taps: &taps, mixes: &mixes })?;
         let (n_old, n_seen) = (batch.n_old, batch.n_seen);
         let n_merged = if self.unbiased { batch.n_merged() } else { 0 };
         let ce = match n_merged > 0 {
@@ -206,12 +227,11 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
              distillation alone.",
     deviations: &[
         "the branch that keeps is a convolution with a bias and without a batch norm from the start, so that folding is exact",
-        "no random choice of one branch for a channel in training",
         "channel pools have one weight for all features; that of the last features is smaller in the authors' code",
     ],
     targets: MASKS,
     needs_boundaries: true,
-    options: &[KD_WEIGHT, CUBE_WEIGHT, CHANNELS_WEIGHT, LOGITS_WEIGHT, UNBIASED, START],
+    options: &[KD_WEIGHT, CUBE_WEIGHT, CHANNELS_WEIGHT, LOGITS_WEIGHT, UNBIASED, START, DROPS],
     // The authors' runs on the cities of Cityscapes.
     in_scenario: &[(
         Scenario::Domain,
@@ -226,6 +246,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
             logits_weight: settings.get("cube_logits_weight"),
             unbiased: settings.get("unbiased"),
             starts: settings.get("start_as_background"),
+            drops: settings.get("drop_branches"),
             old: Before::default(),
             frozen: Frozen::default(),
         })

@@ -4,7 +4,7 @@ use super::weights::WeightFile;
 use super::{LayerList, Options, spec};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{self, Builder, Layer, LayerInfo, Output, OutputKind, Parameters, Place, Statistics, Tap};
+use crate::nn::{self, Builder, Layer, LayerInfo, Output, OutputKind, Parameters, Pass, Place, Statistics, Tap};
 use crate::ops::{Conv2d, Mode};
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
@@ -149,7 +149,7 @@ impl Network {
     /// # Errors
     /// If the images are of another size, or the device is out of memory.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Output> {
-        nn::forward(&self.layers, x, &self.parameters, &self.statistics, mode)
+        Ok(self.pass(x, Pass::of(mode))?.0)
     }
 
     /// As [`Network::forward`], with the values at `taps` in their order.
@@ -157,7 +157,15 @@ impl Network {
     /// # Errors
     /// As [`Network::forward`].
     pub fn forward_with(&self, x: &Tensor, mode: Mode, taps: &[Tap]) -> Result<(Output, Vec<Tensor>)> {
-        nn::forward_with(&self.layers, x, &self.parameters, &self.statistics, mode, taps)
+        self.pass(x, Pass { taps, ..Pass::of(mode) })
+    }
+
+    /// As [`Network::forward_with`], with what else a pass may be told.
+    ///
+    /// # Errors
+    /// As [`Network::forward`]; if there are other mixes than places where two branches meet.
+    pub fn pass(&self, x: &Tensor, pass: Pass) -> Result<(Output, Vec<Tensor>)> {
+        nn::forward(&self.layers, x, &self.parameters, &self.statistics, pass)
     }
 
     /// The values that have names: of layers, residual blocks (`layer2.1`), stages (`stage1`, …) and the `features`.

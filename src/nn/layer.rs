@@ -70,7 +70,7 @@ pub enum Layer {
     Resize(Option<usize>),
     /// What leaves the layer before are the feature vectors of pixels.
     FeatureMap,
-    /// Half the sum with what a slot keeps.
+    /// Between what leaves the layer before and what a slot keeps: the mean of both, or as [`Pass::mixes`] says.
     Mean(usize),
 }
 
@@ -127,32 +127,43 @@ impl Place {
     }
 }
 
-/// Applies layers to a batch (N, C, H, W), whose last features and logits come out.
+/// How a batch goes through layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// What batch norms go by.
+    pub mode: Mode,
+    /// Where values are taken on the way.
+    pub taps: &'a [Tap],
+    /// For each [`Layer::Mean`] in order a weight per channel, (C): what is kept counts as much, what arrives the rest. Empty for
+    /// the mean everywhere.
+    pub mixes: &'a [Tensor],
+}
+
+impl Pass<'_> {
+    /// One that takes no values and mixes nothing.
+    pub fn of(mode: Mode) -> Pass<'static> {
+        Pass { mode, taps: &[], mixes: &[] }
+    }
+}
+
+/// Applies layers to a batch (N, C, H, W): the last features and logits, and the values at the taps in their order. A value before
+/// a fused ReLU costs a pass of its own.
 ///
 /// # Errors
-/// If `x` has another shape than the layers were built for.
+/// If `x` has another shape than the layers were built for, there is no such layer to tap, or there are other mixes than means.
 pub fn forward(
     layers: &[Layer],
     x: &Tensor,
     parameters: &Parameters,
     statistics: &Statistics,
-    mode: Mode,
-) -> Result<Output> {
-    Ok(forward_with(layers, x, parameters, statistics, mode, &[])?.0)
-}
-
-/// As [`forward`], with the values at `taps` in their order. A value before a fused ReLU costs a pass of its own.
-///
-/// # Errors
-/// As [`forward`]; if there is no such layer.
-pub fn forward_with(
-    layers: &[Layer],
-    x: &Tensor,
-    parameters: &Parameters,
-    statistics: &Statistics,
-    mode: Mode,
-    taps: &[Tap],
+    pass: Pass,
 ) -> Result<(Output, Vec<Tensor>)> {
+    let Pass { mode, taps, mixes } = pass;
+    let n_means = layers.iter().filter(|layer| matches!(layer, Layer::Mean(_))).count();
+    if !mixes.is_empty() && mixes.len() != n_means {
+        return Err(Error::op("forward", format!("{} mixes for {n_means} means", mixes.len())));
+    }
+    let mut mixes = mixes.iter();
     let mut tapped: Vec<Option<Tensor>> = vec![None; taps.len()];
     let (parameters, size) = (parameters.tensors(), x.shape());
     let (mut x, mut features) = (x.clone(), None);
@@ -212,6 +223,13 @@ pub fn forward_with(
                 features = Some(x.clone());
                 x
             }
+            Layer::Mean(slot) => {
+                let kept = kept(&slots, slot)?;
+                match mixes.next() {
+                    Some(mix) => x.lerp_channels(&kept, mix)?,
+                    None => x.add(&kept)?.scale(0.5)?,
+                }
+            }
             ref plain => plain_layer(plain, &x, parameters, &slots, size)?,
         };
         for (value, tap) in tapped.iter_mut().zip(taps).filter(|(_, tap)| tap.layer == i) {
@@ -239,7 +257,6 @@ fn plain_layer(
         Layer::Linear { weight, bias } => x.linear(&parameters[weight], Some(&parameters[bias])),
         Layer::Resume(slot) => kept(slots, slot),
         Layer::Add(slot) => x.add(&kept(slots, slot)?),
-        Layer::Mean(slot) => x.add(&kept(slots, slot)?)?.scale(0.5),
         Layer::ImagePool => {
             let shape = x.shape();
             x.global_avg_pool()?.reshape([shape[0], shape[1], 1, 1])
@@ -253,7 +270,12 @@ fn plain_layer(
             let [.., height, width] = *like else { return Err(Error::op("forward", "bug: no map to resize to")) };
             x.resize_bilinear(height, width)
         }
-        Layer::Conv { .. } | Layer::BatchNorm { .. } | Layer::Keep(_) | Layer::Feature | Layer::FeatureMap => {
+        Layer::Conv { .. }
+        | Layer::BatchNorm { .. }
+        | Layer::Keep(_)
+        | Layer::Feature
+        | Layer::FeatureMap
+        | Layer::Mean(_) => {
             unreachable!("bug: a layer that the forward pass does itself")
         }
     }

@@ -8,7 +8,7 @@ mod parameters;
 mod statistics;
 
 pub use builder::{Builder, LayerInfo};
-pub use layer::{Layer, MOMENTUM, Output, OutputKind, Place, Tap, forward, forward_with};
+pub use layer::{Layer, MOMENTUM, Output, OutputKind, Pass, Place, Tap, forward};
 pub use layer_spec::{LayerSpec, Start};
 pub use loss::{Loss, Term};
 pub use parameters::{Init, Parameter, Parameters, backward};

@@ -29,6 +29,7 @@ mod image_batch;
 mod importance;
 mod kl_div;
 mod l2_normalize;
+mod lerp_channels;
 mod linear;
 mod log_det;
 mod log_softmax;
@@ -111,6 +112,7 @@ pub static ALL: &[&Op] = &[
     &unary::LOG,
     &unary::SQRT,
     &bias_add::OP,
+    &lerp_channels::OP,
     &sum::SUM,
     &sum::MEAN,
     &row_sum::ROW_SUM,

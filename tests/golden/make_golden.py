@@ -114,6 +114,14 @@ def bias_add(draw):
 
 
 @op
+def lerp_channels(draw):
+    weight = f32([0.0, 0.5, 1.0, 0.3])
+    run = lambda a, b, w: torch.lerp(a, b, w.view(-1, *[1] * (a.dim() - 2)).expand_as(a))
+    yield "matrix", [draw.normal(3, 4), draw.normal(3, 4), weight], run, (0, 1)
+    yield "maps", [draw.normal(2, 4, 3, 5), draw.normal(2, 4, 3, 5), weight], run, (0, 1)
+
+
+@op
 def batch_norm(draw):
     """Inputs: x, weight, bias, running mean and variance (2, C), residual. momentum 0.1, epsilon 1e-3."""
 

@@ -38,7 +38,7 @@ pub struct LayerInfo {
 /// what comes after it is ignored.
 ///
 /// ```
-/// use engram::nn::{self, Builder, Parameters, Statistics};
+/// use engram::nn::{self, Builder, Parameters, Pass, Statistics};
 /// use engram::ops::Mode;
 /// use engram::{Device, Tensor};
 /// let device = Device::cpu();
@@ -52,7 +52,7 @@ pub struct LayerInfo {
 ///
 /// let statistics = Statistics::new(&device, builder.norms)?; // none: there is no batch norm
 /// let x = Tensor::from_f32(&device, [5, 1, 8, 8], &[0.5; 5 * 64])?;
-/// let output = nn::forward(&builder.layers, &x, &parameters, &statistics, Mode::Train)?;
+/// let (output, _) = nn::forward(&builder.layers, &x, &parameters, &statistics, Pass::of(Mode::Train))?;
 /// assert_eq!(*output.logits.shape(), [5, 3]);
 /// # Ok::<(), engram::Error>(())
 /// ```
