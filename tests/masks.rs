@@ -428,6 +428,15 @@ fn settings_of_the_other_kind_of_data_set_are_refused() {
     refuses("lwf --dataset shape-city --distill dkd", &["--distill", "one class each"]);
     refuses("distill --dataset shape-city", &["masks", "one class each"]);
     refuses("distill --student fcn3 --teacher cnn --dataset glyphs", &["fcn3 answers for every pixel"]);
+    refuses(
+        "compare finetune lwf --task segmentation --dataset glyphs",
+        &["--task segmentation", "one class for each image"],
+    );
+    refuses(
+        "compare finetune lwf --task classification --dataset shape-city",
+        &["--task classification", "each pixel"],
+    );
+    refuses("compare finetune icarl --task segmentation", &["icarl", "masks"]);
     refuses("segment icarl", &["icarl does not learn from masks", "finetune"]);
     fails(dir.path(), "finetune --dataset masks:nowhere --device cpu", 1, &["nowhere", "images and masks"]);
 }

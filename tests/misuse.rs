@@ -258,3 +258,19 @@ fn a_config_file_is_checked() {
     fails(&dir, "icarl --config nowhere.json --out out", 1, &["nowhere.json", "cannot read"]);
     assert!(!dir.path().join("out").exists());
 }
+
+/// Loading data uses threads too: the bound must come before.
+#[test]
+fn a_bound_on_threads_holds() {
+    let dir = temp();
+    for command in ["finetune", "segment finetune --limit-per-task 4 --epochs 1 --max-tasks 1", "joint"] {
+        let settings = if command.starts_with("segment") { "--device cpu" } else { PLAIN };
+        let said = succeeds(&dir, &format!("{command} {settings} --threads 3 --out run --force"));
+        assert!(
+            said.out.contains("3 threads") && !said.err.contains("too late"),
+            "{command}: {}{}",
+            said.out,
+            said.err
+        );
+    }
+}

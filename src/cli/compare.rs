@@ -1,10 +1,12 @@
 //! `engram compare`: a grid of methods, memories and seeds on one stream, and an answer.
 
 use super::run::{parse_time, stop_after};
+use super::segment;
 use super::settings::RunFlags;
 use super::terminal::{Shown, Terminal};
 use super::warn;
 use crate::campaign::{Cell, Compared, Grid, Shard, compared, failure, run_folders, run_missing, slurm_script};
+use crate::data::Target;
 use crate::error::{Error, Result};
 use crate::experiment::comparison::{csv, json};
 use crate::experiment::{complete, every_row, presets};
@@ -13,7 +15,7 @@ use crate::records::lock::is_in_use;
 use crate::records::{create_folder, write_atomically};
 use crate::report::{comparison_text, write_comparison};
 use crate::settings::{Origin, Values};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ pub struct CompareArgs {
     /// Methods, two or more: names from `engram methods`
     #[arg(value_name = "METHOD", required = true)]
     methods: Vec<String>,
+    /// What is learned: segmentation is a class for each pixel, of shape-city unless another data set is named [default: what the
+    /// data set has]
+    #[arg(long, value_name = "TASK")]
+    task: Option<Task>,
     /// Budgets K that each method with a memory is run with, such as 200,500 [default: by data set]
     #[arg(long = "memory", id = "memories", value_name = "K,K…", value_delimiter = ',')]
     memories: Vec<usize>,
@@ -50,6 +56,40 @@ pub struct CompareArgs {
     settings: RunFlags,
 }
 
+/// What is learned, by the name that people give it.
+#[derive(ValueEnum, Clone, Copy)]
+enum Task {
+    /// A class for each image
+    Classification,
+    /// A class for each pixel
+    Segmentation,
+}
+
+impl Task {
+    /// Settings below all others.
+    fn usual(self) -> Result<Values> {
+        match self {
+            Task::Classification => Ok(Values::default()),
+            Task::Segmentation => segment::usual(),
+        }
+    }
+
+    /// # Errors
+    /// If the data set of the runs has other targets.
+    fn check(self, cells: &[Cell]) -> Result<()> {
+        let (wanted, name) = match self {
+            Task::Classification => (Target::Class, "classification"),
+            Task::Segmentation => (Target::Mask, "segmentation"),
+        };
+        match cells.first().map(|cell| &cell.config.data) {
+            Some(data) if data.source().target() != wanted => {
+                Err(Error::usage(format!("--task {name}: {} has {}", data.dataset, data.source().target().described())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// `--memory` of this command is a list: the flag of a single run gives its name to it.
 pub fn with_list_of_memories(command: clap::Command) -> clap::Command {
     command
@@ -69,9 +109,11 @@ pub fn run(args: CompareArgs) -> Result<()> {
         own.push((*spec, settings));
     }
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
+    let preset = preset.or(args.task.map(Task::usual).transpose()?.unwrap_or_default());
     let grid = Grid { methods, memories: args.memories, own, given: args.settings.0, preset };
     let out = args.out.map_or_else(|| grid.default_folder(), Ok)?;
     let cells = grid.cells(&out)?;
+    args.task.map_or(Ok(()), |task| task.check(&cells))?;
     if let Some(n_tasks) = args.print_slurm {
         return print_slurm(n_tasks, cells.len());
     }

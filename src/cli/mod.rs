@@ -322,11 +322,13 @@ fn refuse(error: &clap::Error) -> ! {
     error.exit()
 }
 
-/// Bounds the CPU threads. It comes before anything that uses them.
+/// Bounds the CPU threads. It must come before anything that uses them, also before data are loaded.
 fn use_threads(threads: Option<usize>) {
-    if let Some(threads) = threads {
-        // Fails only if the pool was built before: this is the program's start.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    if let Some(threads) = threads
+        && rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err()
+        && rayon::current_num_threads() != threads
+    {
+        warn(&format!("--threads {threads} comes too late: {} are in use", rayon::current_num_threads()));
     }
 }
 

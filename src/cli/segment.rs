@@ -43,7 +43,7 @@ pub fn with_help(command: clap::Command) -> clap::Command {
     text += "\nExamples:\n  engram segment finetune\n      five classes on a ground, in three tasks that bring 3, 1 and 1 of them\n  \
              engram segment joint --scenario domain --steps 4-1-1\n      the same classes in every task, drawn in other styles\n  \
              engram segment lwf --setup disjoint --seeds 3\n  engram segment finetune --dataset masks:VOC2012 --image-format rgb128\n  \
-             engram compare finetune lwf joint --dataset shape-city\n  engram predict RUN PICTURE.png --out answers\n";
+             engram compare finetune lwf joint --task segmentation\n  engram predict RUN PICTURE.png --out answers\n";
     command.after_help(text).term_width(80)
 }
 
@@ -58,7 +58,10 @@ pub fn run(args: SegmentArgs) -> Result<()> {
             known.join(", ")
         )));
     }
-    let rows = experiment::every_row();
-    let usual = Values::of(&rows, &[DATASET], &Origin::Preset("segment".into()))?;
-    run::run_above(method, args.run, usual)
+    run::run_above(method, args.run, usual()?)
+}
+
+/// What stands below all other settings where pixels are learned from.
+pub fn usual() -> Result<Values> {
+    Values::of(&experiment::every_row(), &[DATASET], &Origin::Preset("segment".into()))
 }

@@ -77,7 +77,6 @@ impl Terminal {
     }
 
     fn device(&mut self, config: &Config) -> Result<Device> {
-        use_threads(config.place.threads);
         let key = format!("{:?}", config.place);
         if self.device.as_ref().is_none_or(|(known, _)| *known != key) {
             let trace = if self.trace { Trace::Lines } else { Trace::Off };
@@ -96,6 +95,7 @@ impl Terminal {
 
 impl Workplace for Terminal {
     fn open(&mut self, config: &Config) -> Result<(Arc<Dataset>, Device)> {
+        use_threads(config.place.threads);
         Ok((self.data(config)?, self.device(config)?))
     }
 
