@@ -16,7 +16,6 @@ mod kill;
 mod learners;
 mod misuse;
 mod pages;
-mod pictures;
 mod predict;
 mod protocols;
 mod report;

@@ -1,6 +1,8 @@
 //! Pictures: folders of them, CIFAR's files, contact sheets, and the settings that natural images need.
 
-use crate::common::program::{check_width, engram, fails, succeeds};
+mod common;
+
+use common::program::{check_width, engram, fails, succeeds};
 use engram::data::{self, Augment, Augmentation, Dataset, ImageFormat, Labels, LoadOptions, Normalize, Source, sheet};
 use engram::{Error, Result};
 use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
