@@ -534,6 +534,30 @@ fn stored_logits_are_those_of_their_step() {
     }
 }
 
+/// The table of logits follows what is held: a memory that may hold a million takes no more than one that may hold what it does.
+#[test]
+fn dark_memories_allocate_what_they_hold() {
+    let (n_batches, batch_size) = (40u32, 16);
+    let n = (n_batches * batch_size) as u64;
+    let bytes = |device: &Device, capacity: &str| {
+        let learner = learner("mlp", device);
+        let mut optimizer = Optimizer::new(Kind::Sgd, 0.0, 0.0, &learner.network.parameters).unwrap();
+        let mut der = build("der", &[("memory", capacity)]);
+        for key in 0..n_batches {
+            let samples: Vec<u32> = (key * batch_size..(key + 1) * batch_size).collect();
+            step(&mut *der, &learner, &mut optimizer, &batch(&learner, &samples, key.into(), 0), 0.1);
+        }
+        let held = der.held(&learner);
+        assert_eq!((held.exemplars, held.logits), (n * (784 + 4), n * 10 * 4), "capacity {capacity}");
+        device.counters().held_bytes
+    };
+    for open in [|| Some(Device::cpu()), || common::gpu(false)] {
+        let (Some(one), Some(other)) = (open(), open()) else { continue };
+        let (just_enough, far_more) = (bytes(&one, &n.to_string()), bytes(&other, "1000000"));
+        assert!(far_more <= just_enough + 2 * n * 10 * 4, "{far_more} bytes instead of {just_enough}");
+    }
+}
+
 /// Where the task is known, a loss runs over the outputs of each row's own task.
 #[test]
 fn heads_mask_the_loss() {
