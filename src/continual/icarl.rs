@@ -266,6 +266,9 @@ const SCHEME: &str = "--distill SCHEME puts another scheme in the place of the o
                       outputs, beside hard targets for all";
 const PIXELS: &str = "with masks each pixel counts as an image; one without a label has target 0 for all new classes, as in MiB's code, \
                       where this loss stands for iCaRL";
+const RUNNING: &str = "batch norms average the variance of batches, where the authors' library averages the inverse deviation: in the first \
+                       task of a shortened iCIFAR-100 (two seeds) the authors' way answers 1.1 and 0.5 points fewer right by \
+                       means of exemplars, and as many by the network's outputs";
 const NO_MEAN: &str = "with --candidates all the means of classes not seen yet are 0, as in the authors' code";
 
 pub(super) const ICARL: MethodSpec = MethodSpec {
@@ -277,7 +280,7 @@ pub(super) const ICARL: MethodSpec = MethodSpec {
     memory: "K images, the old network, class means",
     expect: "The strongest method here on long class-incremental streams that see their data for many epochs; the nearest \
              mean of exemplars beats the network's own outputs.",
-    deviations: &[OLD_NETWORK, SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, NO_MEAN, SCHEME],
+    deviations: &[OLD_NETWORK, SHARES, LOSS, MIRRORS, HERDING_OF_THE_CODE, RUNNING, NO_MEAN, SCHEME],
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,
     options: &[MEMORY, MEMORY_ROUNDING, HERDING, DISTILL],

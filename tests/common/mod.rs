@@ -1,6 +1,7 @@
 //! What several test files share.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+pub mod changes;
 pub mod formula;
 pub mod golden;
 pub mod program;

@@ -1,0 +1,309 @@
+//! The tape: graphs of every shape, what is recorded, the flat parameter buffers, and reused buffers.
+
+use crate::common;
+use engram::device::{Array, DType};
+use engram::models::Network;
+use engram::nn::{Init, Parameter, Parameters};
+use engram::ops::Mode;
+use engram::optim::{Kind, Optimizer};
+use engram::rng::{Purpose, Rng};
+use engram::shape::Shape;
+use engram::tensor::no_grad;
+use engram::{Device, Result, Tensor};
+
+fn devices() -> impl Iterator<Item = Device> {
+    [Some(Device::cpu()), common::gpu(false)].into_iter().flatten()
+}
+
+fn random(device: &Device, shape: impl Into<Shape>, counter: u64) -> Tensor {
+    let shape = shape.into();
+    let mut rng = Rng::keyed(5, Purpose::Test, counter);
+    let values: Vec<f32> = (0..shape.n_elements()).map(|_| rng.range(-1.0, 1.0)).collect();
+    Tensor::from_f32(device, shape, &values).unwrap()
+}
+
+/// dy/dx for x = (−1, 2, 3).
+fn gradient(device: &Device, f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f32> {
+    let x = Tensor::from_f32(device, [3], &[-1.0, 2.0, 3.0]).unwrap().with_gradient();
+    let gradients = f(&x).unwrap().backward().unwrap();
+    gradients.get(&x).unwrap().to_vec().unwrap()
+}
+
+#[test]
+fn gradients_of_graphs_that_branch_and_join() {
+    for device in devices() {
+        // Fan-out: x + x + x·x.
+        assert_eq!(gradient(&device, |x| x.add(x)?.add(&x.mul(x)?)?.sum()), [0.0, 6.0, 8.0]);
+        // A diamond: 2x · 3x.
+        assert_eq!(gradient(&device, |x| x.scale(2.0)?.mul(&x.scale(3.0)?)?.sum()), [-12.0, 24.0, 36.0]);
+        // Branches of different length: relu(x)² + relu(x), and x itself.
+        let uneven = |x: &Tensor| {
+            let h = x.relu()?;
+            h.mul(&h)?.add(&h)?.add(x)?.sum()
+        };
+        assert_eq!(gradient(&device, uneven), [1.0, 6.0, 8.0]);
+        // `add` hands one array on to both inputs; what is added to one of them must not reach the other.
+        let shared = |x: &Tensor| {
+            let (a, b) = (x.scale(2.0)?, x.scale(3.0)?);
+            a.add(&b)?.sum()?.add(&a.mul(&a)?.sum()?)
+        };
+        assert_eq!(gradient(&device, shared), [-3.0, 21.0, 29.0]);
+        // A diamond on a diamond: 2⁶⁰ paths, 60 nodes.
+        let y = |x: &Tensor| (0..60).try_fold(x.clone(), |y, _| y.add(&y))?.sum();
+        assert_eq!(gradient(&device, y), [2f32.powi(60); 3]);
+    }
+}
+
+#[test]
+fn only_what_wants_a_gradient_gets_one() {
+    let device = Device::cpu();
+    let (x, c) = (random(&device, [4], 0).with_gradient(), random(&device, [4], 1));
+    let (other, unused) = (random(&device, [4], 2).with_gradient(), x.detach());
+    assert!(!c.wants_gradient() && !unused.wants_gradient() && !c.mul(&c).unwrap().wants_gradient());
+    let y = x.mul(&c).unwrap().sum().unwrap();
+    let gradients = y.backward().unwrap();
+    assert_eq!(gradients.get(&x).unwrap().to_vec().unwrap(), c.to_vec().unwrap());
+    for tensor in [&c, &other, &unused] {
+        assert!(gradients.get(tensor).is_none());
+    }
+    // A second pass over the same history gives the same.
+    assert_eq!(y.backward().unwrap().get(&x).unwrap().to_vec().unwrap(), c.to_vec().unwrap());
+}
+
+#[test]
+fn a_chain_of_100_000_ops_needs_no_deep_stack() {
+    let chain = || {
+        let device = Device::cpu();
+        let x = Tensor::from_f32(&device, [1], &[1.0]).unwrap().with_gradient();
+        let mut y = x.clone();
+        for _ in 0..100_000 {
+            y = y.add(&x).unwrap();
+        }
+        assert_eq!(y.item().unwrap(), 100_001.0);
+        assert_eq!(y.backward().unwrap().get(&x).unwrap().to_vec().unwrap(), [100_001.0]);
+        assert_eq!(y.graph().lines().count(), 100_001);
+        drop(y);
+        // Dropped from the other end: the newest tensor outlives the names of the others.
+        let z = (0..100_000).try_fold(x, |z, _| z.scale(1.0)).unwrap();
+        assert_eq!(z.backward().unwrap().get(&z).map(|_| ()), None);
+    };
+    std::thread::Builder::new().stack_size(256 << 10).spawn(chain).unwrap().join().unwrap();
+}
+
+#[test]
+fn no_grad_records_nothing() {
+    for device in devices() {
+        let x = random(&device, [3], 0).with_gradient();
+        let y = no_grad(|| x.mul(&x).unwrap().sum().unwrap());
+        assert!(!y.wants_gradient());
+        assert_eq!(y.graph().lines().count(), 1);
+        // Recording comes back, also after a panic and inside of another.
+        let _ = std::panic::catch_unwind(|| no_grad(|| std::panic::resume_unwind(Box::new(()))));
+        no_grad(|| {
+            no_grad(|| ());
+            assert!(!x.relu().unwrap().wants_gradient());
+        });
+        assert!(x.relu().unwrap().wants_gradient());
+    }
+}
+
+#[test]
+fn backward_needs_a_number_with_a_history() {
+    for device in devices() {
+        let x = random(&device, [3], 0).with_gradient();
+        let message = |y: &Tensor| y.backward().err().expect("backward was accepted").to_string();
+        let not_scalar = message(&x.relu().unwrap());
+        assert!(not_scalar.contains("single number") && not_scalar.contains("shape 3"), "{not_scalar}");
+        let constant = message(&x.detach().sum().unwrap());
+        assert!(constant.contains("wants a gradient"), "{constant}");
+        let cotangent = random(&device, [4], 0).array().clone();
+        let shape = x.relu().unwrap().backward_with(cotangent).err().unwrap().to_string();
+        assert!(shape.contains('4') && shape.contains('3'), "{shape}");
+    }
+}
+
+#[test]
+fn a_history_can_be_printed() {
+    let x = Tensor::from_f32(&Device::cpu(), [2, 3], &[1.0; 6]).unwrap().with_gradient();
+    let c = Tensor::from_f32(&Device::cpu(), [2, 3], &[2.0; 6]).unwrap();
+    let y = x.mul(&x).unwrap().add(&c).unwrap().sum().unwrap();
+    let graph = y.graph();
+    let ids: Vec<&str> = graph.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let [sum, add, mul, c, x] = ids[..] else { panic!("{graph}") };
+    let expected = format!(
+        "{sum} = sum({add}) : 1\n{add} = add({mul}, {c}) : 2×3\n{mul} = mul({x}, {x}) : 2×3\n{c} = constant() : 2×3\n\
+         {x} = leaf() : 2×3\n"
+    );
+    assert_eq!(graph, expected);
+}
+
+// ------------------------------------------------------------------------------------------------------ flat buffers
+
+fn parameters(device: &Device) -> Parameters {
+    let parameter = |name: &str, n: usize, decay| Parameter {
+        name: name.into(),
+        shape: Shape::new(&[n]).unwrap(),
+        init: Init::Uniform(1.0),
+        decay,
+    };
+    Parameters::new(device, vec![parameter("a", 5, true), parameter("b", 70, false)], 1).unwrap()
+}
+
+#[test]
+fn an_untouched_parameter_has_a_zero_gradient() {
+    for device in devices() {
+        let parameters = parameters(&device);
+        let [a, b] = parameters.tensors() else { panic!() };
+        let flat = || parameters.gradients().unwrap().to_vec().unwrap();
+        let both = a.sum().unwrap().add(&b.scale(3.0).unwrap().sum().unwrap()).unwrap();
+        parameters.backward(&both).unwrap();
+        assert_eq!((&flat()[..5], &flat()[64..134]), (&[1.0; 5][..], &[3.0; 70][..]));
+        parameters.backward(&a.scale(2.0).unwrap().sum().unwrap()).unwrap();
+        assert_eq!((&flat()[..5], &flat()[64..134]), (&[2.0; 5][..], &[0.0; 70][..]));
+        // Used twice: the first gradient is written into the slice, the second added there.
+        let twice = b.mul(b).unwrap().sum().unwrap().add(&b.sum().unwrap()).unwrap();
+        parameters.backward(&twice).unwrap();
+        let expected: Vec<f32> = b.to_vec().unwrap().iter().map(|b| 2.0 * b + 1.0).collect();
+        assert_eq!((&flat()[..5], &flat()[64..134]), (&[0.0; 5][..], &expected[..]));
+        let frozen = parameters.snapshot().unwrap();
+        assert!(frozen.backward(&a.sum().unwrap()).is_err());
+        assert!(frozen.gradients().is_none() && !frozen.tensors()[0].wants_gradient());
+    }
+}
+
+#[test]
+fn padding_stays_zero() {
+    for device in devices() {
+        for kind in [Kind::Sgd, Kind::Adam] {
+            let network = Network::new("cnn", [1, 8, 8], 3, &device, 1).unwrap();
+            let parameters = &network.parameters;
+            let mut optimizer = Optimizer::new(kind, 0.9, 0.1, parameters).unwrap();
+            let labels = Tensor::from_u32(&device, [5], &[0, 1, 2, 0, 1]).unwrap();
+            for step in 0..4 {
+                let x = random(&device, [5, 1, 8, 8], step);
+                let loss = network.forward(&x, Mode::Train).unwrap().logits.cross_entropy(&labels, 3).unwrap();
+                parameters.backward(&loss).unwrap();
+                optimizer.step(parameters, 0.1).unwrap();
+            }
+            // Weights first, since decay acts on them, then biases; each starts at a multiple of 64 words.
+            let mut host = parameters.to_host().unwrap();
+            host.sort_by_key(|(name, ..)| name.ends_with(".bias"));
+            let (values, gradients) =
+                (parameters.values().to_vec().unwrap(), parameters.gradients().unwrap().to_vec().unwrap());
+            let (mut at, mut n_padding) = (0, 0);
+            for (name, _, expected) in host {
+                let end = at + expected.len();
+                assert_eq!(values[at..end], expected, "{name} is not where it should be");
+                assert!(gradients[at..end].iter().any(|g| *g != 0.0), "{name} was not trained");
+                at = end.next_multiple_of(64);
+                n_padding += at - end;
+                for (what, flat) in [("values", &values), ("gradients", &gradients)] {
+                    assert!(flat[end..at].iter().all(|x| *x == 0.0), "{what} behind {name}: {:?}", &flat[end..at]);
+                }
+            }
+            assert_eq!((at, n_padding > 50), (values.len(), true), "{n_padding} words of padding");
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- buffers
+
+/// `write_buffer` runs before the next submission, so an upload could overtake a recorded dispatch.
+#[test]
+fn uploads_do_not_reach_recorded_dispatches() {
+    for device in devices() {
+        for n in [64, 100, 5000] {
+            let x = Tensor::from_f32(&device, [n], &vec![1.5; n]).unwrap();
+            let y = x.scale(2.0).unwrap();
+            drop(x);
+            // The buffer of x is free. Whoever gets it must not write into what the dispatch has yet to read.
+            let mut kept = Vec::new();
+            for i in 0..100 {
+                let new = Tensor::from_f32(&device, [n], &vec![i as f32; n]).unwrap();
+                if i % 3 == 0 {
+                    kept.push((i, new.scale(-1.0).unwrap()));
+                }
+            }
+            assert_eq!(y.to_vec().unwrap(), vec![3.0; n]);
+            for (i, negative) in kept {
+                assert_eq!(negative.to_vec().unwrap(), vec![-(i as f32); n]);
+            }
+            // Overwriting a tensor leaves what was computed from it.
+            let x = Tensor::from_f32(&device, [n], &vec![1.5; n]).unwrap();
+            let y = x.scale(2.0).unwrap();
+            x.array().write(&vec![7.0; n]).unwrap();
+            assert_eq!((y.to_vec().unwrap(), x.to_vec().unwrap()), (vec![3.0; n], vec![7.0; n]));
+        }
+    }
+}
+
+#[test]
+fn a_training_loop_allocates_nothing_after_its_first_steps() {
+    for device in devices() {
+        for model in ["mlp", "cnn"] {
+            let network = Network::new(model, [1, 12, 12], 10, &device, 1).unwrap();
+            let old = network.snapshot().unwrap();
+            let mut optimizer = Optimizer::new(Kind::Adam, 0.9, 0.0, &network.parameters).unwrap();
+            let mut latest = None;
+            let mut step = |step: u64| {
+                let x = random(&device, [6, 1, 12, 12], step);
+                let labels = Tensor::from_u32(&device, [6], &[0, 1, 2, 3, 8, 9]).unwrap();
+                let targets = no_grad(|| old.forward(&x, Mode::Eval)?.logits.mixed_targets(&labels, 8)).unwrap();
+                let loss = network.forward(&x, Mode::Train).unwrap().logits.bce_with_logits(&targets).unwrap();
+                network.parameters.backward(&loss).unwrap();
+                optimizer.step(&network.parameters, 0.001).unwrap();
+                device.flush().unwrap();
+                latest = Some(loss.detach());
+                if step.is_multiple_of(10) {
+                    latest.take().unwrap().item().unwrap();
+                }
+            };
+            (0..10).for_each(&mut step);
+            let before = device.counters();
+            (10..30).for_each(&mut step);
+            let after = device.counters();
+            let made = [
+                ("buffers", before.allocations, after.allocations),
+                ("bytes", before.allocated_bytes, after.allocated_bytes),
+                ("pipelines", before.pipelines, after.pipelines),
+                ("bind groups", before.bind_groups, after.bind_groups),
+            ];
+            for (what, before, after) in made {
+                assert_eq!(before, after, "{what} of {model} on {}", device.describe());
+            }
+            assert_eq!(after.dispatches > before.dispatches, matches!(device, Device::Gpu(_)));
+        }
+    }
+}
+
+#[test]
+fn a_launch_of_more_than_65535_workgroups_reaches_every_element() {
+    if let Some(device) = common::gpu(false) {
+        let n = 65_536 * 256 + 77;
+        let x = Tensor::constant(Array::empty(&device, [n], DType::F32).unwrap()).with_gradient();
+        let gradients = x.sum().unwrap().backward().unwrap();
+        assert!(gradients.get(&x).unwrap().to_vec().unwrap().iter().all(|&dx| dx == 1.0));
+    }
+}
+
+/// A single row: tiles of 256 columns.
+#[test]
+fn a_product_of_more_than_65535_tiles_reaches_every_column() {
+    if let Some(device) = common::gpu_as_hardware(false) {
+        let n = 65_536 * 256 + 77;
+        let value = |i: usize| (i % 1021) as f32;
+        let b: Vec<f32> = (0..n).map(value).collect();
+        let two = Tensor::from_f32(&device, [1, 1], &[2.0]).unwrap();
+        let product = two.matmul(&Tensor::from_f32(&device, [1, n], &b).unwrap()).unwrap().to_vec().unwrap();
+        let wrong = (0..n).find(|&i| product[i] != 2.0 * value(i));
+        assert_eq!(wrong, None, "columns from there on");
+    }
+}
+
+#[test]
+fn a_tensor_beyond_the_adapters_limit_is_refused_with_advice() {
+    if let Some(device) = common::gpu(false) {
+        let message = Array::empty(&device, [1 << 32], DType::F32).unwrap_err().to_string();
+        assert!(message.contains("MiB") && message.contains("--batch-size"), "{message}");
+    }
+}
