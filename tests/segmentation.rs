@@ -245,7 +245,7 @@ fn a_run_is_judged_by_miou() {
     assert_eq!((masks.iou.len(), result.confusion.len(), result.matrix.len()), (6, 6, 3));
     let mean = |iou: &[Option<f64>]| iou.iter().flatten().sum::<f64>() / iou.iter().flatten().count() as f64;
     let same = |a: Option<f64>, b: f64| assert!((a.unwrap() - b).abs() < 1e-12, "{a:?} {b}");
-    same(result.final_accuracy, mean(&masks.iou));
+    same(result.final_accuracy(), mean(&masks.iou));
     same(masks.old, mean(&masks.iou[..4]));
     same(masks.new, mean(&masks.iou[4..]));
     same(result.matrix[2][0], mean(&masks.iou[..4]));
@@ -260,7 +260,7 @@ fn a_run_is_judged_by_miou() {
     assert_eq!(metrics.domains_per_task.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 1]);
     let result = &metrics.classifiers["network"];
     assert_eq!((result.masks.as_ref().unwrap().old, result.before.len()), (None, 2));
-    assert!(result.forward_transfer.is_some() && result.backward_transfer.is_some());
+    assert!(result.forward_transfer().is_some() && result.backward_transfer().is_some());
 
     let (metrics, _) = trained(&config("joint", BY_DOMAIN), &CITY);
     assert_eq!(metrics.classifiers["network"].matrix.len(), 1);
