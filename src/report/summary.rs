@@ -318,7 +318,10 @@ pub(super) mod tests {
         joint.memory_bytes = vec![MemoryBytes::default()];
         let text = summary(&joint, None);
         assert_contains(&text, &["6 classes apart, learnt at once, with 98.0 %", "16.7 %"]);
-        assert!(!text.contains("orgetting") && !text.contains("Memory") && !text.contains("when it was new"), "{text}");
+        assert!(
+            !text.contains("  forgetting  ") && !text.contains("Memory") && !text.contains("when it was new"),
+            "{text}"
+        );
 
         let mut finetune = icarl();
         finetune.memory_bytes = vec![MemoryBytes::default(); 3];
