@@ -284,7 +284,7 @@ fn a_run_is_shown_and_its_network_used() {
     let dir = tempfile::tempdir().unwrap();
     let run = "segment finetune --model fcn3 --width 0.25 --limit-per-task 8 --epochs 1 --batch-size 4 --device cpu";
     let out = succeeds(dir.path(), &format!("{run} --out run")).out;
-    for words in ["finetune on shape-city: fcn3", "6 classes in 3 tasks", "mIoU", "Pixel accuracy"] {
+    for words in ["finetune on shape-city: fcn3", "6 classes in 3 tasks", "mIoU", "  pixel accuracy  "] {
         assert!(out.contains(words), "{words} is not in {out}");
     }
     assert!(!out.contains("Guessing") && !out.contains(" accuracy on"), "{out}");

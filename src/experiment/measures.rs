@@ -159,7 +159,7 @@ pub static MEASURES: &[Measure] = &[
     Measure {
         name: "pixel_accuracy",
         words: "pixel accuracy",
-        help: "the share of pixels answered rightly",
+        help: "pixels whose class was answered",
         unit: Unit::Percent,
         source: Source::Masks,
         in_summary: true,
