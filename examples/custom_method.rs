@@ -109,7 +109,8 @@ fn beside_finetuning() -> Result<()> {
         // No folder: nothing is written. `Silent` drops the events that `report::Console` would print.
         let metrics = run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
         let result = &metrics.classifiers["network"];
-        let (last, forgetting) = (result.final_accuracy.expect("five tasks"), result.forgetting.expect("five tasks"));
+        let (last, forgetting) =
+            (result.final_accuracy().expect("five tasks"), result.forgetting().expect("five tasks"));
         let kib = metrics.memory_bytes.last().expect("five tasks").total as f64 / 1024.0;
         println!("{:<10} {:>6.1} % {:>10.1} % {kib:>12.1}", method.name, 100.0 * last, 100.0 * forgetting);
         finals.push(last);

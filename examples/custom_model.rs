@@ -68,7 +68,7 @@ fn beside_mlp() -> Result<()> {
         let config = Config::of(continual::spec("joint")?, &settings)?;
         // No folder: nothing is written. `Silent` drops the events that `report::Console` would print.
         let metrics = run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
-        let accuracy = metrics.classifiers["network"].final_accuracy.expect("one task");
+        let accuracy = metrics.classifiers["network"].final_accuracy().expect("one task");
         let layers = config.model.table([1, 28, 28], 10)?;
         let n_parameters: usize = layers.iter().map(|layer| layer.n_parameters).sum();
         println!("{model:<8} {n_parameters:>10} {:>8.1} %", 100.0 * accuracy);

@@ -104,6 +104,23 @@ pub fn did_you_mean(name: &str, known: &[&str]) -> String {
     nearest(name, known).map_or(String::new(), |nearest| format!(". Did you mean '{nearest}'?"))
 }
 
+/// The row of this name.
+///
+/// # Errors
+/// [`Error::Usage`] if there is none; the message lists those there are.
+pub(crate) fn by_name<'a, T>(
+    what: &str,
+    name: &str,
+    rows: impl IntoIterator<Item = &'a T>,
+    name_of: fn(&T) -> &'static str,
+) -> Result<&'a T> {
+    let rows: Vec<&T> = rows.into_iter().collect();
+    rows.iter().find(|row| name_of(row) == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = rows.iter().map(|row| name_of(row)).collect();
+        Error::usage(format!("unknown {what} '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
+    })
+}
+
 /// The name that somebody will have meant.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| -> Vec<char> { text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect() };

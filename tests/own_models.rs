@@ -415,7 +415,7 @@ fn a_registered_model_trains_is_saved_resumed_and_read_back() {
     let stopped = run(&config, &dataset, &device, Some(&folder), &mut Interrupt(12, &flag), &flag);
     assert!(matches!(stopped, Err(Error::Interrupted)) && folder.path().join(CHECKPOINT_FILE).exists());
     let resumed = resume(&config, &dataset, &device, &folder, &mut Silent, &AtomicBool::new(false)).unwrap();
-    assert_eq!(resumed.classifiers["nme"].final_accuracy, metrics.classifiers["nme"].final_accuracy);
+    assert_eq!(resumed.classifiers["nme"].final_accuracy(), metrics.classifiers["nme"].final_accuracy());
     let predictor = Predictor::load(folder.path(), &device).unwrap();
     let ours: Vec<u8> = predictor.card.layers.as_ref().unwrap().to_text().into_bytes();
     assert_eq!(predictor.card.model, "ladder");
@@ -426,7 +426,7 @@ fn a_registered_model_trains_is_saved_resumed_and_read_back() {
         .zip(&dataset.test.labels)
         .filter(|(answer, label)| predictor.card.classes[answer[0].label].class == **label);
     let accuracy = right.count() as f64 / dataset.test.len() as f64;
-    assert_eq!(Some(accuracy), metrics.classifiers["nme"].final_accuracy);
+    assert_eq!(Some(accuracy), metrics.classifiers["nme"].final_accuracy());
 
     // The program knows no such model, and reads the run by the layers in its card.
     image::GrayImage::new(28, 28).save(dir.path().join("black.png")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{ALL, Method};
 use crate::data::{Scenario, Target};
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result, by_name};
 use crate::settings::{Origin, Setting, Usual, Values, flag};
 use std::sync::RwLock;
 
@@ -161,9 +161,5 @@ pub fn all() -> Vec<&'static MethodSpec> {
 /// # Errors
 /// If there is none; the message lists those there are.
 pub fn spec(name: &str) -> Result<&'static MethodSpec> {
-    let all = all();
-    all.iter().find(|spec| spec.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = all.iter().map(|spec| spec.name).collect();
-        Error::usage(format!("unknown method '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
-    })
+    by_name("method", name, all(), |spec| spec.name)
 }

@@ -32,7 +32,7 @@ pub use student::Student;
 pub use teachers::{TeacherMean, TeacherMode, combined};
 
 use crate::device::Device;
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result, by_name};
 use crate::models::Network;
 use crate::nn::{Parameters, Term};
 use crate::settings::{Origin, Setting, Values, resolve};
@@ -326,11 +326,7 @@ pub static ALL: &[SchemeSpec] = &[
 /// # Errors
 /// If there is none; the message lists those there are.
 pub fn spec(name: &str) -> Result<&'static SchemeSpec> {
-    ALL.iter().find(|spec| spec.name == name).ok_or_else(|| {
-        let known: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
-        let near = did_you_mean(name, &known);
-        Error::usage(format!("unknown scheme '{name}': there are {}{near}", known.join(", ")))
-    })
+    by_name("scheme", name, ALL, |spec| spec.name)
 }
 
 impl SchemeSpec {

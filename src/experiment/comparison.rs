@@ -64,7 +64,7 @@ impl Entry {
 
     /// Mean and sample standard deviation of the final accuracy over all classes seen.
     pub fn accuracy(&self) -> (f64, f64) {
-        mean_sd(&self.values(|run| run.main().final_accuracy))
+        mean_sd(&self.values(|run| run.main().final_accuracy()))
     }
 
     /// The accuracy of guessing: one over the number of answers to choose from.
@@ -79,7 +79,7 @@ impl Entry {
 
     /// True if nothing says that it is better than guessing: by a t-test over its seeds, or, with one, by half as much again.
     pub fn is_at_chance(&self) -> bool {
-        let values = self.values(|run| run.main().final_accuracy);
+        let values = self.values(|run| run.main().final_accuracy());
         let (mean, sd) = mean_sd(&values);
         match t_95(values.len()) {
             Some(t) => mean - t * sd / (values.len() as f64).sqrt() <= self.chance() || mean <= 1.05 * self.chance(),
@@ -94,7 +94,7 @@ impl Entry {
 
     /// How far this one lies above another, by the seeds that both have: (low, mean, high).
     pub fn above(&self, other: &Entry) -> Option<(f64, f64, f64)> {
-        let last = |run: &Outcome| run.main().final_accuracy;
+        let last = |run: &Outcome| run.main().final_accuracy();
         let pair = |run: &Outcome| {
             let twin = other.outcomes.iter().find(|twin| twin.metrics.seed == run.metrics.seed)?;
             Some((last(run)?, last(twin)?))

@@ -122,11 +122,11 @@ impl Figure {
     fn of(self, metrics: &Metrics, classifier: &str) -> Option<f64> {
         let result = metrics.classifiers.get(classifier)?;
         match self {
-            Figure::AverageIncremental => result.average_incremental_accuracy,
-            Figure::Final => result.final_accuracy,
-            Figure::FinalTaskKnown => result.task_known_accuracy,
-            Figure::AverageAccuracy => result.average_accuracy,
-            Figure::BackwardTransfer => result.backward_transfer,
+            Figure::AverageIncremental => result.average_incremental_accuracy(),
+            Figure::Final => result.final_accuracy(),
+            Figure::FinalTaskKnown => result.task_known_accuracy(),
+            Figure::AverageAccuracy => result.average_accuracy(),
+            Figure::BackwardTransfer => result.backward_transfer(),
         }
     }
 
@@ -411,7 +411,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn metrics(average: f64, complete: bool) -> Metrics {
-        let nme = ClassifierResult { average_incremental_accuracy: Some(average), ..ClassifierResult::default() };
+        let nme = ClassifierResult { seen_accuracy: vec![average], ..ClassifierResult::default() };
         Metrics {
             method: "icarl".into(),
             dataset: "cifar-100".into(),

@@ -2,7 +2,7 @@
 //! and files win over it.
 
 use super::every_row;
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Result, by_name};
 use crate::settings::{Origin, Values};
 
 /// A row of the table of presets.
@@ -276,11 +276,7 @@ const VDFD_SHORT: &[(&str, &str)] = &[
 /// # Errors
 /// If there is none; the message lists those there are.
 pub fn settings(name: &str) -> Result<Values> {
-    let Some(preset) = ALL.iter().find(|preset| preset.name == name) else {
-        let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        let message = format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known));
-        return Err(Error::usage(message));
-    };
+    let preset = by_name("preset", name, ALL, |preset| preset.name)?;
     let own = Values::of(&every_row(), preset.settings, &Origin::Preset(name.into()))?;
     match preset.base {
         Some(base) => Ok(own.or(settings(base)?)),

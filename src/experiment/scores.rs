@@ -1,12 +1,14 @@
 //! The numbers of a run: the content of `metrics.json` and `timing.json`.
 
+use super::measures::MEASURES;
 use super::metrics;
 use crate::continual::{Classifier, Held};
 use crate::data::{LeftOut, Target};
 use crate::error::{Error, Result};
 use crate::records::sealed;
 use crate::training::{LoopSeconds, TermRecord};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -151,20 +153,12 @@ impl Metrics {
         for result in self.classifiers.values() {
             let n_labels = result.confusion.len();
             let counts = result.confusion.iter().flatten().map(|&n| u64::from(n)).sum::<u64>();
-            let derived = [
-                result.average_incremental_accuracy,
-                result.final_accuracy,
-                result.average_accuracy,
-                result.learning_accuracy,
-                result.task_known_accuracy,
-            ];
             let checks = [
                 (result.matrix.len() == n_done && rows_are_good(&result.matrix), "matrix"),
                 (result.seen_accuracy.len() == n_done && result.seen_accuracy.iter().all(is_share), "seen_accuracy"),
                 ([0, n_done].contains(&result.task_known.len()) && rows_are_good(&result.task_known), "task_known"),
                 (result.confusion.iter().all(|row| row.len() == n_labels) && n_labels <= n_classes, "confusion"),
                 (counts <= u64::from(u32::MAX), "confusion"),
-                (derived.iter().flatten().all(is_share) && result.final_accuracy.is_some(), "final_accuracy"),
                 (result.masks.as_ref().is_none_or(|masks| masks.has_shares(n_labels)), "masks"),
             ];
             if let Some((_, what)) = checks.into_iter().find(|(good, _)| !good) {
@@ -228,46 +222,50 @@ impl From<Held> for MemoryBytes {
     }
 }
 
-/// How one classifier did. The definitions are in [`metrics`].
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+/// How one classifier did: what was measured. What follows from it is a table of [`MEASURES`], whose values stand beside it in files.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct ClassifierResult {
     /// `matrix[t][i]`: accuracy on task `i` after task `t` over all classes seen; `null` for `i > t`.
     pub matrix: Vec<Vec<Option<f64>>>,
     /// After each task, over all test images of the classes seen (so not the mean of the row).
     pub seen_accuracy: Vec<f64>,
-    /// See [`metrics::average_incremental_accuracy`].
-    pub average_incremental_accuracy: Option<f64>,
-    /// See [`metrics::final_accuracy`].
-    pub final_accuracy: Option<f64>,
-    /// See [`metrics::forgetting`].
-    pub forgetting: Option<f64>,
-    /// See [`metrics::backward_transfer`].
-    pub backward_transfer: Option<f64>,
-    /// See [`metrics::average_accuracy`].
+    /// R\[i−1\]\[i\] and b_i for i = 1, 2, …: accuracies on a task just before it is learnt, and of the initial network. Empty in
+    /// class-incremental learning, where forward transfer is 0 by construction.
     #[serde(default)]
-    pub average_accuracy: Option<f64>,
-    /// See [`metrics::learning_accuracy`].
-    #[serde(default)]
-    pub learning_accuracy: Option<f64>,
-    /// See [`metrics::forward_transfer`]; `null` in class-incremental learning, where it is 0 by construction.
-    #[serde(default)]
-    pub forward_transfer: Option<f64>,
-    /// R\[i−1\]\[i\] and b_i for i = 1, 2, …: accuracies on a task just before it is learnt, and of the initial network.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<[f64; 2]>,
     /// In class-incremental learning: the matrix with the task of every test image known, outputs masked to its classes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub task_known: Vec<Vec<Option<f64>>>,
-    /// See [`metrics::average_accuracy`], of `task_known`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_known_accuracy: Option<f64>,
     /// `confusion[y][z]`: test images of label `y` taken for label `z` after the last task done. A label is a class's
     /// place in the order of arrival.
     #[serde(default)]
     pub confusion: Vec<Vec<u32>>,
     /// Of images with masks, after the last task done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub masks: Option<MaskScores>,
+}
+
+impl Serialize for ClassifierResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let ClassifierResult { matrix, seen_accuracy, before, task_known, confusion, masks } = self;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("matrix", matrix)?;
+        fields.serialize_entry("seen_accuracy", seen_accuracy)?;
+        for measure in MEASURES.iter().filter(|measure| measure.source.is_in(self)) {
+            fields.serialize_entry(measure.name, &(measure.of)(self))?;
+        }
+        if !before.is_empty() {
+            fields.serialize_entry("before", before)?;
+        }
+        if !task_known.is_empty() {
+            fields.serialize_entry("task_known", task_known)?;
+        }
+        fields.serialize_entry("confusion", confusion)?;
+        if let Some(masks) = masks {
+            fields.serialize_entry("masks", masks)?;
+        }
+        fields.end()
+    }
 }
 
 /// How well the classes of pixels are told, on all test images of what was seen.
@@ -293,18 +291,47 @@ impl MaskScores {
 }
 
 impl ClassifierResult {
-    /// Adds the evaluation after a task and recomputes the numbers derived from all of them.
+    /// Adds the evaluation after a task.
     pub fn push(&mut self, row: Vec<Option<f64>>, seen: f64) {
         self.matrix.push(row);
         self.seen_accuracy.push(seen);
-        self.average_incremental_accuracy = metrics::average_incremental_accuracy(&self.seen_accuracy);
-        self.final_accuracy = metrics::final_accuracy(&self.seen_accuracy);
-        self.forgetting = metrics::forgetting(&self.matrix);
-        self.backward_transfer = metrics::backward_transfer(&self.matrix);
-        self.average_accuracy = metrics::average_accuracy(&self.matrix);
-        self.learning_accuracy = metrics::learning_accuracy(&self.matrix);
-        self.forward_transfer = metrics::forward_transfer(&self.before[..self.before.len().min(self.matrix.len() - 1)]);
-        self.task_known_accuracy = metrics::average_accuracy(&self.task_known);
+    }
+
+    /// See [`metrics::final_accuracy`].
+    pub fn final_accuracy(&self) -> Option<f64> {
+        metrics::final_accuracy(&self.seen_accuracy)
+    }
+
+    /// See [`metrics::average_incremental_accuracy`].
+    pub fn average_incremental_accuracy(&self) -> Option<f64> {
+        metrics::average_incremental_accuracy(&self.seen_accuracy)
+    }
+
+    /// See [`metrics::average_accuracy`].
+    pub fn average_accuracy(&self) -> Option<f64> {
+        metrics::average_accuracy(&self.matrix)
+    }
+
+    /// See [`metrics::average_accuracy`], of `task_known`.
+    pub fn task_known_accuracy(&self) -> Option<f64> {
+        metrics::average_accuracy(&self.task_known)
+    }
+
+    /// See [`metrics::forgetting`].
+    pub fn forgetting(&self) -> Option<f64> {
+        metrics::forgetting(&self.matrix)
+    }
+
+    /// See [`metrics::forward_transfer`]; `None` in class-incremental learning.
+    pub fn forward_transfer(&self) -> Option<f64> {
+        // What was measured before a task counts once the task is learnt; before the first nothing is measured.
+        let n = self.before.len().min(self.matrix.len().saturating_sub(1));
+        metrics::forward_transfer(&self.before[..n])
+    }
+
+    /// See [`metrics::backward_transfer`].
+    pub fn backward_transfer(&self) -> Option<f64> {
+        metrics::backward_transfer(&self.matrix)
     }
 }
 

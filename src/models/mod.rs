@@ -11,7 +11,7 @@ mod vgg;
 mod weights;
 mod wide_resnet;
 
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result, by_name};
 pub use crate::nn::OutputKind;
 use crate::nn::{Builder, LayerInfo};
 use crate::ops::Conv2d;
@@ -357,11 +357,7 @@ pub fn is_built_in(name: &str) -> bool {
 /// # Errors
 /// If there is none; the message lists those there are.
 pub fn spec(name: &str) -> Result<&'static ModelSpec> {
-    let all = all();
-    all.iter().find(|spec| spec.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = all.iter().map(|spec| spec.name).collect();
-        Error::usage(format!("unknown model '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
-    })
+    by_name("model", name, all(), |spec| spec.name)
 }
 
 impl ModelSpec {

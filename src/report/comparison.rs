@@ -1,7 +1,7 @@
 //! A comparison of methods as text: one table, and at its end an answer.
 
 use super::WIDTH;
-use super::text::{bytes, duration, fit, hundredfold, wrap};
+use super::text::{bytes, duration, fit, hundredfold, mean_and_sd, wrap};
 use crate::experiment::comparison::{Cost, Entry, Number, Outcome, Place, budgets, ranking};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::{Metrics, Score};
@@ -12,15 +12,9 @@ pub fn comparison_text(entries: &[Entry]) -> String {
     table(entries) + &rankings(entries) + &answer(entries)
 }
 
-/// `93.1 ± 0.4` in percent; a dash for nothing.
+/// A number of all runs of an entry.
 pub(super) fn mean_text(entry: &Entry, of: fn(&Outcome) -> Option<f64>) -> String {
-    let values = entry.values(of);
-    let (mean, sd) = mean_sd(&values);
-    match values.len() {
-        0 => "–".into(),
-        1 => format!("{:.1}", hundredfold(mean)),
-        _ => format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd)),
-    }
+    mean_and_sd(&entry.values(of))
 }
 
 /// As [`bytes`] or [`duration`].
@@ -52,9 +46,9 @@ fn table(entries: &[Entry]) -> String {
     let by_task = m.scenario != "class";
     let two: [(&str, Number); 2] = match by_task {
         false => {
-            [("final", |run| run.main().final_accuracy), ("average", |run| run.main().average_incremental_accuracy)]
+            [("final", |run| run.main().final_accuracy()), ("average", |run| run.main().average_incremental_accuracy())]
         }
-        true => [("ACC", |run| run.main().average_accuracy), ("BWT", |run| run.main().backward_transfer)],
+        true => [("ACC", |run| run.main().average_accuracy()), ("BWT", |run| run.main().backward_transfer())],
     };
     let head = [two[0].0, two[1].0, "forgetting", "held", "seconds", "end"];
     let _ = write!(out, "{:<16}", "method");
@@ -67,7 +61,7 @@ fn table(entries: &[Entry]) -> String {
         let cells = [
             mean_text(entry, two[0].1),
             mean_text(entry, two[1].1),
-            mean_text(entry, |run| run.main().forgetting),
+            mean_text(entry, |run| run.main().forgetting()),
             cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
             seconds(Outcome::seconds_training),
             seconds(|run| run.timing.seconds_end_of_task.iter().sum()),
@@ -86,10 +80,10 @@ fn masks_table(entries: &[Entry], metrics: &Metrics) -> String {
     let by_class = metrics.domains_per_task.is_empty();
     let two: [(&str, Number); 2] = match by_class {
         true => [("old", |run| run.main().masks.as_ref()?.old), ("new", |run| run.main().masks.as_ref()?.new)],
-        false => [("mean", |run| run.main().average_accuracy), ("BWT", |run| run.main().backward_transfer)],
+        false => [("mean", |run| run.main().average_accuracy()), ("BWT", |run| run.main().backward_transfer())],
     };
     let of_all: [(&str, Number); 2] =
-        [("mIoU", |run| run.main().final_accuracy), ("steps", |run| run.main().average_incremental_accuracy)];
+        [("mIoU", |run| run.main().final_accuracy()), ("steps", |run| run.main().average_incremental_accuracy())];
     let numbers = [of_all[0], two[0], two[1], of_all[1]];
     let mut out = format!("{:<14}", "method");
     numbers.iter().for_each(|(title, _)| out += &format!(" {title:>11}"));
@@ -133,7 +127,7 @@ fn rankings(entries: &[Entry]) -> String {
             let _ = writeln!(out, "\nWith at most {} {what}:", cost_text(cost, budget));
             let places = ranking(entries, cost, budget);
             for (i, place) in places.iter().enumerate() {
-                let accuracy = mean_text(place.entry, |run| run.main().final_accuracy);
+                let accuracy = mean_text(place.entry, |run| run.main().final_accuracy());
                 let line = format!("{:>4}. {:<16} {accuracy:>11}", i + 1, fit(&place.entry.name(), 16));
                 let distance = if i == 0 { String::new() } else { distance(place) };
                 let _ = writeln!(out, "{}", format!("{line}  {distance}").trim_end());
@@ -161,7 +155,7 @@ pub(super) fn answer_sentences(entries: &[Entry]) -> Vec<String> {
 
 /// Which of some methods to take, as far as their runs tell.
 fn verdict(first: &Entry, places: &[Place]) -> String {
-    let accuracy = mean_text(first, |run| run.main().final_accuracy);
+    let accuracy = mean_text(first, |run| run.main().final_accuracy());
     let name = first.name();
     if first.outcomes[0].metrics.score == Score::Accuracy && first.is_at_chance() {
         let chance = hundredfold(first.chance());
@@ -204,7 +198,7 @@ fn answer(entries: &[Entry]) -> String {
         let text = format!(
             "Upper reference: {} reaches {} %.",
             reference.name(),
-            mean_text(reference, |run| run.main().final_accuracy)
+            mean_text(reference, |run| run.main().final_accuracy())
         );
         out += &wrap(&text, 2);
     }

@@ -169,7 +169,7 @@ fn progress_message(epoch: usize, n_epochs: usize, loss: Option<f32>, eta_second
 }
 
 fn quiet_line(metrics: &Metrics, folder: Option<&Path>) -> String {
-    let accuracy = main_classifier(metrics).and_then(|(name, result)| Some((name, result.final_accuracy?)));
+    let accuracy = main_classifier(metrics).and_then(|(name, result)| Some((name, result.final_accuracy()?)));
     let accuracy = accuracy.map_or("no result".to_string(), |(name, a)| format!("{} ({name})", percent(a)));
     let folder = folder.map_or(String::new(), |folder| format!(", results in {}", folder.display()));
     wrap(&format!("{} on {}, seed {}: {accuracy}{folder}", metrics.method, metrics.dataset, metrics.seed), 2)

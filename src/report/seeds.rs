@@ -2,15 +2,18 @@
 
 use super::WIDTH;
 use super::summary::ordered_classifiers;
-use super::text::{counted, fit, hundredfold, wrap};
-use crate::experiment::metrics::mean_sd;
-use crate::experiment::results::{ClassifierResult, Metrics};
+use super::table::MAX_CLASSIFIERS;
+use super::text::{counted, fit, mean_and_sd, wrap};
+use crate::experiment::measures::MEASURES;
+use crate::experiment::results::Metrics;
 use std::fmt::Write;
 
-/// Of its columns.
-const WIDTHS: [usize; 4] = [14, 19, 12, 17];
+/// Columns of a title, and of the numbers of a classifier.
+const TITLE: usize = 28;
+const COLUMN: usize = 15;
 
-/// Several seeds of one experiment as mean ± sample standard deviation, a row per classifier. Empty for no runs.
+/// Several seeds of one experiment as mean ± sample standard deviation: a row for each measure of the short summary, a column for each
+/// classifier. Empty for no runs.
 pub fn seeds_table(runs: &[Metrics]) -> String {
     let Some(first) = runs.first() else { return String::new() };
     let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
@@ -22,30 +25,20 @@ pub fn seeds_table(runs: &[Metrics]) -> String {
         seeds.join(" ")
     );
     let mut out = wrap(&title, 2);
-    let titles = ["final accuracy", "average incremental", "forgetting", "backward transfer"];
-    let _ = write!(out, "{:<10}", "classifier");
-    for (title, width) in titles.iter().zip(WIDTHS) {
-        let title = first.score.worded(title);
-        let _ = write!(out, "  {title:>width$}");
-    }
+    let names: Vec<&str> = ordered_classifiers(first).map(|(name, _)| name).take(MAX_CLASSIFIERS).collect();
+    let _ = write!(out, "{:<TITLE$}", "");
+    names.iter().for_each(|name| out += &format!("  {:>COLUMN$}", fit(name, COLUMN)));
     let _ = write!(out, "\n{}\n", "─".repeat(WIDTH));
-    for (name, _) in ordered_classifiers(first) {
-        let results: Vec<&ClassifierResult> = runs.iter().filter_map(|run| run.classifiers.get(name)).collect();
-        let cell = |column: usize, of: fn(&ClassifierResult) -> Option<f64>| {
-            let values: Vec<f64> = results.iter().filter_map(|result| of(result)).collect();
-            let (mean, sd) = mean_sd(&values);
-            let text = match values.is_empty() {
-                true => "–".to_string(),
-                false => format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd)),
-            };
-            format!("  {text:>width$}", width = WIDTHS[column])
+    for measure in MEASURES.iter().filter(|measure| measure.in_summary) {
+        let values = |name: &&str| -> Vec<f64> {
+            runs.iter().filter_map(|run| (measure.of)(run.classifiers.get(*name)?)).collect()
         };
-        let _ = write!(out, "{:<10}", fit(name, 10));
-        out += &cell(0, |result| result.final_accuracy);
-        out += &cell(1, |result| result.average_incremental_accuracy);
-        out += &cell(2, |result| result.forgetting);
-        out += &cell(3, |result| result.backward_transfer);
-        out.push('\n');
+        let columns: Vec<Vec<f64>> = names.iter().map(values).collect();
+        if columns.iter().any(|values| !values.is_empty()) {
+            let _ = write!(out, "{:<TITLE$}", measure.title(first.score));
+            columns.iter().for_each(|values| out += &format!("  {:>COLUMN$}", mean_and_sd(values)));
+            out.push('\n');
+        }
     }
     out
 }
@@ -59,13 +52,16 @@ mod tests {
     fn seeds_become_mean_and_deviation() {
         let runs = [0.92, 0.93, 0.94].map(|accuracy| {
             let mut run = icarl();
-            run.classifiers.get_mut("nme").unwrap().final_accuracy = Some(accuracy);
-            run.classifiers.get_mut("ncm").unwrap().forgetting = None;
+            run.classifiers.get_mut("nme").unwrap().seen_accuracy[2] = accuracy;
+            run.classifiers.get_mut("ncm").unwrap().matrix.clear();
             run
         });
         let text = seeds_table(&runs);
-        assert_contains(&text, &["over 3 seeds (3 3 3)", "nme 93.0 ± 1.0 95.0 ± 0.0 13.0 ± 0.0 -13.0 ± 0.0", "–"]);
-        assert_eq!(text.lines().count(), 2 + 1 + 3);
+        assert_contains(&text, &["over 3 seeds (3 3 3)", "final accuracy 93.0 ± 1.0 60.0 ± 0.0 95.0 ± 0.0"]);
+        assert_contains(&text, &["forgetting 13.0 ± 0.0 48.0 ± 0.0 – backward transfer -13.0 ± 0.0 -48.0"]);
+        let nme = &runs[0].classifiers["nme"];
+        let n_measures = MEASURES.iter().filter(|measure| measure.in_summary && (measure.of)(nme).is_some()).count();
+        assert_eq!(text.lines().count(), 2 + 1 + n_measures);
         assert_eq!(seeds_table(&[]), "");
     }
 }

@@ -1,10 +1,11 @@
 //! The end of a run in words, for somebody who has never seen one.
 
 use super::curve;
-use super::text::{bytes, classes, command, counted, duration, hundredfold, percent, points, thousands, wrap};
+use super::text::{bytes, classes, command, counted, duration, hang, in_unit, percent, thousands, wrap};
 use crate::continual::spec;
 use crate::data::Scenario;
-use crate::experiment::results::{ClassifierResult, MaskScores, Metrics, Timing};
+use crate::experiment::measures;
+use crate::experiment::results::{ClassifierResult, Metrics, Timing};
 pub use crate::experiment::results::{main_classifier, ordered_classifiers};
 use crate::settings::Choose;
 use std::fmt::Write;
@@ -36,7 +37,6 @@ impl Summary<'_> {
             Some((name, result)) => {
                 out += &self.learned(name, result);
                 out += &self.task_bars(result);
-                out += &forgetting(result);
                 if result.matrix.len() > 1 {
                     out += &self.memory_text();
                 }
@@ -77,7 +77,7 @@ impl Summary<'_> {
             "Result{stopped}: {} tells {} apart, {how}, with {} {} (classifier: {name}).",
             m.method,
             counted(n_classes, "class", "classes"),
-            percent(result.final_accuracy.unwrap_or(f64::NAN)),
+            percent(result.final_accuracy().unwrap_or(f64::NAN)),
             m.score.name(),
         );
         match &result.masks {
@@ -85,24 +85,9 @@ impl Summary<'_> {
                 let _ = write!(text, " Guessing would give {}.", percent(guessing(m, n_seen)));
                 text += told(&m.scenario);
             }
-            Some(masks) => text += &of_pixels(m, masks),
+            Some(_) => text += of_pixels(m),
         }
-        if let (true, Some(average)) = (n_tasks > 1, result.average_incremental_accuracy) {
-            let what = m.score.worded("Average incremental accuracy");
-            let _ = write!(text, " {what}, the mean over the tasks: {}.", percent(average));
-        }
-        if let Some(accuracy) = result.average_accuracy.filter(|_| n_tasks > 1) {
-            let what = if result.masks.is_none() { "ACC" } else { "Mean mIoU" };
-            let _ = write!(text, " {what}, the mean over tasks after the last: {}.", percent(accuracy));
-        }
-        if let Some(accuracy) = result.task_known_accuracy {
-            let _ = write!(text, " With the task of each image known: {} (ACC).", percent(accuracy));
-        }
-        if let Some(accuracy) = m.average_any_time_accuracy {
-            let what = m.score.worded("Average any-time accuracy");
-            let _ = write!(text, " {what} of the network: {}.", percent(accuracy));
-        }
-        let mut out = wrap(&text, 2);
+        let mut out = wrap(&text, 2) + &self.measures(result);
         if n_tasks > 1 {
             out += &m.score.worded("\nAccuracy on all classes seen, after each task:\n");
             let series: Vec<(&str, &[f64])> =
@@ -110,6 +95,21 @@ impl Summary<'_> {
             out += &curve(&series);
         }
         out
+    }
+
+    /// A line for each measure of the short summary but the first, which the result has told.
+    fn measures(&self, result: &ClassifierResult) -> String {
+        let m = self.metrics;
+        let line = |title: &str, value: String, help: &str| hang(&format!("  {title:<28} {value:>12}   "), help);
+        let mut lines: String = measures::summary(result)
+            .skip(1)
+            .map(|(measure, value)| line(&measure.title(m.score), in_unit(measure.unit, value), measure.help))
+            .collect();
+        if let Some(accuracy) = m.average_any_time_accuracy {
+            let title = m.score.worded("average any-time accuracy");
+            lines += &line(&title, percent(accuracy), "of the network, along the stream");
+        }
+        if lines.is_empty() { lines } else { format!("\n{lines}") }
     }
 
     fn task_bars(&self, result: &ClassifierResult) -> String {
@@ -188,17 +188,12 @@ fn brought(metrics: &Metrics, task: usize) -> Vec<String> {
     }
 }
 
-/// What else is to be said of masks.
-fn of_pixels(metrics: &Metrics, masks: &MaskScores) -> String {
-    let mut text = format!(" Pixel accuracy: {}.", percent(masks.pixel_accuracy));
-    if let (Some(old), Some(new)) = (masks.old, masks.new) {
-        let _ = write!(text, " mIoU of the first task's classes: {}, of later ones: {}.", percent(old), percent(new));
-    }
-    text += match metrics.domains_per_task.is_empty() {
+/// What is special about segmentation.
+fn of_pixels(metrics: &Metrics) -> &'static str {
+    match metrics.domains_per_task.is_empty() {
         true => " In training, pixels of classes that are not the task's own are background.",
         false => " Every task has the same classes, drawn or photographed in other domains.",
-    };
-    text
+    }
 }
 
 /// Labels that a classifier has been shown in the first `n_tasks`: where tasks share labels, those of a single task.
@@ -219,19 +214,6 @@ pub(super) fn guessing(metrics: &Metrics, n_tasks: usize) -> f64 {
 /// What is special about a scenario.
 pub(super) fn told(scenario: &str) -> &'static str {
     Scenario::named(scenario).map_or("", Scenario::told)
-}
-
-fn forgetting(result: &ClassifierResult) -> String {
-    let text = match result.forgetting {
-        None => "Forgetting: – (it takes a second task to forget the first).".to_string(),
-        Some(lost) if hundredfold(lost) > 0.0 => {
-            format!("Forgetting: old tasks lie {} below their best, on average.", points(lost))
-        }
-        Some(lost) => {
-            format!("Forgetting: none; old tasks lie {} above their earlier best, on average.", points(-lost))
-        }
-    };
-    wrap(&text, 2)
 }
 
 #[cfg(test)]
@@ -309,11 +291,11 @@ pub(super) mod tests {
                 "icarl tells 6 classes apart, learnt in 3 tasks one after the other, with 90.0 % accuracy",
                 "(classifier: nme)",
                 "Guessing would give 16.7 %",
-                "the mean over the tasks: 95.0 %",
+                "average incremental accuracy 95.0 % the mean over the tasks",
                 "task 1 0 1 ████████████████···· 80.0 % (100.0 % when it was new)",
                 "task 2 2 3 ██████████████████·· 92.0 % (98.0 % when it was new)",
                 // ((1.0 − 0.8) + (0.98 − 0.92)) / 2
-                "13.0 points below their best",
+                "forgetting 13.0 points old tasks below their best",
                 "2.9 MiB held after the last task (exemplars 1.3 MiB, the old network 1.6 MiB, class means 3.0 KiB)",
                 "≤ 205 of them (K = 200,",
                 "153.1 KiB after the first task and 1.3 MiB after the last",
@@ -335,8 +317,11 @@ pub(super) mod tests {
         joint.classifiers.insert("network".into(), network);
         joint.memory_bytes = vec![MemoryBytes::default()];
         let text = summary(&joint, None);
-        assert_contains(&text, &["6 classes apart, learnt at once, with 98.0 %", "16.7 %", "Forgetting: –"]);
-        assert!(!text.contains("Memory") && !text.contains("when it was new"), "{text}");
+        assert_contains(&text, &["6 classes apart, learnt at once, with 98.0 %", "16.7 %"]);
+        assert!(
+            !text.contains("  forgetting  ") && !text.contains("Memory") && !text.contains("when it was new"),
+            "{text}"
+        );
 
         let mut finetune = icarl();
         finetune.memory_bytes = vec![MemoryBytes::default(); 3];
@@ -344,8 +329,8 @@ pub(super) mod tests {
         assert_contains(&summary(&finetune, None), &["nothing was kept", "was not completed"]);
 
         let mut better = icarl();
-        better.classifiers.get_mut("nme").unwrap().forgetting = Some(-0.02);
-        assert_contains(&summary(&better, None), &["Forgetting: none", "2.0 points above"]);
+        better.classifiers.get_mut("nme").unwrap().matrix[2] = vec![Some(1.0), Some(1.0), Some(1.0)];
+        assert_contains(&summary(&better, None), &["forgetting -1.0 points", "backward transfer 1.0 points"]);
 
         finetune.classifiers.clear();
         assert_contains(&summary(&finetune, None), &["no task was finished"]);

@@ -6,7 +6,7 @@ use crate::experiment::results::{Metrics, Score};
 use crate::experiment::sink::RunHeader;
 
 /// More classifiers than this would not fit.
-const MAX_CLASSIFIERS: usize = 3;
+pub(super) const MAX_CLASSIFIERS: usize = 3;
 const CLASSES: usize = 11;
 
 /// Three lines that say what is about to run.
@@ -65,7 +65,8 @@ pub(super) fn table_row(metrics: &Metrics, task: usize, n_tasks: usize, names: &
     let or_dash = |value: Option<f64>| format!("{:>8}", value.map_or("–".to_string(), percent));
     let mut cells =
         vec![format!("{:>7}", format!("{}/{n_tasks}", task + 1)), format!("{:<CLASSES$}", classes(names, CLASSES))];
-    cells.extend(ordered_classifiers(metrics).take(MAX_CLASSIFIERS).map(|(_, result)| or_dash(result.final_accuracy)));
+    cells
+        .extend(ordered_classifiers(metrics).take(MAX_CLASSIFIERS).map(|(_, result)| or_dash(result.final_accuracy())));
     let first_task = main_classifier(metrics).and_then(|(_, result)| *result.matrix.last()?.first()?);
     cells.push(or_dash(first_task));
     let held = metrics.memory_bytes.last().map_or(0, |memory| memory.total);

@@ -1,6 +1,8 @@
 //! Numbers and lists as a person reads them.
 
 pub use crate::data::files::thousands;
+use crate::experiment::measures::Unit;
+use crate::experiment::metrics::mean_sd;
 
 /// A fraction as `93.1 %`.
 pub(super) fn percent(fraction: f64) -> String {
@@ -10,6 +12,30 @@ pub(super) fn percent(fraction: f64) -> String {
 /// A difference of fractions, in percentage points, as `4.2 points`.
 pub(super) fn points(difference: f64) -> String {
     format!("{:.1} points", hundredfold(difference))
+}
+
+/// A measure's value, in its unit.
+pub(super) fn in_unit(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Percent => percent(value),
+        Unit::Points => points(value),
+    }
+}
+
+/// A measure over several runs, `93.1 ± 0.4` in percent or points: of one without a deviation, of none a dash.
+pub(super) fn mean_and_sd(values: &[f64]) -> String {
+    let (mean, sd) = mean_sd(values);
+    match values.len() {
+        0 => "–".into(),
+        1 => format!("{:.1}", hundredfold(mean)),
+        _ => format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd)),
+    }
+}
+
+/// With its first letter large.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Times 100, rounded to one decimal, and never −0.

@@ -91,7 +91,7 @@ fn classifiers_of_a_method_of_ones_own_keep_their_order() {
     assert_eq!(metrics.judged_by[1].explanation, "smallest output");
     // Both can answer about a task before it is learnt.
     for result in metrics.classifiers.values() {
-        assert!(result.before.len() == 2 && result.forward_transfer.is_some());
+        assert!(result.before.len() == 2 && result.forward_transfer().is_some());
     }
     let [network, smallest] = ["network", "aaa-smallest"].map(|name| &metrics.classifiers[name].before);
     assert_ne!(network, smallest);
@@ -102,7 +102,7 @@ fn classifiers_of_a_method_of_ones_own_keep_their_order() {
 fn forward_transfer_is_measured_of_what_can_answer() {
     let (metrics, _) = trained(&config("icarl", SHORT, &[("scenario", "task")]), &GLYPHS);
     assert_eq!(metrics.classifiers["network"].before.len(), 2);
-    assert!(metrics.classifiers["nme"].before.is_empty() && metrics.classifiers["nme"].forward_transfer.is_none());
+    assert!(metrics.classifiers["nme"].before.is_empty() && metrics.classifiers["nme"].forward_transfer().is_none());
 }
 
 /// Before the first exemplars are chosen, nearest means know no class, and of a running task's classes none either.

@@ -176,7 +176,7 @@ fn seeds_have_a_page_of_means() {
     let html = sound(&root.join(REPORT_FILE));
     let seen = |seed: u64| -> f64 {
         let metrics: Metrics = serde_json::from_str(&read(root.join(format!("seed-{seed}/metrics.json")))).unwrap();
-        metrics.classifiers["nme"].final_accuracy.unwrap()
+        metrics.classifiers["nme"].final_accuracy().unwrap()
     };
     let (a, b) = (seen(4), seen(5));
     let [mean, sd] = [(a + b) / 2.0, (a - b).abs() / 2f64.sqrt()].map(|x| (1000.0 * x).round() / 10.0);

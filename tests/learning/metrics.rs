@@ -1,9 +1,17 @@
-//! The continual-learning metrics against numbers computed by hand, and the files that hold them.
+//! The continual-learning metrics against numbers computed by hand, and where they are shown.
 
+mod common;
+
+use common::program::succeeds;
 use engram::continual::Held;
+use engram::experiment::comparison::{self, Entry, Outcome};
+use engram::experiment::measures::MEASURES;
 use engram::experiment::metrics::*;
-use engram::experiment::results::{ClassifierName, ClassifierResult, MemoryBytes, Metrics, RunFolder, accuracy_csv};
+use engram::experiment::results::{
+    ClassifierName, ClassifierResult, MaskScores, MemoryBytes, Metrics, RunFolder, Timing, accuracy_csv,
+};
 use engram::experiment::statistics::{paired_difference, t_95};
+use engram::report::{Summary, seeds_table, write_comparison, write_run, write_seeds};
 use std::collections::BTreeMap;
 
 fn close(a: Option<f64>, b: f64) {
@@ -140,12 +148,12 @@ fn mean_and_sample_deviation() {
 fn pushing_rows_keeps_the_derived_numbers_up_to_date() {
     let mut result = ClassifierResult::default();
     result.push(vec![Some(0.5), None, None], 0.5);
-    assert_eq!((result.forgetting, result.final_accuracy), (None, Some(0.5)));
+    assert_eq!((result.forgetting(), result.final_accuracy()), (None, Some(0.5)));
     let full = &run().classifiers["nme"];
-    close(full.forgetting, 0.5);
-    close(full.backward_transfer, -0.375);
-    close(full.average_incremental_accuracy, 0.7);
-    close(full.final_accuracy, 0.7);
+    close(full.forgetting(), 0.5);
+    close(full.backward_transfer(), -0.375);
+    close(full.average_incremental_accuracy(), 0.7);
+    close(full.final_accuracy(), 0.7);
 }
 
 #[test]
@@ -166,6 +174,70 @@ fn the_json_has_the_promised_fields_and_reads_back() {
     for field in ["seen_accuracy", "average_incremental_accuracy", "final_accuracy", "forgetting", "backward_transfer"]
     {
         assert!(!nme[field].is_null(), "{field}");
+    }
+}
+
+/// Of each row: its field, its columns and its places for readers, in a run that has all that some runs have.
+#[test]
+fn every_measure_appears_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = "finetune --limit-per-task 20 --epochs 1 --model mlp --device cpu --classes-per-task 5 --seeds 2";
+    succeeds(&dir, &format!("{command} --out out"));
+    let root = dir.path().join("out");
+    let folders = [1, 2].map(|seed| root.join(format!("seed-{seed}")));
+    let runs = folders.clone().map(|folder| {
+        let mut metrics = Metrics::read(&folder).unwrap();
+        let network = metrics.classifiers.get_mut("network").unwrap();
+        network.before = vec![[0.25, 0.5]];
+        let iou = vec![Some(0.5); network.confusion.len()];
+        network.masks = Some(MaskScores { iou, old: Some(0.5), new: Some(0.25), pixel_accuracy: 0.75 });
+        RunFolder::open(&folder).unwrap().write_sealed("metrics.json", &metrics).unwrap();
+        metrics
+    });
+    succeeds(&dir, "finetune --resume out");
+    let entry = Entry {
+        method: "finetune".into(),
+        memory: None,
+        ranked: true,
+        outcomes: runs.clone().map(|metrics| Outcome { metrics, timing: Timing::default() }).into(),
+    };
+    let entries = std::slice::from_ref(&entry);
+
+    let text = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let column = |csv: &str, name: &str| {
+        let at = csv.lines().next().unwrap().split(',').position(|column| column == name);
+        at.and_then(|at| csv.lines().nth(1).unwrap().split(',').nth(at)).and_then(|cell| cell.parse::<f64>().ok())
+    };
+    let field = |name: &str| json(&text(&folders[0].join("metrics.json")))["classifiers"]["network"][name].as_f64();
+    let seeds_json = json(&text(&root.join("seeds.json")));
+    let comparison_json = comparison::json(entries);
+    let pages = [
+        text(&write_run(&folders[0]).unwrap()),
+        text(&write_seeds(&root, &folders).unwrap()),
+        text(&write_comparison(&root, entries, &folders[..1], 0).unwrap()),
+    ];
+    let metrics = &runs[0];
+    let summary = Summary { metrics, timing: None, memory: None, compare_with: None, folder: None }.text();
+
+    for (i, measure) in MEASURES.iter().enumerate() {
+        let name = measure.name;
+        let [first, second] = runs.clone().map(|run| (measure.of)(&run.classifiers["network"]));
+        let value = first.unwrap_or_else(|| panic!("{name} has no value here"));
+        let (mean, _) = mean_sd(&[value, second.unwrap()]);
+        assert_eq!(field(name), first, "{name} in metrics.json");
+        assert_eq!(column(&text(&root.join("seeds.csv")), name), first, "{name} in seeds.csv");
+        assert_eq!(column(&comparison::csv(entries), name), first, "{name} in comparison.csv");
+        assert_eq!(seeds_json["classifiers"]["network"][name]["mean"], mean, "{name} in seeds.json");
+        assert_eq!(comparison_json["entries"][0]["mean"][name], mean, "{name} in comparison.json");
+        let title = measure.title(metrics.score);
+        for (page, html) in ["run", "seeds", "comparison"].iter().zip(&pages) {
+            assert!(html.contains(&format!(">{title}</th>")), "{name} on the page of a {page}");
+        }
+        let lines = |text: &str| text.lines().filter(|line| line.trim_start().starts_with(&title)).count();
+        assert_eq!(lines(&seeds_table(&runs)), usize::from(measure.in_summary), "{name} in the table of seeds");
+        // The first stands in the sentence that the summary begins with.
+        assert_eq!(lines(&summary), usize::from(measure.in_summary && i > 0), "{name}:\n{summary}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::config::rows;
 use super::results::{Arm, DistillResults};
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Result, by_name};
 use crate::settings::{Origin, Values};
 
 /// A row of the table of presets.
@@ -350,10 +350,7 @@ const SHORTENED: &[(&str, &str)] =
 /// # Errors
 /// If there is none; the message lists those there are.
 pub fn preset(name: &str) -> Result<&'static DistillPreset> {
-    ALL.iter().find(|preset| preset.name == name).ok_or_else(|| {
-        let known: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        Error::usage(format!("unknown preset '{name}': there are {}{}", known.join(", "), did_you_mean(name, &known)))
-    })
+    by_name("preset", name, ALL, |preset| preset.name)
 }
 
 /// The settings of the preset of this name.

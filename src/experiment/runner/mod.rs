@@ -37,8 +37,8 @@ use std::time::Instant;
 /// let metrics = run(&config, &dataset, &Device::cpu(), None, &mut Silent, &AtomicBool::new(false))?;
 /// assert!(metrics.complete && metrics.n_tasks == 5);
 /// let nme = &metrics.classifiers["nme"];
-/// println!("after five tasks: {:.3}", nme.final_accuracy.unwrap());
-/// # assert!(nme.final_accuracy.unwrap() > 0.1, "no better than guessing");
+/// println!("after five tasks: {:.3}", nme.final_accuracy().unwrap());
+/// # assert!(nme.final_accuracy().unwrap() > 0.1, "no better than guessing");
 /// # Ok::<(), engram::Error>(())
 /// ```
 ///

@@ -6,10 +6,11 @@ use super::files::RunFiles;
 use super::html::{Section, details, escape, page as whole_page, table};
 use super::{masks, run};
 use crate::experiment::comparison::{Cost, Entry, Outcome, budgets, ranking};
+use crate::experiment::measures::{MEASURES, Measure};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::Score;
 use crate::report::comparison::{answer_sentences, cost_text, distance, mean_text};
-use crate::report::text::{counted, hundredfold, points};
+use crate::report::text::{counted, hundredfold, mean_and_sd, points};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -85,7 +86,7 @@ fn rankings(entries: &[Entry]) -> String {
 }
 
 fn final_text(entry: &Entry) -> String {
-    mean_text(entry, |run| run.main().final_accuracy)
+    mean_text(entry, |run| run.main().final_accuracy())
 }
 
 fn numbers(entries: &[Entry]) -> String {
@@ -93,34 +94,18 @@ fn numbers(entries: &[Entry]) -> String {
 }
 
 fn reached(entries: &[Entry]) -> String {
-    let head = [
-        "method",
-        "seeds",
-        "final accuracy",
-        "average incremental",
-        "ACC",
-        "forgetting",
-        "backward transfer",
-        "forward transfer",
-    ];
-    let rows = entries.iter().map(|entry| {
-        vec![
-            entry.name(),
-            entry.outcomes.len().to_string(),
-            final_text(entry),
-            mean_text(entry, |run| run.main().average_incremental_accuracy),
-            mean_text(entry, |run| run.main().average_accuracy),
-            mean_text(entry, |run| run.main().forgetting),
-            mean_text(entry, |run| run.main().backward_transfer),
-            mean_text(entry, |run| run.main().forward_transfer),
-        ]
-    });
-    table(
-        "Mean ± standard deviation over the seeds, in percent (forgetting and transfers in points)",
-        1,
-        &head.map(|title| score(entries).worded(title)),
-        &rows.collect::<Vec<_>>(),
-    )
+    let values = |entry: &Entry, measure: &Measure| entry.values(|run| (measure.of)(run.main()));
+    let measured = |measure: &&Measure| entries.iter().any(|entry| !values(entry, measure).is_empty());
+    let measures: Vec<&Measure> = MEASURES.iter().filter(measured).collect();
+    let mut head = vec!["method".to_string(), "seeds".into()];
+    head.extend(measures.iter().map(|measure| measure.title(score(entries))));
+    let row = |entry: &Entry| {
+        let mut row = vec![entry.name(), entry.outcomes.len().to_string()];
+        row.extend(measures.iter().map(|measure| mean_and_sd(&values(entry, measure))));
+        row
+    };
+    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    table("Mean ± standard deviation over the seeds, in percent (forgetting and transfers in points)", 1, &head, &rows)
 }
 
 fn score(entries: &[Entry]) -> Score {
@@ -195,7 +180,7 @@ fn costs(entries: &[Entry]) -> String {
 fn forgetting(entries: &[Entry]) -> String {
     let mut body = String::new();
     for entry in entries {
-        let values = entry.values(|run| run.main().forgetting);
+        let values = entry.values(|run| run.main().forgetting());
         if values.is_empty() {
             continue;
         }

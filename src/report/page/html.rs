@@ -48,9 +48,11 @@ pub(super) fn page(title: &str, top: &str, sections: &[Section]) -> String {
 }
 
 /// The figures at the top: name and value.
-pub(super) fn key_figures(figures: &[(&str, String)]) -> String {
-    let items: String =
-        figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", escape(value))).collect();
+pub(super) fn key_figures<S: AsRef<str>>(figures: &[(S, String)]) -> String {
+    let items: String = figures
+        .iter()
+        .map(|(name, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>\n", name.as_ref(), escape(value)))
+        .collect();
     format!("<dl class=\"figures\">\n{items}</dl>\n")
 }
 

@@ -29,10 +29,10 @@ pub(super) fn in_words(run: &RunFiles, main: &ClassifierResult, masks: &MaskScor
     let mut text = format!(
         "A network learnt to say of every pixel what it belongs to. It was shown {what} {how}. On test images of all of them it \
          now reaches a mIoU of {}, and names {} of the pixels correctly.",
-        percent(main.final_accuracy.unwrap_or(f64::NAN)),
+        percent(main.final_accuracy().unwrap_or(f64::NAN)),
         percent(masks.pixel_accuracy)
     );
-    if let Some(lost) = main.forgetting.filter(|lost| *lost > 0.0) {
+    if let Some(lost) = main.forgetting().filter(|lost| *lost > 0.0) {
         let _ = write!(text, " Earlier tasks lie {} below their best, on average.", points(lost));
     }
     text + match by_domain {

@@ -6,11 +6,14 @@ use super::files::RunFiles;
 use super::html::{Section, commands, details, escape, facts, key_figures, page as whole_page, table};
 use super::{losses, masks};
 use crate::experiment::command_line::quoted;
+use crate::experiment::measures::{self, MEASURES, Measure};
 use crate::experiment::metrics::forgetting_per_task;
 use crate::experiment::results::{ClassifierResult, Metrics, Score};
 use crate::report::summary::{self, main_classifier, ordered_classifiers};
 use crate::report::table::explained;
-use crate::report::text::{bytes, classes, counted, duration, hundredfold, percent, points, thousands};
+use crate::report::text::{
+    bytes, capital, classes, counted, duration, hundredfold, in_unit, percent, points, thousands,
+};
 use base64::Engine;
 use std::fmt::Write;
 
@@ -33,6 +36,7 @@ pub(super) fn page(run: &RunFiles) -> String {
         Score::MeanIou => "mIoU by task",
     };
     sections.push(Section { id: "tasks", title: matrix_title, body: matrices(run) });
+    sections.push(Section { id: "numbers", title: "All classifiers", body: numbers(run) });
     if several {
         sections.push(Section { id: "forgetting", title: "Forgetting", body: forgetting(run) });
     }
@@ -67,26 +71,12 @@ fn top(run: &RunFiles, title: &str, name: &str, main: &ClassifierResult) -> Stri
     }
     let _ = writeln!(top, "<p class=\"lede\">{}</p>", escape(&in_words(run, main)));
     let _ = writeln!(top, "<p class=\"quiet\">{}</p>", escape(&how_it_classifies(run, name)));
-    let or_dash = |value: Option<f64>, show: fn(f64) -> String| value.map_or("–".into(), show);
-    let masks = main.masks.as_ref();
-    let name_of = |class: &'static str, mask: &'static str| if masks.is_none() { class } else { mask };
-    let mut figures = vec![(name_of("Final accuracy", "Final mIoU"), or_dash(main.final_accuracy, percent))];
-    if let Some(masks) = masks {
-        figures.push(("Pixel accuracy", percent(masks.pixel_accuracy)));
-    }
-    if let Some(pair) = masks.and_then(|masks| masks.old.zip(masks.new)) {
-        figures.extend([("mIoU, first classes", percent(pair.0)), ("mIoU, later classes", percent(pair.1))]);
-    }
-    if main.matrix.len() > 1 {
-        let title = name_of("Average incremental accuracy", "Mean mIoU over the steps");
-        figures.push((title, or_dash(main.average_incremental_accuracy, percent)));
-        figures.push(("Forgetting", or_dash(main.forgetting, points)));
-        figures.push(("Backward transfer", or_dash(main.backward_transfer, points)));
-    }
+    let figure = |(measure, value): (&Measure, f64)| (capital(&measure.title(m.score)), in_unit(measure.unit, value));
+    let mut figures: Vec<(String, String)> = measures::summary(main).map(figure).collect();
     if let Some(held) = m.memory_bytes.last().filter(|held| held.total > 0) {
-        figures.push(("Kept between tasks", bytes(held.total)));
+        figures.push(("Kept between tasks".into(), bytes(held.total)));
     }
-    figures.push(("Time", duration(run.timing.seconds_total)));
+    figures.push(("Time".into(), duration(run.timing.seconds_total)));
     top + &key_figures(&figures)
 }
 
@@ -96,7 +86,7 @@ fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
         return masks::in_words(run, main, masks);
     }
     let n_classes = run.card.classes.len();
-    let accuracy = percent(main.final_accuracy.unwrap_or(f64::NAN));
+    let accuracy = percent(main.final_accuracy().unwrap_or(f64::NAN));
     let n_seen = main.matrix.last().map_or(0, |row| row.iter().flatten().count());
     let guess = percent(summary::guessing(&run.metrics, n_seen));
     let tested = match run.n_tested() {
@@ -117,7 +107,7 @@ fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
         counted(n_classes, "class", "classes"),
         counted(n_tasks, "task", "tasks"),
     );
-    match main.forgetting {
+    match main.forgetting() {
         Some(lost) if hundredfold(lost) > 0.0 => {
             let _ = write!(
                 text,
@@ -260,27 +250,37 @@ pub(super) fn forgetting(run: &RunFiles) -> String {
             (100.0 * lost).clamp(0.0, 100.0)
         );
     }
-    let mut out = format!(
+    format!(
         "<p>How far each earlier task lies below its best, in percentage points. A negative number is a task that got \
          better later.</p>\n<div class=\"scroll\"><table>\n<caption><span>Classifier {}</span></caption>\n<thead><tr>\
          <th scope=\"col\">task</th><th scope=\"col\" class=\"text\">classes</th><th scope=\"col\">best</th>\
          <th scope=\"col\">now</th><th scope=\"col\">forgotten</th><td></td></tr></thead>\n<tbody>\n{body}</tbody>\n\
          </table></div>\n",
         escape(name)
-    );
-    let points_or_dash = |value: Option<f64>| value.map_or("–".into(), points);
-    let rows: Vec<Vec<String>> = ordered_classifiers(m)
-        .map(|(name, result)| {
-            let average = result.average_incremental_accuracy.map_or("–".into(), percent);
-            let last = result.final_accuracy.map_or("–".into(), percent);
-            let (f, b) = (points_or_dash(result.forgetting), points_or_dash(result.backward_transfer));
-            vec![name.into(), last, average, f, b]
-        })
-        .collect();
-    let head = ["classifier", "final accuracy", "average incremental accuracy", "forgetting", "backward transfer"];
-    let head = head.map(|title| m.score.worded(title));
-    out += &table("All classifiers, averaged over the earlier tasks", 1, &head, &rows);
-    out
+    )
+}
+
+/// What a run is summed up in, for each classifier.
+fn numbers(run: &RunFiles) -> String {
+    let m = &run.metrics;
+    let cell = |classifier: &str, measure: &Measure| {
+        (measure.of)(&m.classifiers[classifier]).map_or("–".into(), |value| in_unit(measure.unit, value))
+    };
+    measures_table("After the last task that was learnt", m, cell)
+}
+
+/// Every measure that a classifier of the run has, a column for each of them.
+pub(super) fn measures_table(caption: &str, metrics: &Metrics, cell: impl Fn(&str, &Measure) -> String) -> String {
+    let of_some = |measure: &&Measure| ordered_classifiers(metrics).any(|(_, result)| (measure.of)(result).is_some());
+    let row = |measure: &Measure| {
+        let mut row = vec![measure.title(metrics.score), measure.help.to_string()];
+        row.extend(ordered_classifiers(metrics).map(|(name, _)| cell(name, measure)));
+        row
+    };
+    let rows: Vec<Vec<String>> = MEASURES.iter().filter(of_some).map(row).collect();
+    let mut head = vec!["number".to_string(), "what it is".into()];
+    head.extend(ordered_classifiers(metrics).map(|(name, _)| name.to_string()));
+    table(caption, 2, &head, &rows)
 }
 
 pub(super) fn confusions(run: &RunFiles) -> String {

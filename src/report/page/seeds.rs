@@ -4,16 +4,15 @@ use super::FILE;
 use super::charts::{Series, line_chart};
 use super::files::{RunFiles, command};
 use super::html::{Section, commands, escape, facts, key_figures, page as whole_page, table};
-use super::run::{after_each_task, guessing, task_classes};
+use super::run::{after_each_task, guessing, measures_table, task_classes};
+use crate::experiment::measures::{self, MEASURES, Measure};
 use crate::experiment::metrics::mean_sd;
 use crate::experiment::results::{ClassifierResult, Score};
 use crate::report::summary::{main_classifier, ordered_classifiers};
 use crate::report::table::explained;
-use crate::report::text::{counted, hundredfold, percent};
+use crate::report::text::{capital, counted, hundredfold, mean_and_sd, percent};
 use std::fmt::Write;
 use std::path::Path;
-
-type Number = fn(&ClassifierResult) -> Option<f64>;
 
 /// The page of complete runs that differ in their seed only, out of `n_planned`.
 pub(super) fn page(root: &Path, runs: &[RunFiles], n_planned: usize) -> String {
@@ -34,22 +33,10 @@ fn results<'a>(runs: &'a [RunFiles], classifier: &str) -> Vec<&'a ClassifierResu
     runs.iter().filter_map(|run| run.metrics.classifiers.get(classifier)).collect()
 }
 
-/// `93.1 ± 0.4`, in percent; a dash if no run has the number.
-fn mean_text(runs: &[RunFiles], classifier: &str, number: Number) -> String {
-    let values: Vec<f64> = results(runs, classifier).into_iter().filter_map(number).collect();
-    if values.is_empty() {
-        return "–".into();
-    }
-    let (mean, sd) = mean_sd(&values);
-    format!("{:.1} ± {:.1}", hundredfold(mean), hundredfold(sd))
+/// A measure of a classifier over all runs.
+fn mean_text(runs: &[RunFiles], classifier: &str, measure: &Measure) -> String {
+    mean_and_sd(&results(runs, classifier).into_iter().filter_map(measure.of).collect::<Vec<_>>())
 }
-
-const NUMBERS: [(&str, Number); 4] = [
-    ("Final accuracy", |result| result.final_accuracy),
-    ("Average incremental accuracy", |result| result.average_incremental_accuracy),
-    ("Forgetting", |result| result.forgetting),
-    ("Backward transfer", |result| result.backward_transfer),
-];
 
 fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
     let first = &runs[0];
@@ -77,16 +64,19 @@ fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
          numbers at the top are those of the classifier {}{}.</p>",
         counted(runs.len(), "time", "times"),
         counted(n_classes, "class", "classes"),
-        reached(&mean_text(runs, name, NUMBERS[0].1), first.metrics.score, n_classes),
+        reached(&mean_text(runs, name, &MEASURES[0]), first.metrics.score, n_classes),
         escape(name),
         escape(&explained(&first.metrics, name))
     );
-    let figures: Vec<(&str, String)> = NUMBERS
-        .iter()
-        .map(|&(title, number)| (title, mean_text(runs, name, number)))
-        .filter(|(_, text)| text != "–")
-        .collect();
-    top + &first.metrics.score.worded(&key_figures(&figures))
+    let score = first.metrics.score;
+    let figures = summary(runs).map(|measure| (capital(&measure.title(score)), mean_text(runs, name, measure)));
+    top + &key_figures(&figures.collect::<Vec<_>>())
+}
+
+/// The measures of the short summary that the first classifier of the first run has.
+fn summary(runs: &[RunFiles]) -> impl Iterator<Item = &'static Measure> {
+    let main = main_classifier(&runs[0].metrics).map(|(_, result)| result);
+    main.into_iter().flat_map(measures::summary).map(|(measure, _)| measure)
 }
 
 fn reached(mean: &str, score: Score, n_classes: usize) -> String {
@@ -143,16 +133,12 @@ fn accuracy(runs: &[RunFiles]) -> String {
 }
 
 fn numbers(runs: &[RunFiles]) -> String {
-    let mut head = vec!["classifier".to_string()];
-    head.extend(NUMBERS.iter().map(|(title, _)| title.to_lowercase()));
-    let rows: Vec<Vec<String>> = ordered_classifiers(&runs[0].metrics)
-        .map(|(name, _)| {
-            let mut row = vec![format!("{name}{}", explained(&runs[0].metrics, name))];
-            row.extend(NUMBERS.iter().map(|(_, number)| mean_text(runs, name, *number)));
-            row
-        })
-        .collect();
-    table("Mean ± standard deviation over the seeds, in percent (forgetting and transfer in points)", 1, &head, &rows)
+    let cell = |classifier: &str, measure: &Measure| mean_text(runs, classifier, measure);
+    measures_table(
+        "Mean ± standard deviation over the seeds, in percent (differences in points)",
+        &runs[0].metrics,
+        cell,
+    )
 }
 
 fn single_runs(root: &Path, runs: &[RunFiles]) -> String {
@@ -160,9 +146,9 @@ fn single_runs(root: &Path, runs: &[RunFiles]) -> String {
     let mut body = String::new();
     for run in runs {
         let result = &run.metrics.classifiers[name];
-        let cell = |number: Number| number(result).map_or("–".into(), |value| format!("{:.1}", hundredfold(value)));
+        let cell = |measure: &Measure| mean_and_sd(&(measure.of)(result).into_iter().collect::<Vec<_>>());
         let folder = run.folder.strip_prefix(root).unwrap_or(&run.folder).to_string_lossy();
-        let cells: String = NUMBERS.iter().map(|(_, number)| format!("<td>{}</td>", cell(*number))).collect();
+        let cells: String = summary(runs).map(|measure| format!("<td>{}</td>", cell(measure))).collect();
         let _ = writeln!(
             body,
             "<tr><th scope=\"row\"><a href=\"{}/{FILE}\">seed {}</a></th>{cells}</tr>",
@@ -170,8 +156,8 @@ fn single_runs(root: &Path, runs: &[RunFiles]) -> String {
             run.metrics.seed
         );
     }
-    let head: String =
-        NUMBERS.iter().map(|(title, _)| format!("<th scope=\"col\">{}</th>", title.to_lowercase())).collect();
+    let title = |measure: &Measure| format!("<th scope=\"col\">{}</th>", measure.title(runs[0].metrics.score));
+    let head: String = summary(runs).map(title).collect();
     format!(
         "<div class=\"scroll\"><table>\n<caption><span>Classifier {}, in percent; each run has a page of its own</span></caption>\n\
          <thead><tr><th scope=\"col\">run</th>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
