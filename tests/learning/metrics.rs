@@ -1,8 +1,6 @@
 //! The continual-learning metrics against numbers computed by hand, and where they are shown.
 
-mod common;
-
-use common::program::succeeds;
+use crate::common::program::succeeds;
 use engram::continual::Held;
 use engram::experiment::comparison::{self, Entry, Outcome};
 use engram::experiment::measures::MEASURES;
