@@ -10,6 +10,7 @@ mod compare;
 mod distill;
 mod export;
 mod fetch;
+mod fields;
 mod interruption;
 mod judge;
 mod kill;
