@@ -268,7 +268,7 @@ const PIXELS: &str = "with masks each pixel counts as an image; one without a la
                       where this loss stands for iCaRL";
 const RUNNING: &str = "batch norms average the variance of batches, where the authors' library averages the inverse deviation: in the first \
                        task of a shortened iCIFAR-100 (two seeds) the authors' way answers 1.1 and 0.5 points fewer right by \
-                       means of exemplars, and as many by the network's outputs";
+                       means of exemplars (five to eleven images of 1,000, within chance), and as many by the network's outputs";
 const NO_MEAN: &str = "with --candidates all the means of classes not seen yet are 0, as in the authors' code";
 
 pub(super) const ICARL: MethodSpec = MethodSpec {

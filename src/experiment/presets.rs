@@ -136,7 +136,7 @@ const ICARL_CIFAR100: Preset = Preset {
     deviations: &[
         "running statistics of batch norms are those of the unbiased variance (n/(n − 1), here at most 1.0001); Lasagne \
          averages the inverse deviation: in the first task of a shortened run (two seeds) that answers 1.1 and 0.5 points fewer \
-         right by means of exemplars, and as many by the network's outputs",
+         right by means of exemplars (within chance), and as many by the network's outputs",
         "initial values and the order of images come from engram's own generator",
         "herding runs on features of the device in use, in f32, and adds them up in f64",
     ],
