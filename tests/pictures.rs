@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::complaint;
 use common::program::{check_width, engram, fails, succeeds};
 use engram::data::{self, Augment, Augmentation, Dataset, ImageFormat, Labels, LoadOptions, Normalize, Source, sheet};
 use engram::{Error, Result};
@@ -14,16 +15,6 @@ const GREY8: ImageFormat = ImageFormat { channels: 1, height: 8, width: 8 };
 
 fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
-}
-
-#[track_caller]
-fn complaint<T>(result: Result<T>, words: &[&str]) -> String {
-    let Err(error) = result else { panic!("no error, expected one with {words:?}") };
-    let message = error.to_string();
-    for word in words {
-        assert!(message.contains(word), "no {word:?} in: {message}");
-    }
-    message
 }
 
 fn load(dir: &Path, format: ImageFormat) -> Result<Dataset> {

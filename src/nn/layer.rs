@@ -159,11 +159,7 @@ pub fn forward(
     pass: Pass,
 ) -> Result<(Output, Vec<Tensor>)> {
     let Pass { mode, taps, mixes } = pass;
-    let n_means = layers.iter().filter(|layer| matches!(layer, Layer::Mean(_))).count();
-    if !mixes.is_empty() && mixes.len() != n_means {
-        return Err(Error::op("forward", format!("{} mixes for {n_means} means", mixes.len())));
-    }
-    let mut mixes = mixes.iter();
+    let mut mixes = mixes_of(layers, mixes)?;
     let mut tapped: Vec<Option<Tensor>> = vec![None; taps.len()];
     let (parameters, size) = (parameters.tensors(), x.shape());
     let (mut x, mut features) = (x.clone(), None);
@@ -223,13 +219,7 @@ pub fn forward(
                 features = Some(x.clone());
                 x
             }
-            Layer::Mean(slot) => {
-                let kept = kept(&slots, slot)?;
-                match mixes.next() {
-                    Some(mix) => x.lerp_channels(&kept, mix)?,
-                    None => x.add(&kept)?.scale(0.5)?,
-                }
-            }
+            Layer::Mean(slot) => mean_or_mix(&x, &kept(&slots, slot)?, mixes.next())?,
             ref plain => plain_layer(plain, &x, parameters, &slots, size)?,
         };
         for (value, tap) in tapped.iter_mut().zip(taps).filter(|(_, tap)| tap.layer == i) {
@@ -240,6 +230,23 @@ pub fn forward(
     let tapped: Option<Vec<Tensor>> = tapped.into_iter().collect();
     let tapped = tapped.ok_or_else(|| Error::op("forward", "a tap names a layer that there is not"))?;
     Ok((Output { features, logits: x }, tapped))
+}
+
+/// The mixes of a pass in order: one for each mean, or none at all.
+fn mixes_of<'a>(layers: &[Layer], mixes: &'a [Tensor]) -> Result<std::slice::Iter<'a, Tensor>> {
+    let n_means = layers.iter().filter(|layer| matches!(layer, Layer::Mean(_))).count();
+    match mixes.is_empty() || mixes.len() == n_means {
+        true => Ok(mixes.iter()),
+        false => Err(Error::op("forward", format!("{} mixes for {n_means} means", mixes.len()))),
+    }
+}
+
+/// Between what arrives and what was kept.
+fn mean_or_mix(x: &Tensor, kept: &Tensor, mix: Option<&Tensor>) -> Result<Tensor> {
+    match mix {
+        Some(mix) => x.lerp_channels(kept, mix),
+        None => x.add(kept)?.scale(0.5),
+    }
 }
 
 /// A layer without statistics, of what arrives and of what was kept; `size` is that of the images.

@@ -1,5 +1,6 @@
 //! Downloads from a local test server that answers correctly, wrongly, or not at all.
 
+use crate::common::complaint;
 use crate::common::program::{Outcome, PROGRAM, engram, fails, finish, names, process, succeeds};
 use engram::data::fetch::{Download, Silent, Watcher, download, unpack};
 use engram::data::files::{FileSpec, SUMS, md5_of, md5_of_bytes};
@@ -120,16 +121,6 @@ fn fetch(body: &[u8], mirrors: &[&str], dir: &TempDir) -> Result<PathBuf> {
 
 fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
-}
-
-#[track_caller]
-fn complaint<T>(result: Result<T>, words: &[&str]) -> String {
-    let Err(error) = result else { panic!("no error, expected one with {words:?}") };
-    let message = error.to_string();
-    for word in words {
-        assert!(message.contains(word), "no {word:?} in: {message}");
-    }
-    message
 }
 
 /// The file is there, right, and nothing lies beside it.

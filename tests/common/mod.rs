@@ -34,3 +34,14 @@ pub fn open(options: Options) -> Option<Device> {
         }
     }
 }
+
+/// Fails unless the result is an error whose message has all the words, and returns the message.
+#[track_caller]
+pub fn complaint<T>(result: engram::Result<T>, words: &[&str]) -> String {
+    let Err(error) = result else { panic!("no error, expected one with {words:?}") };
+    let message = error.to_string();
+    for word in words {
+        assert!(message.contains(word), "no {word:?} in: {message}");
+    }
+    message
+}

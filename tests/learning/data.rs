@@ -1,10 +1,11 @@
 //! Data sets, task streams and the loader, as a user of the library sees them.
 
+use crate::common::complaint;
+use engram::Error;
 use engram::data::{
     self, Augment, Batch, ClassOrder, Dataset, Draw, Images, Loader, NO_LABEL, Plan, Presence, Scenario, Split,
     TaskStream, View, idx,
 };
-use engram::{Error, Result};
 use flate2::{Compression, write::GzEncoder};
 use std::collections::HashSet;
 use std::io::Write;
@@ -23,17 +24,6 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn idx_bytes(dims: &[u32], data: &[u8]) -> Vec<u8> {
     let header = [0, 0, 8, dims.len() as u8].into_iter();
     header.chain(dims.iter().flat_map(|dim| dim.to_be_bytes())).chain(data.iter().copied()).collect()
-}
-
-/// Fails unless the result is an error whose message has all the words, and returns the message.
-#[track_caller]
-fn complaint<T>(result: Result<T>, words: &[&str]) -> String {
-    let Err(error) = result else { panic!("no error, expected one with {words:?}") };
-    let message = error.to_string();
-    for word in words {
-        assert!(message.contains(word), "no {word:?} in: {message}");
-    }
-    message
 }
 
 /// Two images of 3 rows and 4 columns; every pixel differs.
