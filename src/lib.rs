@@ -9,6 +9,8 @@
 //!   never sees a future task.
 //! - There is one training loop (`training`): methods, students and teachers are objectives that it is led through. One place adds
 //!   gradients (`tensor`): kernels assign.
+//! - A run is no [`Session`](session::Session), and a session no run: both lead the same methods through the one loop, the one over a
+//!   stream that is known beforehand, the other over pictures when they come. A complete run becomes a session.
 //! - Randomness enters only through `rng`, keyed by (seed, purpose, counter): an unused draw shifts nothing. The same seed
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
 //! - There are no stride views, no tensors but of f32 and u32 (f16 is what `--precision mixed` rounds factors to inside a kernel),

@@ -14,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Pictures that cannot be read that are named.
 const NAMED: usize = 3;
@@ -48,6 +48,10 @@ pub struct LearnArgs {
     learner: PathBuf,
     #[command(flatten)]
     from: From,
+    /// The folder of a complete run of icarl, er or der++ that a new learner goes on from: with its network, its classes and the
+    /// pictures that it keeps
+    #[arg(long, value_name = "RUN", group = "From", conflicts_with_all = ["backbone", "method"])]
+    from_run: Option<PathBuf>,
     /// Whose features a new learner goes by: natural32 (part of the program), or the folder of a run [default: natural32]
     #[arg(long, value_name = "NAME|RUN")]
     backbone: Option<String>,
@@ -106,8 +110,36 @@ fn opened(args: &DeviceArgs) -> Result<Device> {
     Ok(device)
 }
 
+/// Makes a learner of a complete run.
+fn learn_from_run(args: &LearnArgs, run: &Path) -> Result<()> {
+    let _lock = Lock::of_file(&args.learner)?;
+    if args.learner.exists() {
+        let path = args.learner.display();
+        return Err(Error::usage(format!(
+            "{path}: there is such a file; a run becomes a learner in a file of its own"
+        )));
+    }
+    let mut session = Session::of_run(run, &opened(&args.device)?)?;
+    session.set(args.settings(session.settings())?)?;
+    session.save(&args.learner)?;
+    if args.json {
+        return print_json(&LearnedJson::new(&session, &Learned::default(), &BTreeMap::new()));
+    }
+    print!("{}", estimate_text(&session));
+    let (path, method) = (printable(&args.learner.display().to_string()), session.method().map_or("", Choose::name));
+    println!(
+        "\n{path}: {} classes, {} pictures. It goes on with {method}:\n  engram learn {path} --from DIR",
+        session.classes().len(),
+        session.n_pictures()
+    );
+    Ok(())
+}
+
 /// Makes or extends a learner.
 pub fn learn(args: &LearnArgs) -> Result<()> {
+    if let Some(run) = &args.from_run {
+        return learn_from_run(args, run);
+    }
     let found = args.from.found()?;
     let _lock = Lock::of_file(&args.learner)?;
     let device = opened(&args.device)?;

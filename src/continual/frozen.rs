@@ -144,7 +144,7 @@ impl Method for Frozen {
         self.classifiers
     }
 
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+    fn scores(&self, output: &Output, classifier: &Classifier) -> Result<Tensor> {
         if !self.classifiers.contains(classifier) {
             return Err(classifier.unknown());
         }

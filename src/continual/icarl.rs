@@ -217,7 +217,7 @@ impl Method for Icarl {
         self.parts.classifiers
     }
 
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+    fn scores(&self, output: &Output, classifier: &Classifier) -> Result<Tensor> {
         match *classifier {
             NME | NCM => self.classify(output, self.class_means(classifier)),
             NETWORK => Ok(output.logits.clone()),

@@ -253,12 +253,11 @@ pub trait Method {
         &[Classifier::NETWORK]
     }
 
-    /// How well each class suits each row of a batch, the larger the better: (N, classes), at least the first `n_seen`; of pixels
-    /// (N, classes, H, W).
+    /// How well each class suits each row of a batch, the larger the better: (N, classes), at least those seen; of pixels (N, classes, H, W).
     ///
     /// # Errors
     /// If `classifier` is none of [`Method::classifiers`].
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+    fn scores(&self, output: &Output, classifier: &Classifier) -> Result<Tensor> {
         match *classifier {
             Classifier::NETWORK => Ok(output.logits.clone()),
             _ => Err(classifier.unknown()),

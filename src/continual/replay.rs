@@ -1,6 +1,6 @@
 //! A bounded memory of single samples, filled while they stream by and replayed a few at a time.
 
-use super::{Batch, Held, Learner, Plain, Renumbering, TaskData};
+use super::{Batch, Held, Keep, Learner, MethodState, Plain, Renumbering, TaskData};
 use crate::data;
 use crate::error::Result;
 use crate::rng::{Purpose, Rng};
@@ -116,7 +116,7 @@ impl ReplayMemory {
         if self.capacity == 0 {
             return None;
         }
-        let is_full = self.items.len() == self.capacity;
+        let is_full = self.items.len() >= self.capacity;
         let place = match self.policy {
             MemoryPolicy::Greedy => {
                 let n_own = self.places(new.label).len();
@@ -225,28 +225,49 @@ impl ReplayMemory {
         });
     }
 
-    /// Gives samples and labels other numbers. Returns the places that what is left had before.
+    /// Gives samples and labels other numbers, and keeps no more than there is room for now. Returns the places that what is left had
+    /// before.
     pub fn moved(&mut self, to: &Renumbering) -> Vec<usize> {
         let kept = self.items.iter().enumerate().filter_map(|(place, item)| Some((place, item.moved(to)?)));
-        let (places, items) = kept.unzip();
+        let (mut places, items): (Vec<usize>, Vec<Stored>) = kept.unzip();
         self.offered = self.offered.iter().filter_map(|(&label, &n)| Some(((to.label)(label)?, n))).collect();
         self.full = self.full.iter().filter_map(|&label| (to.label)(label)).collect();
         self.items = items;
+        while self.items.len() > self.capacity {
+            let largest = self.largest_labels();
+            let last = self.items.iter().rposition(|item| largest.contains(&item.label));
+            let last = last.expect("bug: a label that no sample has");
+            self.items.remove(last);
+            places.remove(last);
+        }
         places
     }
 }
 
-impl Plain for ReplayMemory {
-    fn count(&self, learner: &Learner, held: &mut Held) {
-        self.items.count(learner, held);
+impl Keep for ReplayMemory {
+    fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
+        state.put_json(name, self);
+        Ok(())
     }
 
-    fn renumber(&mut self, to: &Renumbering) {
+    /// How many are kept, and which, is a setting: what there is room for from now on.
+    fn load(&mut self, name: &str, _learner: &Learner, state: &mut MethodState) -> Result<()> {
+        let (capacity, policy) = (self.capacity, self.policy);
+        *self = ReplayMemory { capacity, policy, ..state.take_json(name)? };
+        Ok(())
+    }
+
+    fn count(&self, learner: &Learner, held: &mut Held) {
+        Plain::count(&self.items, learner, held);
+    }
+
+    fn renumber(&mut self, to: &Renumbering) -> Result<()> {
         self.moved(to);
+        Ok(())
     }
 
     fn exemplars(&self) -> Vec<Vec<u32>> {
-        self.items.exemplars()
+        Plain::exemplars(&self.items)
     }
 }
 

@@ -121,6 +121,11 @@ pub fn md5_of_bytes(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
 }
 
+/// The MD5 of a picture's bytes, by which it is known again.
+pub fn digest(pixels: &[u8]) -> u128 {
+    u128::from_be_bytes(Md5::digest(pixels).into())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ pub mod comparison;
 mod config;
 pub mod distillation;
 pub mod exemplars;
+pub mod kept;
 pub mod ledger;
 pub mod measures;
 pub mod metrics;

@@ -220,10 +220,11 @@ fn what_is_missing(folder: &Path) -> String {
     "no run folder: it has no model.json".into()
 }
 
-/// Writes the three files, the card last.
-pub fn write(folder: &RunFolder, mut card: ModelCard, network: &Network, method: &dyn Method) -> Result<()> {
+/// Writes the three files, the card last. Returns the checksum of the weights.
+pub fn write(folder: &RunFolder, mut card: ModelCard, network: &Network, method: &dyn Method) -> Result<String> {
     let weights = network.to_safetensors()?;
-    card.checksums.insert(WEIGHTS.into(), checksum(&weights));
+    let sum = checksum(&weights);
+    card.checksums.insert(WEIGHTS.into(), sum.clone());
     folder.write_bytes(WEIGHTS, &weights)?;
     let mut means = Vec::new();
     for classifier in method.classifiers() {
@@ -241,7 +242,8 @@ pub fn write(folder: &RunFolder, mut card: ModelCard, network: &Network, method:
         card.checksums.insert(MEANS.into(), checksum(&bytes));
         folder.write_bytes(MEANS, &bytes)?;
     }
-    folder.write_sealed(CARD, &card)
+    folder.write_sealed(CARD, &card)?;
+    Ok(sum)
 }
 
 /// One answer for one image.
@@ -458,7 +460,7 @@ fn ascending(n: usize, key: impl Fn(usize) -> f32) -> Vec<usize> {
 }
 
 /// The card, once the files that it describes are those in the folder. A run that writes its results just now is waited for.
-fn read_whole(folder: &Path) -> Result<ModelCard> {
+pub(crate) fn read_whole(folder: &Path) -> Result<ModelCard> {
     const TRIES: usize = 100;
     let mut tries = 0;
     loop {

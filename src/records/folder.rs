@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The files of a complete run, in the order in which a reader wants them. `--force` removes these, a checkpoint, a
 /// distillation's [`TERMS_FILE`], pictures of masks ([`segmented`]), the folder of exemplars ([`EXEMPLARS`]), what a killed run left of their writing, and nothing
 /// else.
-pub const RESULT_FILES: [&str; 9] = [
+pub const RESULT_FILES: [&str; 10] = [
     "report.html",
     "config.json",
     "metrics.json",
@@ -22,7 +22,11 @@ pub const RESULT_FILES: [&str; 9] = [
     "model.json",
     "model.safetensors",
     "class_means.safetensors",
+    MEMORY_FILE,
 ];
+
+/// What the method keeps, with which a learner goes on.
+pub const MEMORY_FILE: &str = "memory.safetensors";
 
 /// The terms of the loss of a distillation, step by step.
 pub const TERMS_FILE: &str = "terms.csv";

@@ -6,7 +6,7 @@
 //! - [`lock`] gives a folder one writer at a time.
 //! - [`folder`] knows a run folder: its files by name, and what of them a new run removes.
 //! - [`sealed`] reads: only regular files inside the folder, of a bounded size, with a checksum that says whether they are
-//!   what was written.
+//!   what was written. [`tensors`] does so for named tensors with a description.
 
 pub mod disk;
 pub mod faults;
@@ -14,6 +14,7 @@ pub mod folder;
 mod json;
 pub mod lock;
 pub mod sealed;
+pub mod tensors;
 
 pub use disk::{create_folder, create_numbered_folder, write_atomically};
 pub use folder::RunFolder;

@@ -130,7 +130,7 @@ impl Backbone {
         Backbone::new(card, network)
     }
 
-    fn of_run(folder: &Path, device: &Device) -> Result<Backbone> {
+    pub(super) fn of_run(folder: &Path, device: &Device) -> Result<Backbone> {
         let run = ModelCard::read(folder)?;
         if ![1, 3].contains(&run.input[0]) {
             let message = format!("its network takes {} channels, and pictures have 1 or 3", run.input[0]);

@@ -9,20 +9,17 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::learner::ImageStore;
 use crate::learner::frozen::{FrozenKind, Ranpac, Statistics};
+use crate::records::tensors::{Read, Stored, Tensors, description, to_bytes};
 use crate::records::write_atomically;
 use crate::settings::Choose;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// The formats that this version writes, and reads: that of frozen features, which earlier ones read too, and that of a trained network.
 const FORMAT: u32 = 1;
 const FORMAT_GROWN: u32 = 3;
-/// The one field of the metadata: of several the order in the file would be another each time.
+/// The field of the metadata.
 const CARD: &str = "engram.session";
-/// CRC-32 over the metadata and all other tensors.
-const SUM: &str = "checksum";
 /// Before the names of the backbone's tensors, which are PyTorch's.
 const NETWORK: &str = "backbone.";
 /// (pictures, D), their labels, the MD5 of their bytes, and 1 where they have no colour.
@@ -39,7 +36,6 @@ const WEIGHTS: &str = "ranpac.weights";
 const MOST_BYTES: u64 = 8 << 30;
 const MOST_OUTPUTS: usize = 1 << 17;
 const MOST_SIDE: usize = 1 << 12;
-pub(super) const DIGEST: usize = 16;
 
 /// What the metadata say.
 #[derive(Serialize, Deserialize)]
@@ -90,42 +86,6 @@ struct Fit {
     estimate: Option<Estimate>,
 }
 
-/// A tensor as the file has it.
-pub(super) struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Stored {
-    pub fn f32(shape: &[usize], values: &[f32]) -> Stored {
-        Stored { dtype: Dtype::F32, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values).to_vec() }
-    }
-
-    pub fn u8(shape: &[usize], bytes: Vec<u8>) -> Stored {
-        Stored { dtype: Dtype::U8, shape: shape.to_vec(), bytes }
-    }
-
-    pub fn u32(values: &[u32]) -> Stored {
-        Stored { dtype: Dtype::U32, shape: vec![values.len()], bytes: bytemuck::cast_slice(values).to_vec() }
-    }
-}
-
-/// Over the description, and over name and bytes of every tensor in the order of names.
-fn sum<'a>(text: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u8; 4] {
-    let mut crc = flate2::Crc::new();
-    crc.update(text.as_bytes());
-    for (name, bytes) in tensors.filter(|(name, _)| *name != SUM) {
-        crc.update(format!("/{name}/{}/", bytes.len()).as_bytes());
-        crc.update(bytes);
-    }
-    crc.sum().to_be_bytes()
-}
-
-pub(super) fn digest_bytes<'a>(digests: impl Iterator<Item = &'a u128>) -> Vec<u8> {
-    digests.flat_map(|digest| digest.to_be_bytes()).collect()
-}
-
 impl Session {
     /// Writes the file, as a whole or not at all.
     ///
@@ -141,16 +101,7 @@ impl Session {
     /// If the device was lost.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let text = serde_json::to_string(&self.described()).expect("bug: a session is no JSON");
-        let mut tensors = self.tensors()?;
-        let sum = sum(&text, tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes.as_slice())));
-        tensors.insert(SUM.into(), Stored::u8(&[sum.len()], sum.to_vec()));
-        let metadata = HashMap::from([(CARD.to_string(), text)]);
-        let views = tensors.iter().map(|(name, Stored { dtype, shape, bytes })| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes);
-            (name, view.expect("bug: a tensor's size is not its shape's"))
-        });
-        safetensors::serialize(views, Some(metadata))
-            .map_err(|e| Error::Training(format!("the learner cannot be serialised: {e}")))
+        to_bytes(CARD, text, self.tensors()?)
     }
 
     fn described(&self) -> Described {
@@ -174,9 +125,9 @@ impl Session {
         }
     }
 
-    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+    fn tensors(&self) -> Result<Tensors> {
         let network = self.backbone.network();
-        let mut tensors = BTreeMap::new();
+        let mut tensors = Tensors::new();
         for (name, shape, values) in network.parameters.to_host()? {
             tensors.insert(format!("{NETWORK}{name}"), Stored::f32(&shape, &values));
         }
@@ -187,13 +138,13 @@ impl Session {
         let n = labels.len();
         tensors.insert(FEATURES.into(), Stored::f32(&[n, self.backbone.n_features()], &features));
         tensors.insert(LABELS.into(), Stored::u32(&labels));
-        tensors.insert(DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.known.keys())));
+        tensors.insert(DIGESTS.into(), Stored::digests(self.known.keys()));
         let grey = self.known.values().map(|known| u8::from(known.is_grey)).collect();
         tensors.insert(GREY.into(), Stored::u8(&[n], grey));
         let [c, h, w] = self.input();
         let n = self.exemplars.len();
         tensors.insert(EXEMPLARS.into(), Stored::u8(&[n, c, h, w], self.exemplars.images().pixels.clone()));
-        tensors.insert(EXEMPLAR_DIGESTS.into(), Stored::u8(&[n, DIGEST], digest_bytes(self.exemplar_digests.iter())));
+        tensors.insert(EXEMPLAR_DIGESTS.into(), Stored::digests(self.exemplar_digests.iter()));
         if let Some(grown) = &self.grown {
             file_grown::add(grown, self.classes.len(), &self.exemplar_digests, &mut tensors);
         }
@@ -229,9 +180,7 @@ impl Session {
     /// As [`Session::load`].
     pub fn of_bytes(bytes: &[u8], path: &Path, device: &Device) -> Result<Session> {
         let foreign = |why: String| Error::file(path, format!("no learner of engram: {why}"));
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| foreign(e.to_string()))?;
-        let field = |name: &str| metadata.metadata().as_ref().and_then(|metadata| metadata.get(name));
-        let text = field(CARD).ok_or_else(|| foreign("its metadata do not say so".into()))?;
+        let text = &description(bytes, CARD).map_err(foreign)?;
         // Before anything else, whose meaning depends on it.
         let version: Version = serde_json::from_str(text).map_err(|e| foreign(e.to_string()))?;
         if version.format > FORMAT_GROWN {
@@ -249,51 +198,13 @@ impl Session {
                 format!("damaged: {why}; copy it again from where it is whole, or learn again into a new file"),
             )
         };
-        let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
-        let tensors: BTreeMap<String, TensorView> = file.tensors().into_iter().collect();
-        let own = sum(text, tensors.iter().map(|(name, view)| (name.as_str(), view.data())));
-        if tensors.get(SUM).is_none_or(|view| view.data() != own) {
-            return Err(damaged("its checksum is another one"));
-        }
+        let read = Read::of(bytes, text, &damaged)?;
         let described: Described = serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))?;
-        let read = Read { tensors, damaged: &damaged };
         read.session(described, device)
     }
 }
 
-/// The tensors of a file whose checksum is right; a stranger can have computed that, too.
-pub(super) struct Read<'a> {
-    pub tensors: BTreeMap<String, TensorView<'a>>,
-    pub damaged: &'a dyn Fn(&str) -> Error,
-}
-
 impl Read<'_> {
-    pub fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
-        match self.tensors.get(name) {
-            Some(view) if view.dtype() == dtype && view.shape() == shape => Ok(view.data()),
-            Some(view) => Err((self.damaged)(&format!(
-                "'{name}' is {:?} {:?}, not {dtype:?} {shape:?}",
-                view.dtype(),
-                view.shape()
-            ))),
-            None => Err((self.damaged)(&format!("'{name}' is missing"))),
-        }
-    }
-
-    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(self.bytes(name, Dtype::F32, shape)?);
-        match values.iter().all(|value| value.is_finite()) {
-            true => Ok(values),
-            false => Err((self.damaged)(&format!("'{name}' holds numbers that are not finite"))),
-        }
-    }
-
-    pub fn digests(&self, name: &str, n: usize) -> Result<Vec<u128>> {
-        let bytes = self.bytes(name, Dtype::U8, &[n, DIGEST])?;
-        let digest = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().expect("bug: a digest of another length"));
-        Ok(bytes.chunks_exact(DIGEST).map(digest).collect())
-    }
-
     fn backbone(&self, card: Card, device: &Device) -> Result<Backbone> {
         let [c, h, w] = card.input;
         let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
@@ -340,12 +251,9 @@ impl Read<'_> {
         let mut session = Session::new(backbone, settings).map_err(|e| damaged(&e.to_string()))?;
         let (n, d) = (described.pictures.len(), session.backbone.n_features());
         let features = self.f32(FEATURES, &[n, d])?;
-        let labels: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes(LABELS, Dtype::U32, &[n])?);
+        let labels = self.labels(LABELS, n, described.classes.len())?;
         let digests = self.digests(DIGESTS, n)?;
-        if labels.iter().any(|&label| label as usize >= described.classes.len()) {
-            return Err(damaged("a picture is of a class that there is not"));
-        }
-        let grey = self.bytes(GREY, Dtype::U8, &[n])?;
+        let grey = self.u8(GREY, &[n])?;
         let rows = digests.into_iter().zip(labels).zip(described.pictures).zip(features.chunks_exact(d)).zip(grey);
         session.known = rows
             .map(|((((digest, label), name), features), &grey)| {
@@ -389,9 +297,9 @@ impl Read<'_> {
     }
 
     fn exemplars(&self, session: &mut Session) -> Result<()> {
-        let n = self.tensors.get(EXEMPLAR_DIGESTS).map_or(0, |view| view.shape().first().copied().unwrap_or(0));
+        let n = self.len_of(EXEMPLAR_DIGESTS);
         let ([c, h, w], digests) = (session.input(), self.digests(EXEMPLAR_DIGESTS, n)?);
-        let pixels = self.bytes(EXEMPLARS, Dtype::U8, &[n, c, h, w])?;
+        let pixels = self.u8(EXEMPLARS, &[n, c, h, w])?;
         let mut exemplars = ImageStore::new([c, h, w]);
         for (digest, pixels) in digests.iter().zip(pixels.chunks_exact(c * h * w)) {
             let Some(known) = session.known.get(digest) else {

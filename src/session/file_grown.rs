@@ -1,11 +1,10 @@
 //! What the file of a session has where the network is trained.
 
 use super::Session;
-use super::file::{DIGEST, Read, Stored, digest_bytes};
 use super::grown::Grown;
 use crate::continual::MethodState;
 use crate::error::Result;
-use safetensors::tensor::Dtype;
+use crate::records::tensors::{Read, Stored, Tensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,9 +52,8 @@ fn named(state: MethodState) -> MethodState {
 }
 
 /// Adds its tensors.
-pub(super) fn add(grown: &Grown, n_classes: usize, exemplars: &[u128], tensors: &mut BTreeMap<String, Stored>) {
-    let n = grown.learned.len();
-    tensors.insert(LEARNED.into(), Stored::u8(&[n, DIGEST], digest_bytes(grown.learned.keys())));
+pub(super) fn add(grown: &Grown, n_classes: usize, exemplars: &[u128], tensors: &mut Tensors) {
+    tensors.insert(LEARNED.into(), Stored::digests(grown.learned.keys()));
     let labels: Vec<u32> = grown.learned.values().copied().collect();
     tensors.insert(LEARNED_LABELS.into(), Stored::u32(&labels));
     let held_out: Vec<u8> = exemplars.iter().map(|digest| u8::from(grown.held_out.contains(digest))).collect();
@@ -70,15 +68,12 @@ pub(super) fn add(grown: &Grown, n_classes: usize, exemplars: &[u128], tensors: 
 
 impl Read<'_> {
     /// What there is beside the network and its pictures, whose classes and exemplars are known.
-    pub fn grown(&self, card: GrownCard, session: &Session) -> Result<Grown> {
+    pub(super) fn grown(&self, card: GrownCard, session: &Session) -> Result<Grown> {
         let (damaged, n, n_classes) = (self.damaged, card.n_learned, session.classes.len());
-        let labels: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes(LEARNED_LABELS, Dtype::U32, &[n])?);
-        if labels.iter().any(|&label| label as usize >= n_classes) {
-            return Err(damaged("a picture is of a class that there is not"));
-        }
+        let labels = self.labels(LEARNED_LABELS, n, n_classes)?;
         let learned: BTreeMap<u128, u32> = self.digests(LEARNED, n)?.into_iter().zip(labels).collect();
         let exemplars = &session.exemplar_digests;
-        let flags = self.bytes(HELD_OUT, Dtype::U8, &[exemplars.len()])?;
+        let flags = self.u8(HELD_OUT, &[exemplars.len()])?;
         let held_out: BTreeSet<u128> =
             exemplars.iter().zip(flags).filter(|(_, flag)| **flag > 0).map(|(digest, _)| *digest).collect();
         let of_class = |digest: &u128| learned.get(digest) == session.known.get(digest).map(|known| &known.label);
@@ -90,11 +85,7 @@ impl Read<'_> {
         }
         let d = session.backbone.network().n_features;
         let means = if card.has_means { Some(self.f32(MEANS, &[n_classes, d])?) } else { None };
-        let mut tensors = Vec::new();
-        for (name, view) in self.tensors.iter().filter(|(name, _)| name.starts_with(STATE)) {
-            tensors.push((name[STATE.len()..].to_string(), self.f32(name, view.shape())?));
-        }
-        let state = named(MethodState { json: card.state, tensors });
+        let state = named(MethodState { json: card.state, tensors: self.all_f32(STATE)? });
         let (n_trainings, n_epochs) = (card.n_trainings, card.n_epochs);
         Ok(Grown { learned, held_out, state, means, n_trainings, n_epochs })
     }

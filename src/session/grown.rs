@@ -7,6 +7,7 @@ use super::{Class, Estimate, Fitted, Forgotten, Growing, Judged, Known, Picture,
 use crate::continual::{Learner, Method, MethodState, distances_to_means};
 use crate::data::Images;
 use crate::error::Result;
+use crate::experiment::kept::JUDGES;
 use crate::learner::ImageStore;
 use crate::learner::frozen::answers;
 use crate::tensor::Tensor;
@@ -15,8 +16,6 @@ use std::sync::Arc;
 
 /// Of a class one new picture in so many is held out.
 const HELD_OUT: usize = 5;
-/// Pictures that judge are at most this part of the memory.
-const PART: usize = 4;
 
 /// What there is beside the network and its pictures.
 #[derive(Default)]
@@ -52,7 +51,7 @@ pub(super) fn bounded_held_out(
     let mut came: BTreeMap<u32, Vec<u128>> = BTreeMap::new();
     labels.iter().for_each(|(&place, &label)| came.entry(label).or_default().push(new[place].0));
     let n_classes = new_label.iter().flatten().chain(labels.values()).max().map_or(1, |&label| label as usize + 1);
-    let share = (session.settings.memory / PART / n_classes).max(1);
+    let share = (session.settings.memory / JUDGES / n_classes).max(1);
     for (label, mut digests) in came {
         digests.sort_unstable();
         let held = of_class.entry(label).or_default();

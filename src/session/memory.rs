@@ -1,7 +1,7 @@
 //! Learning and forgetting.
 
 use super::{Class, Estimate, Fitted, Known, Session, Way, estimate, growing, threshold};
-use crate::data::files::md5_of_bytes;
+use crate::data::files::digest;
 use crate::data::labelled::class_name;
 use crate::data::pictures;
 use crate::device::Device;
@@ -40,7 +40,7 @@ impl Picture {
     }
 
     fn digest(&self) -> u128 {
-        u128::from_str_radix(&md5_of_bytes(&self.pixels), 16).expect("bug: an MD5 that is no number")
+        digest(&self.pixels)
     }
 }
 

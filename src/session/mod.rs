@@ -5,7 +5,8 @@
 //! features (and of a few pictures per class the bytes, as [exemplars](Session::exemplars)), and what tells classes apart is
 //! computed anew from all of them ([`frozen`](crate::learner::frozen)). The order in which pictures came leaves no trace, and
 //! neither does a picture that was forgotten: the bits are the same. By a [`Growing`] method the network itself is trained, on new
-//! pictures and on those of a bounded memory; what weights have learned cannot be taken out of them again.
+//! pictures and on those of a bounded memory; what weights have learned cannot be taken out of them again. A complete run of such
+//! a method becomes a session by [`Session::of_run`].
 //!
 //! ```
 //! use engram::Device;
@@ -40,6 +41,7 @@ mod file_grown;
 mod growing;
 mod grown;
 mod memory;
+mod of_run;
 mod quarters;
 mod reading;
 mod threshold;

@@ -66,7 +66,7 @@ impl Method for Contrary {
         &CONTRARY
     }
 
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+    fn scores(&self, output: &Output, classifier: &Classifier) -> Result<Tensor> {
         match *classifier {
             SMALLEST => output.logits.scale(-1.0),
             _ => Ok(output.logits.clone()),

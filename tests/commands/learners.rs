@@ -91,6 +91,29 @@ fn settings_of_a_training_are_refused_where_nothing_is_trained() {
     fails(dir.path(), "merge a.engram three three", 2, &["itself"]);
 }
 
+#[test]
+fn a_run_becomes_a_learner_by_one_command() {
+    let dir = tempfile::tempdir().unwrap();
+    succeeds(
+        dir.path(),
+        "icarl --model mlp --width 0.2 --limit-per-task 60 --epochs 4 --memory 60 --device cpu --quiet --out run",
+    );
+    let learned = succeeds(dir.path(), "learn a.engram --from-run run --device cpu --steps 3");
+    assert!(learned.out.contains("Told apart by icarl") && learned.out.contains("of 10 right"), "{}", learned.out);
+    assert!(learned.out.contains("engram learn a.engram --from DIR"), "{}", learned.out);
+    folders(&dir.path().join("p"), &[("one", 3), ("three", 3)]);
+    let extended = succeeds(dir.path(), "learn a.engram --from p --device cpu");
+    assert!(extended.err.contains("3 steps") || extended.err.contains("2 steps"), "{}", extended.err);
+    assert!(extended.out.contains("12 classes"), "{}", extended.out);
+    succeeds(dir.path(), "classify a.engram p/one --device cpu");
+    fails(dir.path(), "learn a.engram --from-run run", 2, &["a.engram", "there is such a file"]);
+    fails(dir.path(), "learn b.engram --from-run run --from p", 2, &["--from-run", "--from"]);
+    fails(dir.path(), "learn b.engram --from-run run --backbone natural32", 2, &["--from-run", "--backbone"]);
+    fails(dir.path(), "learn b.engram --from-run nowhere", 2, &["nowhere", "no such run folder"]);
+    fails(dir.path(), "learn b.engram --from-run run --exemplars 3", 2, &["--exemplars", "--memory"]);
+    assert!(!dir.path().join("b.engram").exists());
+}
+
 /// While the network is trained nothing is written: whenever it ends, the file is the one before or the one after.
 #[cfg(unix)]
 #[test]

@@ -151,12 +151,12 @@ impl Parts {
         Parts { metadata: HashMap::from([("state".into(), text), ("sum".into(), sum)]), ..self.clone() }.bytes()
     }
 
-    /// As a learner with this description.
-    pub fn learner(&self, description: &Value) -> Vec<u8> {
+    /// With this description, as the file of a learner (`engram.session`) or of what a run keeps (`engram.memory`).
+    pub fn described(&self, field: &str, description: &Value) -> Vec<u8> {
         let text = description.to_string();
         let sum = self.sum(&text, 1).to_be_bytes().to_vec();
         let mut parts = self.clone();
-        parts.metadata = HashMap::from([("engram.session".into(), text)]);
+        parts.metadata = HashMap::from([(field.into(), text)]);
         parts.tensors.insert("checksum".into(), (Dtype::U8, vec![4], sum));
         parts.bytes()
     }

@@ -8,6 +8,7 @@ use engram::campaign::compared;
 use engram::continual;
 use engram::data::{Dataset, Target};
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
+use engram::experiment::kept::MEMORY_FILE;
 use engram::experiment::results::RunFolder;
 use engram::experiment::saved::Predictor;
 use engram::experiment::sink::Silent;
@@ -176,14 +177,48 @@ fn no_field_of_a_learner_makes_a_panic() {
             let _ = session.to_bytes();
             true
         };
-        assert!(used(&parts.learner(&described)), "an unchanged learner is refused");
+        let whole = |parts: &Parts, described: &Value| parts.described("engram.session", described);
+        assert!(used(&whole(&parts, &described)), "an unchanged learner is refused");
         let of = format!("a learner by {method:?}");
         let n = change_every_field(&described, &others_to_restore(), &of, |changed| {
-            used(&parts.learner(changed));
+            used(&whole(&parts, changed));
         });
         assert!(n > 200, "{n} changes only");
         try_all(&of, parts.spoiled().into_iter(), |parts| {
-            used(&parts.learner(&described));
+            used(&whole(parts, &described));
+        });
+    }
+}
+
+#[test]
+fn no_field_of_what_a_run_keeps_makes_a_panic() {
+    let (dir, device) = (temp(), Device::cpu());
+    for method in ["icarl", "er", "der++"] {
+        let options = "--memory 8 --max-tasks 2 --class-order 0,1,2,3";
+        succeeds(&dir, &format!("{method} {TINY} {options} --out {method}"));
+        let run = dir.path().join(method);
+        let path = run.join(MEMORY_FILE);
+        let parts = Parts::of(&std::fs::read(&path).unwrap());
+        let described: Value = serde_json::from_str(&parts.metadata["engram.memory"]).unwrap();
+        let pictures: Vec<_> = (0..3)
+            .map(|i| (Picture { name: format!("{i}.png"), pixels: vec![40 * i; 784] }, "new".to_string()))
+            .collect();
+        let used = |parts: &Parts, described: &Value| {
+            std::fs::write(&path, parts.described("engram.memory", described)).unwrap();
+            let Ok(mut session) = Session::of_run(&run, &device) else { return false };
+            let _ = session.set(Settings { steps: 1, ..session.settings() });
+            let _ = session.learn(pictures.clone());
+            let _ = session.to_bytes();
+            true
+        };
+        assert!(used(&parts, &described), "an unchanged memory of {method} is refused");
+        let of = format!("what {method} keeps");
+        let n = change_every_field(&described, &others_to_restore(), &of, |changed| {
+            used(&parts, changed);
+        });
+        assert!(n > 50, "{n} changes only");
+        try_all(&of, parts.spoiled().into_iter(), |parts| {
+            used(parts, &described);
         });
     }
 }

@@ -1,6 +1,11 @@
 //! Learners whose network is trained: what they keep is bounded and goes on from the file, what they forget is out of it, and a training
 //! that is interrupted changes nothing.
 
+use crate::common::complaint;
+use crate::common::program::succeeds;
+use engram::data::{self, Dataset};
+use engram::experiment::kept::MEMORY_FILE;
+use engram::experiment::saved::Predictor;
 use engram::learner::frozen::FrozenKind;
 use engram::rng::{Purpose, Rng};
 use engram::serve::{Kept, Served};
@@ -149,6 +154,114 @@ fn methods_are_not_changed_where_the_pictures_are_gone() {
     }
     frozen.set(Settings { method: Some(Way::Frozen(FrozenKind::Fecam)), ..frozen.settings() }).unwrap();
     assert_eq!(frozen.method(), Some(Way::Frozen(FrozenKind::Fecam)));
+}
+
+#[test]
+fn a_smaller_memory_holds_from_the_next_learning_on() {
+    for kind in ALL {
+        let mut session = session(kind, 12);
+        session.learn([pictures("red", 0..8), pictures("green", 0..8)].concat()).unwrap();
+        let trained_on = |session: &Session| session.exemplars().len() - session.estimate().unwrap().n;
+        assert!(trained_on(&session) > 6, "{kind:?}: {}", trained_on(&session));
+        session.set(Settings { memory: 6, ..session.settings() }).unwrap();
+        session.learn(pictures("blue", 0..8)).unwrap();
+        assert!(trained_on(&session) <= 6, "{kind:?}: {}", trained_on(&session));
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- from a run
+
+const SMALL: &str = "--model mlp --width 0.2 --limit-per-task 60 --epochs 4 --memory 60 --device cpu --quiet";
+
+/// The test pictures of a built-in set, each `every`-th.
+fn test_pictures(dataset: &Dataset, every: usize) -> Vec<Picture> {
+    let picture = |i: usize| Picture { name: format!("{i}.png"), pixels: dataset.test.image(i).to_vec() };
+    (0..dataset.test.len()).step_by(every).map(picture).collect()
+}
+
+#[test]
+fn a_complete_run_goes_on_as_a_learner() {
+    let (dir, device) = (tempfile::tempdir().unwrap(), Device::cpu());
+    // Grey without mirror images, and in colour with them.
+    for (dataset, model) in [("glyphs", SMALL.to_string()), ("shapes", SMALL.replace("mlp", "cnn"))] {
+        let images = data::spec(dataset).unwrap().load(Path::new("unused")).unwrap();
+        let queries = test_pictures(&images, 40);
+        for kind in ALL {
+            let method = Way::Growing(kind).name();
+            let name = format!("{method}-{dataset}");
+            succeeds(&dir, &format!("{method} --dataset {dataset} {model} --out {name}"));
+            let run = dir.path().join(&name);
+            let mut session = Session::of_run(&run, &device).unwrap();
+            assert_eq!(session.settings().memory, 60);
+
+            // It answers as the run does.
+            let predictor = Predictor::load(&run, &device).unwrap();
+            let pixels = queries.iter().flat_map(|picture| &picture.pixels).copied().collect();
+            let by_run = predictor.predict(pixels, &predictor.card.classifiers[0]).unwrap();
+            let by_run: Vec<&str> =
+                by_run.iter().map(|ranked| predictor.card.classes[ranked[0].label].name.as_str()).collect();
+            assert_eq!(said(&session, &queries), by_run, "{name}");
+
+            // What judges it was not trained on, and what it keeps was.
+            let is_in = |images: &data::Images, pixels: &[u8]| (0..images.len()).any(|i| images.image(i) == pixels);
+            let n_judges = session.estimate().unwrap().n;
+            let kept = session.exemplars().images();
+            let of_test = (0..kept.len()).filter(|&i| is_in(&images.test, kept.image(i))).count();
+            let of_train = (0..kept.len()).filter(|&i| is_in(&images.train, kept.image(i))).count();
+            assert_eq!((n_judges, of_test), (session.classes().len(), n_judges), "{name}: one of each class");
+            assert!(of_train > 40 && of_train <= 60 && of_test + of_train == kept.len(), "{name}: {of_train}");
+
+            // It takes another class, without the run and its data set.
+            let bytes = session.to_bytes().unwrap();
+            let mut loaded = Session::of_bytes(&bytes, Path::new("a.engram"), &device).unwrap();
+            let grey = |i: u8| Picture { name: format!("{i}.png"), pixels: vec![i; images.train.image_bytes()] };
+            for session in [&mut session, &mut loaded] {
+                session.set(Settings { steps: 2, ..session.settings() }).unwrap();
+                let n = session.classes().len();
+                let new = (0..8).map(|i| (grey(10 * i), "plain".to_string())).collect();
+                session.learn(new).unwrap();
+                assert_eq!((session.classes().len(), session.backbone().network().n_outputs), (n + 1, n + 1));
+            }
+            assert!(session.to_bytes().unwrap() == loaded.to_bytes().unwrap(), "{name}");
+            // Pictures that the run learned are known.
+            let again = Picture { name: "again".into(), pixels: images.train.image(0).to_vec() };
+            assert_eq!(session.forget_picture(&again).unwrap().n_pictures, 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_cannot_go_on_is_refused() {
+    let (dir, device) = (tempfile::tempdir().unwrap(), Device::cpu());
+    let run = |command: &str| {
+        succeeds(&dir, &format!("{command} {SMALL} --force --out run"));
+        dir.path().join("run")
+    };
+    let words = ["icarl, er, der++", "--backbone"];
+    complaint(Session::of_run(&run("a-gem"), &device), &words);
+    complaint(Session::of_run(&run("er --scenario task"), &device), &words);
+    complaint(Session::of_run(&run("er --scenario permuted --tasks 2"), &device), &words);
+    complaint(Session::of_run(&dir.path().join("nothing"), &device), &["no such run folder"]);
+
+    // Of four classes six never came: they have no output in the learner.
+    let folder = run("icarl --max-tasks 2");
+    let session = Session::of_run(&folder, &device).unwrap();
+    assert_eq!((session.classes().len(), session.backbone().network().n_outputs), (4, 4));
+    let path = folder.join(MEMORY_FILE);
+    let whole = std::fs::read(&path).unwrap();
+    for place in [whole.len() / 3, whole.len() - 9] {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 4;
+        std::fs::write(&path, damaged).unwrap();
+        complaint(Session::of_run(&folder, &device), &["memory.safetensors", "damaged"]);
+    }
+    // That of another run.
+    std::fs::write(&path, std::fs::read(run("icarl --max-tasks 2 --seed 2").join(MEMORY_FILE)).unwrap()).unwrap();
+    let other = std::fs::read(&path).unwrap();
+    std::fs::write(run("icarl --max-tasks 2").join(MEMORY_FILE), other).unwrap();
+    complaint(Session::of_run(&folder, &device), &["memory.safetensors", "other weights"]);
+    std::fs::remove_file(&path).unwrap();
+    complaint(Session::of_run(&folder, &device), &words);
 }
 
 #[test]

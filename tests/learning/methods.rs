@@ -218,7 +218,7 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
         let means: Vec<Vec<f64>> = sets.iter().map(|set| mean(set)).collect();
         let mut n_checked = 0;
         let check = |first: usize, output: Output| {
-            let labels = icarl.scores(&output, n_seen, classifier)?.argmax_rows(n_seen)?.to_u32()?;
+            let labels = icarl.scores(&output, classifier)?.argmax_rows(n_seen)?.to_u32()?;
             for (row, label) in rows(&output.features).iter().zip(labels) {
                 let distance = |mean: &Vec<f64>| row.iter().zip(mean).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
                 let distances: Vec<f64> = means.iter().map(distance).collect();
@@ -236,12 +236,12 @@ fn classification_is_by_the_nearest_mean_of_exemplars() {
     stream
         .learner
         .evaluate(&stream.dataset.train, &samples, |_, output| {
-            let labels = icarl.scores(&output, n_seen, network)?.argmax_rows(n_seen)?.to_u32()?;
+            let labels = icarl.scores(&output, network)?.argmax_rows(n_seen)?.to_u32()?;
             let logits = output.logits.to_vec()?;
             for (row, label) in logits.chunks(6).zip(labels) {
                 assert!(row[..n_seen].iter().all(|x| *x <= row[label as usize]));
             }
-            assert!(icarl.scores(&output, n_seen, &Classifier { name: "oracle", ..*network }).is_err());
+            assert!(icarl.scores(&output, &Classifier { name: "oracle", ..*network }).is_err());
             Ok(())
         })
         .unwrap();

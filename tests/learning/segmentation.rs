@@ -3,18 +3,18 @@
 
 use crate::common;
 use crate::common::program::{json, succeeds};
-use crate::common::runs::{Pairs, Weights, trained};
+use crate::common::runs::{Interrupt, Pairs, Weights, trained};
 use engram::continual::{self, CLASSES, MASKS, MethodSpec};
 use engram::data::{self, Dataset, Images};
 use engram::experiment::Config;
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use engram::experiment::results::{Metrics, RunFolder, Score};
-use engram::experiment::sink::{Listener, Progress, Silent, Sink};
+use engram::experiment::sink::Silent;
 use engram::experiment::{resume, run};
 use engram::{Device, Error};
 use safetensors::SafeTensors;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 
 /// The first images of each domain.
@@ -50,20 +50,6 @@ const BY_DOMAIN: Pairs = &[("scenario", "domain"), ("steps", "4-1-1")];
 
 fn config(method: &str, stream: Pairs) -> Config {
     common::runs::config(method, USUAL, stream)
-}
-
-/// Interrupts after so many batches.
-struct Interrupt<'a>(usize, &'a AtomicBool);
-
-impl Sink for Interrupt<'_> {}
-
-impl Listener for Interrupt<'_> {
-    fn progress(&mut self, _: &Progress) {
-        self.0 = self.0.saturating_sub(1);
-        if self.0 == 0 {
-            self.1.store(true, Relaxed);
-        }
-    }
 }
 
 /// Runs and resumes with an interruption after every `every` batches, and says how often.

@@ -250,7 +250,7 @@ impl Method for Vdfd {
         self.turns
     }
 
-    fn scores(&self, output: &Output, _n_seen: usize, classifier: &Classifier) -> Result<Tensor> {
+    fn scores(&self, output: &Output, classifier: &Classifier) -> Result<Tensor> {
         let logits = &output.logits;
         match *classifier {
             Classifier::NETWORK if self.turns == 1 => Ok(logits.clone()),

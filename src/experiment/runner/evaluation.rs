@@ -237,7 +237,7 @@ fn answers(
                 answers.task_known.resize(n, NO_ANSWER);
                 continue;
             }
-            let scores = method.scores(&output, n_seen, classifier)?;
+            let scores = method.scores(&output, classifier)?;
             let width = scores.shape()[1];
             for row in scores.to_vec()?.chunks_exact(width) {
                 answers.among_all.push(largest(row, 0..n_candidates.min(width)));

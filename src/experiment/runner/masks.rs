@@ -80,7 +80,7 @@ impl Run<'_> {
         let n_candidates = if self.config.candidates == Candidates::All { n } else { n_seen };
         let counts = Array::from_u32(&self.learner.device, [n, n], &vec![0; n * n])?;
         self.learner.evaluate(images, &task.test, |first, output| {
-            let scores = self.method.scores(&output, n_seen, &Classifier::NETWORK)?;
+            let scores = self.method.scores(&output, &Classifier::NETWORK)?;
             let samples = &task.test[first..first + scores.shape()[0]];
             let labels = gather_labels(images, samples, &vec![Draw::default(); samples.len()], &table);
             count_confusion(&scores.argmax_rows(n_candidates)?, &self.learner.targets(&labels)?, &counts)
@@ -96,7 +96,7 @@ impl Run<'_> {
         let truth = gather_labels(images, &shown, &vec![Draw::default(); shown.len()], &self.test_labels(n_seen));
         let mut answers = Vec::new();
         self.learner.evaluate(images, &shown, |_, output| {
-            let scores = self.method.scores(&output, n_seen, &Classifier::NETWORK)?;
+            let scores = self.method.scores(&output, &Classifier::NETWORK)?;
             answers.extend(scores.argmax_rows(n_seen)?.to_u32()?);
             Ok(())
         })?;

@@ -1,6 +1,7 @@
 //! The course over tasks: one seed of one configuration, from an initialised network to written results.
 
 mod evaluation;
+mod kept;
 mod masks;
 mod resume;
 mod single;
@@ -8,6 +9,7 @@ mod task;
 
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, Origin, Position, RunState};
 use super::config::Config;
+use super::kept::MEMORY_FILE;
 use super::results::{ClassifierResult, LossRow, Metrics, RunFolder, Score, Timing, accuracy_csv, losses_csv};
 use super::results::{METRICS_FILE, peak_host_bytes};
 use super::saved::ModelCard;
@@ -327,7 +329,12 @@ impl<'a> Run<'a> {
         let classes = self.classes_seen();
         exemplars::write(folder, &self.dataset.train, &self.method.exemplars(), &classes, self.metrics.complete)?;
         let card = ModelCard::new(&self.metrics, &self.dataset, &self.learner.network, &*self.method, classes);
-        saved::write(folder, card, &self.learner.network, &*self.method)?;
+        let weights = saved::write(folder, card, &self.learner.network, &*self.method)?;
+        if self.metrics.complete
+            && let Some(kept) = self.kept()?
+        {
+            folder.write_bytes(MEMORY_FILE, &kept.to_bytes(weights)?)?;
+        }
         folder.write_bytes("accuracy.csv", accuracy_csv(&self.metrics).as_bytes())?;
         folder.write_bytes("losses.csv", losses_csv(&self.losses).as_bytes())?;
         folder.write_sealed("timing.json", &self.timing)?;
