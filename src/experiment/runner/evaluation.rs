@@ -23,7 +23,7 @@ impl Run<'_> {
             Candidates::Seen => n_seen,
             Candidates::All => self.stream.n_classes,
         };
-        let asked = Asked { task, n_seen, n_candidates };
+        let asked = Asked { task, n_candidates };
         answers(&self.learner, &*self.method, classifiers, &self.dataset, &self.stream, asked)
     }
 
@@ -204,11 +204,9 @@ struct Answers {
     pub task_known: Vec<u32>,
 }
 
-/// What is asked: about the test images of `task`, when `n_seen` classes have come, of which (or of more) `n_candidates` may
-/// be answered.
+/// What is asked: about the test images of `task`, when `n_candidates` classes may be answered.
 struct Asked<'a> {
     task: &'a Task,
-    n_seen: usize,
     n_candidates: usize,
 }
 
@@ -222,7 +220,7 @@ fn answers(
     classifiers: &[Classifier],
     dataset: &Dataset,
     stream: &TaskStream,
-    Asked { task, n_seen, n_candidates }: Asked,
+    Asked { task, n_candidates }: Asked,
 ) -> Result<Vec<Answers>> {
     let images = &dataset.test;
     let label = |&sample: &u32| stream.label_of_class[images.labels[sample as usize] as usize];
