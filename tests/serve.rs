@@ -4,6 +4,7 @@
 mod common;
 
 use common::program::{PROGRAM, Running, fails, process, succeeds};
+use engram::data::pictures::Frame;
 use engram::error::{Error, Result};
 use engram::serve::{self, Answer, Class, Guess, Options, Served};
 use engram::session::Picture;
@@ -33,8 +34,8 @@ fn brightness(picture: &Picture) -> f64 {
 }
 
 impl Served for Brightness {
-    fn input(&self) -> [usize; 3] {
-        [1, 8, 8]
+    fn frame(&self) -> Frame {
+        [1, 8, 8].into()
     }
 
     fn classes(&self) -> Vec<Class> {

@@ -49,7 +49,7 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
         println!("path,class,confidence,is_known,nearest,similarity");
     }
     for paths in paths.chunks(AT_ONCE) {
-        let (read, unreadable) = read_files(paths, session.input());
+        let (read, unreadable) = read_files(paths, session.frame());
         errors.extend(unreadable);
         let (paths, pictures): (Vec<PathBuf>, Vec<Picture>) = read.into_iter().unzip();
         if pictures.is_empty() {

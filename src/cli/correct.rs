@@ -81,7 +81,7 @@ pub fn forget(args: &ForgetArgs) -> Result<()> {
     }
     let (forgotten, grows) = changed(&args.learner, |session| {
         forgetting(session, |session| {
-            let (pictures, errors) = read_files(&args.pictures, session.input());
+            let (pictures, errors) = read_files(&args.pictures, session.frame());
             if let Some(error) = errors.into_iter().next() {
                 return Err(error);
             }

@@ -151,8 +151,8 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
             Session::new(backbone, args.settings(Settings { method: args.method, ..usual })?)?
         }
     };
-    let input = session.input();
-    let read = read_labelled(found.pictures.iter().filter(|picture| !picture.is_test), input);
+    let frame = session.frame();
+    let read = read_labelled(found.pictures.iter().filter(|picture| !picture.is_test), frame);
     if read.pictures.is_empty() {
         let why = read.unreadable.into_iter().next().map_or_else(
             || Error::usage("no picture was found to learn from; the endings of picture files are png, jpg, webp, bmp, tif, gif"),
@@ -163,7 +163,7 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
     let learned = session.learn_with(read.pictures, &mut Steps::default(), &INTERRUPTED)?;
     session.save(&args.learner)?;
 
-    let tests = read_labelled(found.pictures.iter().filter(|picture| picture.is_test), input);
+    let tests = read_labelled(found.pictures.iter().filter(|picture| picture.is_test), frame);
     let judged = judged(&session, tests.pictures)?;
     let mut unreadable: BTreeMap<String, usize> = BTreeMap::new();
     let lost: Vec<(String, Error)> = read.unreadable.into_iter().chain(tests.unreadable).collect();
@@ -322,7 +322,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let device = opened(&args.device)?;
     let session = Session::load(&args.learner, &device)?;
     let has_tests = found.pictures.iter().any(|picture| picture.is_test);
-    let read = read_labelled(found.pictures.iter().filter(|picture| picture.is_test == has_tests), session.input());
+    let read = read_labelled(found.pictures.iter().filter(|picture| picture.is_test == has_tests), session.frame());
     tell_left_out(&found, &read.unreadable);
     let Some(judged) = judged(&session, read.pictures)? else {
         return Err(Error::usage("no picture was found to judge it on"));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folders of runs, or of several seeds; or folders of comparisons, which are joined into the first
+    /// Folders of runs, of several seeds, or of several schemes of distillation; or folders of comparisons, which are joined into the first
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
 }
@@ -19,6 +19,12 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         return super::compare::join(&args.folders);
     }
     for folder in &args.folders {
+        if !folder.join("config.json").exists()
+            && let Some(path) = report::write_schemes(folder)?
+        {
+            println!("{}", path.display());
+            continue;
+        }
         let seeds = seed_folders(folder)?;
         for seed in seeds.iter().filter(|seed| seed.join("metrics.json").exists()) {
             println!("{}", report::write_run(seed)?.display());

@@ -88,6 +88,33 @@ impl ImageFormat {
     }
 }
 
+/// The pictures that a network takes, and how much of a picture they show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    /// Of how many rows the shown height is part: where it is less than all, a border is left out. torchvision scales pictures to 256
+    /// and shows the middle 224.
+    pub of_height: usize,
+}
+
+impl From<[usize; 3]> for Frame {
+    fn from(shape: [usize; 3]) -> Frame {
+        Frame { shape, of_height: shape[1] }
+    }
+}
+
+impl Frame {
+    /// What is shown of a picture of (width, height): left, top, width, height.
+    fn shown(self, from: [usize; 2]) -> [usize; 4] {
+        let [_, height, width] = self.shape;
+        let [left, top, full_width, full_height] = middle(from, [width, height]);
+        let part = |side: usize| ((side * height + self.of_height / 2) / self.of_height).clamp(1, side);
+        let (width, height) = (part(full_width), part(full_height));
+        [left + (full_width - width) / 2, top + (full_height - height) / 2, width, height]
+    }
+}
+
 /// Reads a picture: turned upright (EXIF), on white where it is transparent, its middle in the shape of the format, scaled to it.
 /// Returns C×H×W bytes. What kind of file it is, is told from its content.
 ///
@@ -192,19 +219,19 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a file and fits it to (channels, height, width), as [`read`] does for a folder of pictures.
+    /// Reads a file and fits it to a frame, or to (channels, height, width) as [`read`] does for a folder of pictures.
     ///
     /// # Errors
     /// If the file cannot be read or is no whole picture.
-    pub fn read(path: &Path, input: [usize; 3]) -> Result<Picture> {
-        with_picture(path, |picture| fit(picture, input))
+    pub fn read(path: &Path, frame: impl Into<Frame>) -> Result<Picture> {
+        with_picture(path, |picture| fit(picture, frame.into()))
     }
 
     /// The same with the width and height that the picture had.
     pub(super) fn read_with_size(path: &Path, input: [usize; 3]) -> Result<(Picture, [usize; 2])> {
         with_picture(path, |picture| {
             let size = [picture.width() as usize, picture.height() as usize];
-            (fit(picture, input), size)
+            (fit(picture, input.into()), size)
         })
     }
 
@@ -212,8 +239,8 @@ impl Picture {
     ///
     /// # Errors
     /// If it is no whole picture.
-    pub fn decode(name: &Path, bytes: &[u8], input: [usize; 3]) -> Result<Picture> {
-        with_bytes(name, bytes, |picture| fit(picture, input))
+    pub fn decode(name: &Path, bytes: &[u8], frame: impl Into<Frame>) -> Result<Picture> {
+        with_bytes(name, bytes, |picture| fit(picture, frame.into()))
     }
 
     /// The same with dark and bright swapped.
@@ -238,14 +265,14 @@ pub(super) fn middle(from: [usize; 2], to: [usize; 2]) -> [usize; 4] {
 
 /// The way of every picture to a network, in training and afterwards: the middle of it in the shape of the target, on white
 /// where it is transparent, scaled with all its bits and colours, then grey by luma (or colours from grey) in 8 bits.
-fn fit(picture: DynamicImage, [channels, height, width]: [usize; 3]) -> Picture {
+fn fit(picture: DynamicImage, frame: Frame) -> Picture {
+    let [channels, height, width] = frame.shape;
     let mut changes = Vec::new();
     let (color, from, to) = (picture.color(), picture.dimensions(), (width as u32, height as u32));
     if color.bytes_per_pixel() > color.channel_count() {
         changes.push(format!("{} to 8 bits a channel", color.bits_per_pixel() / u16::from(color.channel_count())));
     }
-    let [left, top, cut_width, cut_height] =
-        middle([from.0, from.1].map(|n| n as usize), [width, height]).map(|n| n as u32);
+    let [left, top, cut_width, cut_height] = frame.shown([from.0, from.1].map(|n| n as usize)).map(|n| n as u32);
     let mut middle = picture.crop_imm(left, top, cut_width, cut_height);
     if color.has_alpha() {
         let rgba = middle.to_rgba8();
@@ -259,7 +286,7 @@ fn fit(picture: DynamicImage, [channels, height, width]: [usize; 3]) -> Picture 
         (3, false) => changes.push("grey to colour".into()),
         _ => {}
     }
-    if from != to {
+    if from != to || (cut_width, cut_height) != from {
         let cut = if (cut_width, cut_height) == from { "" } else { ", the middle of it" };
         changes.push(format!("{}x{} to {}x{}{cut}", from.0, from.1, to.0, to.1));
     }
@@ -288,7 +315,7 @@ mod tests {
     use image::{GrayImage, ImageBuffer, Luma, LumaA, Rgb};
 
     fn changes(picture: impl Into<DynamicImage>, input: [usize; 3]) -> (Vec<u8>, String) {
-        let picture = fit(picture.into(), input);
+        let picture = fit(picture.into(), input.into());
         assert_eq!(picture.pixels.len(), input.iter().product::<usize>());
         (picture.pixels, picture.changes.join("; "))
     }
@@ -324,9 +351,23 @@ mod tests {
         assert_eq!(changes(GrayImage::new(20, 20), [1, 10, 10]).1, "20x20 to 10x10");
     }
 
+    /// As torchvision: the shorter side to 256, then the middle 224×224. Of a picture whose shorter side is 256 that is a cut alone.
+    #[test]
+    fn a_border_is_left_out() {
+        let frame = Frame { shape: [1, 224, 224], of_height: 256 };
+        let wide = GrayImage::from_fn(300, 256, |x, y| Luma([(x ^ y) as u8]));
+        let Picture { pixels, changes } = fit(wide.clone().into(), frame);
+        assert_eq!(changes, ["300x256 to 224x224, the middle of it"]);
+        assert_eq!(pixels, image::imageops::crop_imm(&wide, 38, 16, 224, 224).to_image().into_raw());
+        for (from, shown) in [([32, 32], [2, 2, 28, 28]), ([1024, 512], [288, 32, 448, 448]), ([1, 1], [0, 0, 1, 1])] {
+            assert_eq!(frame.shown(from), shown);
+        }
+        assert_eq!(Frame::from([1, 24, 32]).shown([100, 80]), [0, 2, 100, 75]);
+    }
+
     #[test]
     fn dark_and_bright_can_be_swapped() {
-        let picture = fit(GrayImage::from_pixel(2, 2, Luma([10])).into(), [1, 2, 2]).inverted();
+        let picture = fit(GrayImage::from_pixel(2, 2, Luma([10])).into(), [1, 2, 2].into()).inverted();
         assert_eq!((picture.pixels.as_slice(), picture.changes.len()), (&[245; 4][..], 1));
         assert!((picture.brightness() - 245.0 / 255.0).abs() < 1e-12);
     }

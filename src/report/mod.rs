@@ -7,6 +7,7 @@
 //! - [`curve`] plots accuracies over tasks.
 //! - [`comparison_text`] puts several methods side by side and ends with an answer; [`write_comparison`] is its page.
 //! - [`tuned_task_text`] and [`tuned_text`] tell what a search for hyper-parameters tried and found.
+//! - [`write_schemes`] makes the page of several schemes of distillation.
 //! - [`write_run`] and [`write_seeds`] make `report.html` from the files of run folders; [`ReportPage`] does so while a
 //!   run goes on.
 //!
@@ -31,7 +32,7 @@ pub use console::Console;
 pub use curve::curve;
 pub use distillation::{DistillConsole, distill_tables, gain_text, ledger_text, percent_sd};
 pub use learner::{accuracy_text, answer_text, confusions_text, estimate_text, learned_text, session_text};
-pub use page::{FILE as REPORT_FILE, ReportPage, renew_run, write_comparison, write_run, write_seeds};
+pub use page::{FILE as REPORT_FILE, ReportPage, renew_run, write_comparison, write_run, write_schemes, write_seeds};
 pub use schemes::schemes_text;
 pub use seeds::seeds_table;
 pub use summary::{Summary, main_classifier, ordered_classifiers};

@@ -5,6 +5,14 @@ use super::text::{bytes, counted, duration, fit, percent, wrap};
 use crate::experiment::distillation::{DistillResults, Standing, schemes_answer};
 use std::fmt::Write;
 
+/// The gain in points, with its interval if there is one.
+pub(super) fn gained(one: &Standing) -> String {
+    match one.gain {
+        Some((low, mean, high)) => format!("{:+.2} [{:.2}, {:.2}]", 100.0 * mean, 100.0 * low, 100.0 * high),
+        None => format!("{:+.2}", 100.0 * (one.accuracy.0 - one.scratch.0)),
+    }
+}
+
 /// The table and the answer.
 pub fn schemes_text(standings: &[Standing], results: &[DistillResults]) -> String {
     let (Some(first), Some(any)) = (standings.first(), results.first()) else { return String::new() };
@@ -29,13 +37,9 @@ pub fn schemes_text(standings: &[Standing], results: &[DistillResults]) -> Strin
     let scratch = percent_sd(first.scratch, first.n_pairs);
     out += &line("scratch", [&scratch, "–", &alone, "1.00", "–"]);
     for one in standings {
-        let gain = match one.gain {
-            Some((low, mean, high)) => format!("{:+.2} [{:.2}, {:.2}]", 100.0 * mean, 100.0 * low, 100.0 * high),
-            None => format!("{:+.2}", 100.0 * (one.accuracy.0 - one.scratch.0)),
-        };
         let (accuracy, seconds) = (percent_sd(one.accuracy, one.n_pairs), duration(one.seconds));
         let (times, held) = (format!("{:.2}", one.times), bytes(one.held_bytes));
-        out += &line(&one.scheme, [&accuracy, &gain, &seconds, &times, &held]);
+        out += &line(&one.scheme, [&accuracy, &gained(one), &seconds, &times, &held]);
     }
     let others: Vec<String> = standings
         .iter()

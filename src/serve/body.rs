@@ -1,7 +1,7 @@
 //! What a request's body holds: a picture, or JSON with pictures in it.
 
 use super::guard::Refused;
-use crate::data::pictures;
+use crate::data::pictures::{self, Frame};
 use crate::session::Picture;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -115,7 +115,7 @@ async fn collect(mut body: Body, most: usize) -> Result<Vec<u8>, Refused> {
 }
 
 /// The pictures in it, as the learner takes them. It computes: not for a thread that others wait for.
-pub(super) fn pictures(sent: Sent, input: [usize; 3]) -> Result<Vec<Picture>, Refused> {
+pub(super) fn pictures(sent: Sent, frame: Frame) -> Result<Vec<Picture>, Refused> {
     let (files, names) = match sent {
         Sent::Picture(bytes) => (vec![bytes], Vec::new()),
         Sent::Content(content) => {
@@ -135,7 +135,7 @@ pub(super) fn pictures(sent: Sent, input: [usize; 3]) -> Result<Vec<Picture>, Re
     let read = |(i, bytes): (usize, &Vec<u8>)| {
         let given = names.get(i).map(|name| name.chars().filter(|c| !c.is_control()).take(MOST_OF_NAME).collect());
         let name: String = given.unwrap_or_else(|| format!("picture {} of a request", i + 1));
-        match pictures::Picture::decode(Path::new(&name), bytes, input) {
+        match pictures::Picture::decode(Path::new(&name), bytes, frame) {
             Ok(picture) => Ok(Picture { name, pixels: picture.pixels }),
             Err(e) => refuse(StatusCode::UNPROCESSABLE_ENTITY, e.to_string()),
         }

@@ -1,6 +1,7 @@
 //! The thread that owns the learner, and the queue before it.
 
 use super::{Answer, Class, Served};
+use crate::data::pictures::Frame;
 use crate::error::{Error, Result};
 use crate::session::Picture;
 use std::thread::JoinHandle;
@@ -35,8 +36,8 @@ pub(super) enum Refusal {
 #[derive(Clone)]
 pub(super) struct Desk {
     jobs: mpsc::Sender<Job>,
-    /// What pictures are brought to.
-    pub input: [usize; 3],
+    /// What pictures are fitted to.
+    pub frame: Frame,
 }
 
 impl Desk {
@@ -74,9 +75,9 @@ impl Desk {
 /// Starts the thread; it ends when the last desk is dropped.
 pub(super) fn open(served: Box<dyn Served>) -> std::io::Result<(Desk, JoinHandle<()>)> {
     let (jobs, waiting) = mpsc::channel(MOST_WAITING);
-    let input = served.input();
+    let frame = served.frame();
     let worker = std::thread::Builder::new().name("learner".into()).spawn(|| work(served, waiting))?;
-    Ok((Desk { jobs, input }, worker))
+    Ok((Desk { jobs, frame }, worker))
 }
 
 /// A reply that nobody waits for any more is no failure: the client went away.

@@ -198,8 +198,8 @@ async fn pictures(shared: &Shared, request: Request) -> Result<(Option<String>, 
         Sent::Content(content) => content.class.take(),
         Sent::Picture(_) => None,
     };
-    let input = shared.desk.input;
-    let decoded = tokio::task::spawn_blocking(move || body::pictures(sent, input)).await;
+    let frame = shared.desk.frame;
+    let decoded = tokio::task::spawn_blocking(move || body::pictures(sent, frame)).await;
     let failed = |_| (StatusCode::INTERNAL_SERVER_ERROR, "bug: a picture made its decoder panic".to_string());
     Ok((class, decoded.map_err(failed)??))
 }

@@ -1,6 +1,7 @@
 //! A learner in its file, served.
 
 use super::{Answer, Class, Guess, Nearest, Served};
+use crate::data::pictures::Frame;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::records::lock::Lock;
@@ -42,8 +43,8 @@ impl Kept {
 }
 
 impl Served for Kept {
-    fn input(&self) -> [usize; 3] {
-        self.session.input()
+    fn frame(&self) -> Frame {
+        self.session.frame()
     }
 
     fn classes(&self) -> Vec<Class> {

@@ -24,6 +24,7 @@ mod guard;
 mod http;
 mod kept;
 
+use crate::data::pictures::Frame;
 use crate::error::{Error, Result};
 use crate::session::Picture;
 pub use kept::Kept;
@@ -72,8 +73,8 @@ pub struct Nearest {
 
 /// What the server needs of a learner.
 pub trait Served: Send {
-    /// Channels, height and width that pictures are brought to.
-    fn input(&self) -> [usize; 3];
+    /// What pictures are fitted to.
+    fn frame(&self) -> Frame;
 
     /// The classes that it knows.
     fn classes(&self) -> Vec<Class>;

@@ -2,6 +2,7 @@
 
 use super::quarters::{self, Quarters};
 use super::torchvision;
+use crate::data::pictures::Frame;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::saved::{CARD, ModelCard, WEIGHTS};
@@ -22,6 +23,9 @@ pub(super) struct Card {
     pub layers: Option<LayerList>,
     /// Channels, height, width.
     pub input: [usize; 3],
+    /// The height of which that of `input` is the middle; none where all of a picture is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_height: Option<usize>,
     pub n_outputs: usize,
     /// A pixel byte p enters the network as (p/255 − mean)/std.
     pub mean: Vec<f32>,
@@ -119,6 +123,7 @@ impl Backbone {
             options: spec.options,
             layers: None,
             input: spec.input,
+            of_height: None,
             n_outputs: spec.n_outputs,
             mean: spec.mean.to_vec(),
             std: spec.std.to_vec(),
@@ -142,6 +147,7 @@ impl Backbone {
             options: run.options,
             layers: run.layers,
             input: run.input,
+            of_height: None,
             n_outputs: run.n_outputs,
             mean: run.mean,
             std: run.std,
@@ -161,6 +167,12 @@ impl Backbone {
     /// The network.
     pub fn network(&self) -> &Network {
         &self.subject.network
+    }
+
+    /// How pictures are fitted to it.
+    pub fn frame(&self) -> Frame {
+        let shape = self.card.input;
+        Frame { shape, of_height: self.card.of_height.unwrap_or(shape[1]) }
     }
 
     /// Mean and standard deviation that pixels are normalised by: (p/255 − mean)/std of a byte p.

@@ -210,6 +210,7 @@ impl Read<'_> {
         let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
         let fits = [1, 3].contains(&c)
             && [h, w].iter().all(|side| (1..=MOST_SIDE).contains(side))
+            && card.of_height.is_none_or(|of| (h..=MOST_SIDE).contains(&of))
             && (1..=MOST_OUTPUTS).contains(&card.n_outputs)
             && (card.mean.len() == c || card.mean.len() == c * h * w)
             && card.std.len() == c

@@ -3,7 +3,7 @@
 use super::{Class, Estimate, Fitted, Known, Session, Way, estimate, growing, threshold};
 use crate::data::files::digest;
 use crate::data::labelled::class_name;
-use crate::data::pictures;
+use crate::data::pictures::{self, Frame};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::learner::ImageStore;
@@ -30,13 +30,13 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a file for a network that takes (channels, height, width).
+    /// Reads a file for a network that takes (channels, height, width), or for a session: [`Session::frame`].
     ///
     /// # Errors
     /// If the file cannot be read or is no whole picture.
-    pub fn read(path: &Path, input: [usize; 3]) -> Result<Picture> {
+    pub fn read(path: &Path, frame: impl Into<Frame>) -> Result<Picture> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Picture { name, pixels: pictures::Picture::read(path, input)?.pixels })
+        Ok(Picture { name, pixels: pictures::Picture::read(path, frame)?.pixels })
     }
 
     fn digest(&self) -> u128 {

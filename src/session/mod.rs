@@ -56,6 +56,7 @@ pub use reading::{ReadPictures, read_files, read_labelled};
 pub use way::{Growing, Way};
 
 use crate::data::labelled::class_name;
+use crate::data::pictures::Frame;
 use crate::error::{Error, Result, did_you_mean};
 use crate::learner::ImageStore;
 use crate::learner::frozen::Statistics;
@@ -228,6 +229,11 @@ impl Session {
     /// Channels, height and width of the pictures that its network takes.
     pub fn input(&self) -> [usize; 3] {
         self.backbone.subject.network.input
+    }
+
+    /// How pictures are fitted to its network.
+    pub fn frame(&self) -> Frame {
+        self.backbone.frame()
     }
 
     /// What tells classes apart now; `None` before the first was learned.

@@ -2,6 +2,7 @@
 
 use super::Picture;
 use crate::data::labelled::Labelled;
+use crate::data::pictures::Frame;
 use crate::error::Error;
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -14,10 +15,10 @@ pub struct ReadPictures {
     pub unreadable: Vec<(String, Error)>,
 }
 
-/// Reads files, on all threads, for a network that takes (channels, height, width).
-pub fn read_labelled<'a>(files: impl Iterator<Item = &'a Labelled>, input: [usize; 3]) -> ReadPictures {
+/// Reads files, on all threads.
+pub fn read_labelled<'a>(files: impl Iterator<Item = &'a Labelled>, frame: Frame) -> ReadPictures {
     let files: Vec<&Labelled> = files.collect();
-    let read: Vec<_> = files.par_iter().map(|file| Picture::read(&file.path, input)).collect();
+    let read: Vec<_> = files.par_iter().map(|file| Picture::read(&file.path, frame)).collect();
     let (mut pictures, mut unreadable) = (Vec::new(), Vec::new());
     for (file, picture) in files.into_iter().zip(read) {
         match picture {
@@ -29,8 +30,8 @@ pub fn read_labelled<'a>(files: impl Iterator<Item = &'a Labelled>, input: [usiz
 }
 
 /// The same of files that say nothing of their class: pictures with their paths, and why others cannot be read.
-pub fn read_files(files: &[PathBuf], input: [usize; 3]) -> (Vec<(PathBuf, Picture)>, Vec<Error>) {
-    let read: Vec<_> = files.par_iter().map(|file| Picture::read(file, input)).collect();
+pub fn read_files(files: &[PathBuf], frame: Frame) -> (Vec<(PathBuf, Picture)>, Vec<Error>) {
+    let read: Vec<_> = files.par_iter().map(|file| Picture::read(file, frame)).collect();
     let (mut pictures, mut unreadable) = (Vec::new(), Vec::new());
     for (file, picture) in files.iter().zip(read) {
         match picture {

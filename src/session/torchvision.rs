@@ -11,6 +11,8 @@ use std::path::Path;
 /// What torchvision's networks were trained with.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
+/// Pictures are scaled to so many pixels, of which so many in the middle are looked at.
+const SCALED: usize = 256;
 const SIDE: usize = 224;
 /// Channels of the first stage.
 const WIDTH: f32 = 64.0;
@@ -52,6 +54,7 @@ fn described(path: &Path, bytes: &[u8]) -> Result<Card> {
         options: Options { width: channels as f32 / WIDTH, stem: Stem::Large, ..Options::default() },
         layers: None,
         input: [3, SIDE, SIDE],
+        of_height: Some(SCALED),
         n_outputs,
         mean: MEAN.to_vec(),
         std: STD.to_vec(),

@@ -167,6 +167,15 @@ fn schemes_stand_side_by_side() {
     for wanted in ["What else answers", "all peers", "together with others", "online"] {
         assert!(page.contains(wanted), "'{wanted}' is not on the page");
     }
+    let page = std::fs::read_to_string(dir.path().join("s/report.html")).unwrap();
+    for wanted in
+        ["4 schemes on cnn", "Gain over labels alone", "all exits", "href=\"born-again/report.html\"", "MiB held"]
+    {
+        assert!(page.contains(wanted), "'{wanted}' is not on the page");
+    }
+    std::fs::remove_file(dir.path().join("s/report.html")).unwrap();
+    assert!(succeeds(&dir, "report s").out.contains("s/report.html"));
+    assert_eq!(std::fs::read_to_string(dir.path().join("s/report.html")).unwrap(), page, "a function of the folder");
     // The same command goes on, and has nothing left to do; other settings want another folder.
     let again = succeeds(&dir, &command).out;
     assert!(!again.contains("scheme 1 of") && again.contains("all peers"), "{again}");

@@ -1,5 +1,6 @@
 //! Networks from elsewhere as backbones: torchvision's, by the names of their tensors.
 
+use engram::data::pictures::Frame;
 use engram::models::{Options, Stem};
 use engram::ops::Mode;
 use engram::session::{Backbone, Picture, Session, Settings};
@@ -152,6 +153,16 @@ fn a_learner_goes_by_a_file_of_torchvision_and_holds_it() {
     session.save(&learner).unwrap();
     std::fs::remove_file(&path).unwrap();
     let session = Session::load(&learner, &Device::cpu()).unwrap();
+    // Files are looked at as torchvision does: of 256 pixels the middle 224.
+    assert_eq!(session.frame(), Frame { shape: [3, 224, 224], of_height: 256 });
+    let file = dir.path().join("large.png");
+    let large = image::RgbImage::from_fn(256, 256, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
+    large.save(&file).unwrap();
+    let read = Picture::read(&file, session.frame()).unwrap();
+    let (x, y) = (100, 7);
+    let expected = large.get_pixel(16 + x, 16 + y).0;
+    let at = |channel: usize| read.pixels[channel * 224 * 224 + y as usize * 224 + x as usize];
+    assert_eq!([at(0), at(1), at(2)], expected);
     let answers = session.classify(&[picture(&slope, 9), picture(&noise, 9)]).unwrap();
     let said: Vec<&str> =
         answers.iter().map(|answer| session.classes()[answer.ranked[0].label].name.as_str()).collect();

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::experiment::distillation::{DistillConfig, Standing, presets, recorded_by, rows, schemes_csv};
 use crate::experiment::sink::Sink;
 use crate::records::{create_folder, write_atomically};
-use crate::report::{DistillConsole, schemes_text, write_run};
+use crate::report::{DistillConsole, schemes_text, write_run, write_schemes};
 use crate::settings::{Origin, Values};
 use std::path::Path;
 
@@ -54,6 +54,9 @@ pub fn compare(schemes: &[String], args: DistillArgs) -> Result<()> {
     write_atomically(&out.join("schemes.csv"), schemes_csv(&standings).as_bytes())?;
     let json = serde_json::to_string_pretty(&standings).expect("bug: a comparison is no JSON");
     write_atomically(&out.join("schemes.json"), (json + "\n").as_bytes())?;
+    if let Some(page) = write_schemes(&out)? {
+        println!("Page: {}", page.display());
+    }
     println!("Files: {} and schemes.json; a page in the folder of each scheme", out.join("schemes.csv").display());
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! that a chart suits a light and a dark page.
 
 use super::html::escape;
+use super::plot::nice_step;
 use plotters::coord::ranged1d::SegmentValue;
 use plotters::prelude::*;
 use std::fmt::Write;
@@ -164,19 +165,18 @@ pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
     let (x, y) = at(end / 2.0, 0.0);
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", y + 42.0, escape(x_title));
     let mut legend = String::new();
+    let spots: Vec<(f64, f64)> = points.iter().map(|point| at(point.x, point.y)).collect();
+    let numbers = beside(&spots);
     for (i, point) in points.iter().enumerate() {
-        let (x, y) = at(point.x, point.y);
+        let (x, y) = spots[i];
         let ((_, high), (_, low)) = (at(point.x, point.y + point.spread), at(point.x, point.y - point.spread));
         let color = i % N_COLORS + 1;
-        // Points on one spot: each number a little further to the right.
-        let near = points[..i].iter().filter(|p| at(p.x, p.y).0 - x < 40.0 && (at(p.x, p.y).1 - y).abs() < 12.0);
-        let shift = 8.0 + 18.0 * near.filter(|p| x - at(p.x, p.y).0 < 40.0).count() as f64;
         let _ = writeln!(
             svg,
             "<path d=\"M{x:.1} {high:.1}V{low:.1}\" stroke=\"var(--line-{color})\"/><circle cx=\"{x:.1}\" cy=\"{y:.1}\" \
-             r=\"5\" fill=\"var(--line-{color})\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            x + shift,
-            y + 4.0,
+             r=\"5\" fill=\"var(--line-{color})\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            numbers[i].0,
+            numbers[i].1 + 4.0,
             i + 1
         );
         let _ = writeln!(
@@ -187,6 +187,78 @@ pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
         );
     }
     format!("<ul class=\"legend\">\n{legend}</ul>\n{svg}</svg>\n")
+}
+
+/// The middles of numbers beside points: right of them, else left, above or below, where no point and no other number is.
+fn beside(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let apart = |a: (f64, f64), b: (f64, f64)| (a.0 - b.0).abs() >= 13.0 || (a.1 - b.1).abs() >= 13.0;
+    let mut numbers: Vec<(f64, f64)> = Vec::new();
+    for &(x, y) in points {
+        let around = [(15.0, 0.0), (-15.0, 0.0), (0.0, -16.0), (0.0, 16.0)];
+        let higher = (2..=points.len() + 1).map(|n| (0.0, -16.0 * n as f64));
+        let free = |spot: &(f64, f64)| points.iter().chain(&numbers).all(|&other| apart(*spot, other));
+        let spots = around.into_iter().chain(higher).map(|(dx, dy)| (x + dx, y + dy));
+        let spot = spots.into_iter().find(free).unwrap_or((x + 15.0, y));
+        numbers.push(spot);
+    }
+    numbers
+}
+
+/// A named number with an interval around it.
+pub(super) struct Interval {
+    pub name: String,
+    pub low: f64,
+    pub mean: f64,
+    pub high: f64,
+}
+
+/// Intervals below one another over one axis, with a line at 0.
+pub(super) fn intervals(label: &str, x_title: &str, all: &[Interval]) -> String {
+    let (left, top, width, row) = (130.0, 10.0, 480.0, 26.0);
+    let (low, high) = all.iter().fold((0.0f64, 0.0f64), |(low, high), one| (low.min(one.low), high.max(one.high)));
+    let step = nice_step((high - low).max(1e-6) / 6.0);
+    let (first, last) = ((low / step).floor(), (high / step).ceil().max((low / step).floor() + 1.0));
+    let at = |x: f64| left + width * (x / step - first) / (last - first);
+    let bottom = top + row * all.len() as f64;
+    let mut svg = format!(
+        "<svg class=\"chart\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 640 {:.0}\" font-family=\"sans-serif\" \
+         font-size=\"13\" fill=\"currentColor\">\n",
+        escape(label),
+        bottom + 48.0
+    );
+    for i in 0..=((last - first).round() as usize) {
+        let value = step * (first + i as f64);
+        let (x, stroke) = (at(value), if value.abs() < step / 2.0 { "currentColor" } else { "var(--rule)" });
+        let value = (value * 1e6).round() / 1e6;
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{x:.1} {top:.1}V{bottom:.1}\" stroke=\"{stroke}\"/><text x=\"{x:.1}\" y=\"{:.1}\" \
+             text-anchor=\"middle\">{value}</text>",
+            bottom + 18.0
+        );
+    }
+    for (i, Interval { name, low, mean, high }) in all.iter().enumerate() {
+        let y = top + row * (i as f64 + 0.5);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><path d=\"M{:.1} {y:.1}H{:.1}\" \
+             stroke=\"var(--line-1)\" stroke-width=\"3\"/><circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"var(--line-1)\"/>",
+            left - 10.0,
+            y + 4.0,
+            escape(name),
+            at(*low),
+            at(*high),
+            at(*mean)
+        );
+    }
+    let _ = writeln!(
+        svg,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n</svg>",
+        left + width / 2.0,
+        bottom + 40.0,
+        escape(x_title)
+    );
+    svg
 }
 
 /// A matrix of shares in 0..=1 as a picture of cells, with lines at the `edges` between groups of rows and columns.
@@ -229,6 +301,35 @@ mod tests {
             assert!(svg.contains(wanted), "{wanted} is not in {svg}");
         }
         assert_eq!(svg.matches("<circle").count(), 2 * 3);
+    }
+
+    #[test]
+    fn numbers_keep_clear_of_points_and_of_each_other() {
+        let points = [(100.0, 50.0), (104.0, 52.0), (113.0, 50.0), (100.0, 50.0), (101.0, 49.0), (90.0, 60.0)];
+        let numbers = beside(&points);
+        assert_eq!(beside(&points[..1]), [(115.0, 50.0)]);
+        for (i, a) in numbers.iter().enumerate() {
+            for b in points.iter().chain(&numbers[..i]) {
+                assert!((a.0 - b.0).abs() >= 13.0 || (a.1 - b.1).abs() >= 13.0, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_lie_inside_and_round_zero() {
+        let one = |name: &str, low: f64, high: f64| Interval { name: name.into(), low, mean: (low + high) / 2.0, high };
+        let svg = intervals("gains", "points", &[one("a<", -0.4, 0.2), one("b", 1.0, 3.0)]);
+        assert!(!svg.contains("a<<") && svg.contains("a&lt;") && svg.contains(">0</text>"), "{svg}");
+        let inside = |part: &str| {
+            let number = part.split(['"', ' ', 'V', 'H']).next().unwrap().parse::<f64>().unwrap();
+            assert!((0.0..=640.0).contains(&number), "{number} in {svg}");
+        };
+        svg.split("cx=\"").skip(1).for_each(inside);
+        svg.split("d=\"M").skip(1).for_each(inside);
+        // All on one spot, and all at 0.
+        for (low, high) in [(0.0, 0.0), (2.0, 2.0), (-3.0, -3.0)] {
+            assert!(!intervals("x", "y", &[one("c", low, high)]).contains("NaN"));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod losses;
 mod masks;
 mod plot;
 mod run;
+mod schemes;
 mod seeds;
 
 use crate::error::{Error, Result};
@@ -94,6 +95,19 @@ pub fn write_comparison(root: &Path, entries: &[Entry], folders: &[PathBuf], n_m
     let path = root.join(FILE);
     write_atomically(&path, compare::page(root, entries, &runs, n_missing).as_bytes())?;
     Ok(path)
+}
+
+/// Makes the page of several schemes of distillation in the folder that holds theirs, and returns its path; `None` if it holds none.
+///
+/// # Errors
+/// If no pair of students is finished, or a file is damaged.
+pub fn write_schemes(root: &Path) -> Result<Option<PathBuf>> {
+    if schemes::folders(root).is_empty() {
+        return Ok(None);
+    }
+    let path = root.join(FILE);
+    write_atomically(&path, schemes::page(root)?.as_bytes())?;
+    Ok(Some(path))
 }
 
 /// Keeps the page of a run folder up to date while the run goes on.
