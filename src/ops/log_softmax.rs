@@ -1,12 +1,11 @@
 //! The logarithm of softmax, computed without leaving log space. Twin: `shaders/log_softmax.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
-use super::softmax::{check_temperature, log_sum_exp};
-use super::threads::for_rows;
+use super::softmax::{ByRow, log_sum_exp};
 use super::wide::ROWS;
-use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
+use crate::device::{Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
-use crate::tensor::{Backward, Destinations, Tensor};
+use crate::tensor::Tensor;
 
 const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/log_softmax.wgsl")];
 static FORWARD: Kernel = Kernel {
@@ -32,63 +31,27 @@ impl Tensor {
     /// # Errors
     /// If T is not positive.
     pub fn log_softmax(&self, temperature: f32) -> Result<Tensor> {
-        self.expect_f32("log_softmax")?;
-        check_temperature("log_softmax", temperature)?;
-        let (n_rows, n_columns) = self.shape().rows_cols();
-        let y = Array::empty(&self.device(), self.shape(), DType::F32)?;
-        match self.device() {
-            Device::Cpu(_) => {
-                let x = self.array().cpu();
-                for_rows(&mut y.cpu_mut(), n_columns, |first, rows| {
-                    for (y, x) in rows.chunks_exact_mut(n_columns).zip(x[first * n_columns..].chunks_exact(n_columns)) {
-                        let total = log_sum_exp(x, temperature);
-                        for (y, &x) in y.iter_mut().zip(x) {
-                            *y = (f64::from(x) / f64::from(temperature) - total) as f32;
-                        }
-                    }
-                });
-            }
-            Device::Gpu(gpu) => {
-                let params = [n_rows as u32, n_columns as u32, temperature.to_bits()];
-                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Rows(n_rows))?;
-            }
-        }
-        let saved = LogSoftmaxBackward { y: y.clone(), temperature };
-        Ok(Tensor::from_op("log_softmax", y, &[self], || saved))
+        LOG_SOFTMAX.of(self, temperature)
     }
 }
 
-struct LogSoftmaxBackward {
-    y: Array,
-    temperature: f32,
-}
-
-impl Backward for LogSoftmaxBackward {
-    fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
-        let dx = inputs.place(0)?;
-        let (n_rows, n_columns) = dx.shape().rows_cols();
-        match dy.device() {
-            Device::Cpu(_) => {
-                let (dy, y) = (dy.cpu(), self.y.cpu());
-                for_rows(&mut dx.cpu_mut(), n_columns, |first, rows| {
-                    for (i, dx) in rows.chunks_exact_mut(n_columns).enumerate() {
-                        let row = (first + i) * n_columns..(first + i + 1) * n_columns;
-                        let (dy, y) = (&dy[row.clone()], &y[row]);
-                        let total: f64 = dy.iter().map(|&dy| f64::from(dy)).sum();
-                        for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
-                            *dx = (dy - y.exp() * total as f32) / self.temperature;
-                        }
-                    }
-                });
-                Ok(())
-            }
-            Device::Gpu(gpu) => {
-                let params = [n_rows as u32, n_columns as u32, self.temperature.to_bits()];
-                gpu.launch(&BACKWARD, &[dy, &self.y, &dx], &params, Grid::Rows(n_rows))
-            }
+static LOG_SOFTMAX: ByRow = ByRow {
+    name: "log_softmax",
+    forward: &FORWARD,
+    backward: &BACKWARD,
+    row: |x, temperature, y| {
+        let total = log_sum_exp(x, temperature);
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (f64::from(x) / f64::from(temperature) - total) as f32;
         }
-    }
-}
+    },
+    row_backward: |dy, y, temperature, dx| {
+        let total: f64 = dy.iter().map(|&dy| f64::from(dy)).sum();
+        for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
+            *dx = (dy - y.exp() * total as f32) / temperature;
+        }
+    },
+};
 
 pub static OP: Op = Op {
     name: "log_softmax",

@@ -40,26 +40,87 @@ impl Tensor {
     /// # Errors
     /// If T is not positive.
     pub fn softmax(&self, temperature: f32) -> Result<Tensor> {
-        self.expect_f32("softmax")?;
-        check_temperature("softmax", temperature)?;
-        let (n_rows, n_columns) = self.shape().rows_cols();
-        let y = Array::empty(&self.device(), self.shape(), DType::F32)?;
-        match self.device() {
+        SOFTMAX.of(self, temperature)
+    }
+}
+
+static SOFTMAX: ByRow = ByRow {
+    name: "softmax",
+    forward: &FORWARD,
+    backward: &BACKWARD,
+    row: softmax_row,
+    row_backward: |dy, y, temperature, dx| {
+        let along: f64 = dy.iter().zip(y).map(|(&dy, &y)| f64::from(dy) * f64::from(y)).sum();
+        for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
+            *dx = y * (dy - along as f32) / temperature;
+        }
+    },
+};
+
+/// A function of each row of a matrix and a temperature.
+pub(super) struct ByRow {
+    pub name: &'static str,
+    /// Of x and y.
+    pub forward: &'static Kernel,
+    /// Of dy, y and dx.
+    pub backward: &'static Kernel,
+    /// A row of y, from that of x.
+    pub row: fn(&[f32], f32, &mut [f32]),
+    /// A row of dx, from those of dy and y.
+    pub row_backward: fn(&[f32], &[f32], f32, &mut [f32]),
+}
+
+impl ByRow {
+    /// (N, C) → (N, C).
+    pub fn of(&'static self, x: &Tensor, temperature: f32) -> Result<Tensor> {
+        x.expect_f32(self.name)?;
+        check_temperature(self.name, temperature)?;
+        let (n_rows, n_columns) = x.shape().rows_cols();
+        let y = Array::empty(&x.device(), x.shape(), DType::F32)?;
+        match x.device() {
             Device::Cpu(_) => {
-                let x = self.array().cpu();
+                let x = x.array().cpu();
                 for_rows(&mut y.cpu_mut(), n_columns, |first, rows| {
-                    for (y, x) in rows.chunks_exact_mut(n_columns).zip(x[first * n_columns..].chunks_exact(n_columns)) {
-                        softmax_row(x, temperature, y);
-                    }
+                    let x = x[first * n_columns..].chunks_exact(n_columns);
+                    rows.chunks_exact_mut(n_columns).zip(x).for_each(|(y, x)| (self.row)(x, temperature, y));
                 });
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32, temperature.to_bits()];
-                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Rows(n_rows))?;
+                gpu.launch(self.forward, &[x.array(), &y], &params, Grid::Rows(n_rows))?;
             }
         }
-        let saved = SoftmaxBackward { y: y.clone(), temperature };
-        Ok(Tensor::from_op("softmax", y, &[self], || saved))
+        let saved = ByRowBackward { of: self, y: y.clone(), temperature };
+        Ok(Tensor::from_op(self.name, y, &[x], || saved))
+    }
+}
+
+struct ByRowBackward {
+    of: &'static ByRow,
+    y: Array,
+    temperature: f32,
+}
+
+impl Backward for ByRowBackward {
+    fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
+        let dx = inputs.place(0)?;
+        let (n_rows, n_columns) = dx.shape().rows_cols();
+        match dy.device() {
+            Device::Cpu(_) => {
+                let (dy, y) = (dy.cpu(), self.y.cpu());
+                for_rows(&mut dx.cpu_mut(), n_columns, |first, rows| {
+                    for (i, dx) in rows.chunks_exact_mut(n_columns).enumerate() {
+                        let row = (first + i) * n_columns..(first + i + 1) * n_columns;
+                        (self.of.row_backward)(&dy[row.clone()], &y[row], self.temperature, dx);
+                    }
+                });
+                Ok(())
+            }
+            Device::Gpu(gpu) => {
+                let params = [n_rows as u32, n_columns as u32, self.temperature.to_bits()];
+                gpu.launch(self.of.backward, &[dy, &self.y, &dx], &params, Grid::Rows(n_rows))
+            }
+        }
     }
 }
 
@@ -89,38 +150,6 @@ pub fn log_sum_exp(x: &[f32], temperature: f32) -> f64 {
     let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = x.iter().map(|x| f64::from((x - max) / temperature).exp()).sum();
     f64::from(max) / f64::from(temperature) + total.ln()
-}
-
-struct SoftmaxBackward {
-    y: Array,
-    temperature: f32,
-}
-
-impl Backward for SoftmaxBackward {
-    fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
-        let dx = inputs.place(0)?;
-        let (n_rows, n_columns) = dx.shape().rows_cols();
-        match dy.device() {
-            Device::Cpu(_) => {
-                let (dy, y) = (dy.cpu(), self.y.cpu());
-                for_rows(&mut dx.cpu_mut(), n_columns, |first, rows| {
-                    for (i, dx) in rows.chunks_exact_mut(n_columns).enumerate() {
-                        let row = (first + i) * n_columns..(first + i + 1) * n_columns;
-                        let (dy, y) = (&dy[row.clone()], &y[row]);
-                        let along: f64 = dy.iter().zip(y).map(|(&dy, &y)| f64::from(dy) * f64::from(y)).sum();
-                        for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
-                            *dx = y * (dy - along as f32) / self.temperature;
-                        }
-                    }
-                });
-                Ok(())
-            }
-            Device::Gpu(gpu) => {
-                let params = [n_rows as u32, n_columns as u32, self.temperature.to_bits()];
-                gpu.launch(&BACKWARD, &[dy, &self.y, &dx], &params, Grid::Rows(n_rows))
-            }
-        }
-    }
 }
 
 pub static OP: Op = Op {

@@ -2,8 +2,8 @@
 //! never with a panic.
 #![cfg(unix)]
 
-use crate::common::changes::{Parts, change_every_field, temp, try_all, with};
-use crate::common::program::{PROGRAM, check_width, engram, process, succeeds, unsealed};
+use crate::common::changes::{Parts, change_every_field, others, temp, try_all, with};
+use crate::common::program::{PROGRAM, check_width, engram, names, process, succeeds, unsealed};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -47,8 +47,28 @@ struct Interrupted<'a> {
     n_asked: Cell<usize>,
 }
 
-/// Of the changes one in so many is tried, of both kinds in turn: each costs a process.
-const EVERY: usize = 3;
+/// Of the changes one in so many is tried, of all kinds in turn: each costs a process.
+const EVERY: usize = 17;
+
+/// Two folders inside one another, of which the inner is worked in: what a name leads out of it to lies in the outer ones.
+fn inner(outer: &Path) -> PathBuf {
+    let dir = outer.join("a").join("b");
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// Work without an end is what a person may ask for.
+fn is_endless(value: &Value) -> bool {
+    const COUNTS: [&str; 6] = ["epochs", "seeds", "max_decays", "decays", "peers", "generations"];
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            let counts = COUNTS.iter().any(|count| name.ends_with(count));
+            is_endless(value) || (counts && value.as_f64().is_some_and(|n| n >= 1000.0))
+        }),
+        Value::Array(values) => values.iter().any(is_endless),
+        _ => false,
+    }
+}
 
 impl Interrupted<'_> {
     /// Goes on after one file was changed. Only what the program itself wrote lies there afterwards.
@@ -72,17 +92,17 @@ impl Interrupted<'_> {
         assert_eq!(n_errors, usize::from(outcome.code != 0), "code {}: {}", outcome.code, outcome.err);
         assert!(!outcome.err.contains('\u{1b}') && !outcome.out.contains('\u{7}'), "{}", outcome.err);
         check_width(&outcome.err);
+        let outside = self.dir.parent().unwrap();
+        assert!(names(outside) == ["b"] && names(outside.parent().unwrap()) == ["a"], "it wrote outside of its folder");
     }
 
-    /// Removes every field of a file, and makes it a number that is too large; `tests/learning/fields.rs` tries more.
+    /// Changes every field of a file.
     fn change(&self, name: &str) -> usize {
         let path = self.dir.join(name);
         let whole: Value = serde_json::from_str(&unsealed(std::str::from_utf8(&self.files[&path]).unwrap())).unwrap();
-        change_every_field(&whole, &[None, Some(json!(u64::MAX))], name, |changed| {
-            // Training without an end is what a person may ask for.
-            let text = changed.to_string();
-            if !text.contains(&format!("epochs\":{}", u64::MAX)) {
-                self.goes_on(&path, text.as_bytes());
+        change_every_field(&whole, &others(), name, |changed| {
+            if !is_endless(changed) {
+                self.goes_on(&path, changed.to_string().as_bytes());
             }
         })
     }
@@ -92,29 +112,22 @@ const TINY: &str = "--limit-per-task 10 --epochs 1 --model mlp --width 0.02 --de
 
 #[test]
 fn no_field_of_a_search_makes_a_panic() {
-    let dir = temp();
+    let outer = temp();
+    let dir = inner(outer.path());
     let command =
         format!("tune ewc --max-tasks 2 --class-order 0,1,2,3 --lr-grid 0.01 --max-decays 1 --out out {TINY}");
-    killed_once(dir.path(), &command, |dir| dir.join("out/checkpoint.safetensors").exists());
-    let begun = Interrupted {
-        dir: dir.path(),
-        files: files(dir.path()),
-        resume: "tune ewc --resume out",
-        n_asked: Cell::new(0),
-    };
+    killed_once(&dir, &command, |dir| dir.join("out/checkpoint.safetensors").exists());
+    let begun = Interrupted { dir: &dir, files: files(&dir), resume: "tune ewc --resume out", n_asked: Cell::new(0) };
     let n = begun.change("out/plan.json") + begun.change("out/tune.json");
     assert!(n > 100, "{n} changes only");
-    let path = dir.path().join("out/checkpoint.safetensors");
+    let path = dir.join("out/checkpoint.safetensors");
     let parts = Parts::of(&begun.files[&path]);
     let state: Value = serde_json::from_str(&parts.metadata["state"]).unwrap();
-    change_every_field(
-        &state,
-        &[None, Some(json!(null)), Some(json!(u64::MAX)), Some(json!([]))],
-        "a search",
-        |state| {
+    change_every_field(&state, &others(), "a search", |state| {
+        if !is_endless(state) {
             begun.goes_on(&path, &parts.checkpoint(state));
-        },
-    );
+        }
+    });
     try_all("a search", parts.spoiled().into_iter(), |parts| {
         let lengths: BTreeMap<_, _> = parts.tensors.iter().map(|(name, part)| (name, part.2.len() / 4)).collect();
         begun.goes_on(&path, &parts.checkpoint(&with(&state, &[Ok("tensors".into())], Some(&json!(lengths)))));
@@ -126,27 +139,25 @@ const STUDENTS: &str = "--teacher mlp --teacher-limit 20 --teacher-epochs 1 --te
 
 #[test]
 fn no_field_of_an_interrupted_distillation_or_of_its_teacher_makes_a_panic() {
-    let dir = temp();
+    let outer = temp();
+    let dir = inner(outer.path());
     let command = format!("distill {STUDENTS} --out out");
-    killed_once(dir.path(), &command, |dir| dir.join("out/metrics.json").exists());
-    let begun = Interrupted {
-        dir: dir.path(),
-        files: files(dir.path()),
-        resume: "distill --quiet --resume out",
-        n_asked: Cell::new(0),
-    };
+    killed_once(&dir, &command, |dir| dir.join("out/metrics.json").exists());
+    let begun =
+        Interrupted { dir: &dir, files: files(&dir), resume: "distill --quiet --resume out", n_asked: Cell::new(0) };
     let card = begun.files.keys().find(|path| path.ends_with("teacher.json")).expect("a kept teacher");
-    let card = card.strip_prefix(dir.path()).unwrap().to_str().unwrap();
+    let card = card.strip_prefix(&dir).unwrap().to_str().unwrap();
     let n = ["out/config.json", "out/metrics.json", card].iter().map(|name| begun.change(name)).sum::<usize>();
     assert!(n > 100, "{n} changes only");
 }
 
 #[test]
 fn no_field_of_interrupted_schemes_makes_a_panic() {
-    let dir = temp();
+    let outer = temp();
+    let dir = inner(outer.path());
     let command = format!("distill --schemes hinton,dkd {STUDENTS} --out out");
-    succeeds(dir.path(), &command);
-    let whole = Interrupted { dir: dir.path(), files: files(dir.path()), resume: &command, n_asked: Cell::new(0) };
+    succeeds(&dir, &command);
+    let whole = Interrupted { dir: &dir, files: files(&dir), resume: &command, n_asked: Cell::new(0) };
     let n = whole.change("out/hinton/config.json") + whole.change("out/hinton/metrics.json");
     assert!(n > 100, "{n} changes only");
 }

@@ -46,6 +46,8 @@ const USUAL: Pairs = &[
     ("fisher_samples", "3"),
 ];
 const BY_CLASS: Pairs = &[("scenario", "class"), ("steps", "3-1")];
+const BRANCHES: Pairs =
+    &[("scenario", "class"), ("steps", "3-1"), ("model", "deeplab-lite-rc"), ("drop_branches", "true")];
 const BY_DOMAIN: Pairs = &[("scenario", "domain"), ("steps", "4-1-1")];
 
 fn config(method: &str, stream: Pairs) -> Config {
@@ -83,6 +85,7 @@ fn a_resumed_run_ends_in_the_bits_of_the_whole() {
         ("dfd", BY_DOMAIN, 3),
         ("ewc", BY_DOMAIN, 3),
         ("si", BY_CLASS, 5),
+        ("rcil", BRANCHES, 7),
     ]
     .into_iter()
     .enumerate()
