@@ -90,7 +90,7 @@ pub static MEASURES: &[Measure] = &[
         help: "ACC: of all tasks, after the last",
         unit: Unit::Percent,
         source: Source::Accuracies,
-        in_summary: true,
+        in_summary: false,
         of: ClassifierResult::average_accuracy,
     },
     Measure {

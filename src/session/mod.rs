@@ -52,6 +52,7 @@ pub use backbone::Backbone;
 pub use classify::{Answer, Nearest, Ranked};
 pub use estimate::{Confusion, Estimate, Judged};
 pub use memory::{ClassReport, Forgotten, Learned, NOT_UNLEARNED, Picture};
+pub use of_run::goes_on;
 pub use reading::{ReadPictures, read_files, read_labelled};
 pub use way::{Growing, Way};
 

@@ -74,6 +74,11 @@ impl Session {
     }
 }
 
+/// Whether a learner can go on from the run of a method in this folder, by what lies there.
+pub fn goes_on(folder: &Path, method: &str) -> bool {
+    Way::named(method).is_some_and(Way::grows) && folder.join(MEMORY_FILE).is_file()
+}
+
 fn cannot(folder: &Path, card: &ModelCard) -> Error {
     let growing: Vec<&str> = Way::NAMED.iter().filter(|(way, ..)| way.grows()).map(|(_, name, _)| *name).collect();
     Error::usage(format!(

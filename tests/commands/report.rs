@@ -130,6 +130,10 @@ fn the_command_on_the_page_repeats_the_run() {
     let command = html.split("<pre><code><span>engram ").nth(1).unwrap().split("</code>").next().unwrap();
     let command = command.replace("<span>", "").replace("</span>", "");
     assert!(command.contains("--lr 0.0005") && command.contains("--class-order seed:3"), "{command}");
+    assert!(
+        html.replace("</span> <span>", " ").contains("engram learn FILE.engram --from-run ."),
+        "how a learner goes on"
+    );
     succeeds(dir.path(), &format!("{command} --quiet --out b"));
     for name in ["metrics.json", "model.safetensors", "class_means.safetensors"] {
         let [a, b] = ["a", "b"].map(|run| std::fs::read(dir.path().join(run).join(name)).unwrap());

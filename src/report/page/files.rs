@@ -10,6 +10,7 @@ use crate::experiment::segmented;
 use crate::experiment::{for_target, rows};
 use crate::records::lock::is_in_use;
 use crate::records::sealed::{self, read_json};
+use crate::session::goes_on;
 use crate::settings::{Setting as Row, text};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub(super) struct RunFiles {
     pub losses: Losses,
     /// Of runs on images with masks: a picture after each task, as PNG files.
     pub segmented: Vec<Vec<u8>>,
+    /// Whether a learner can go on from it.
+    pub goes_on: bool,
 }
 
 impl RunFiles {
@@ -69,6 +72,7 @@ impl RunFiles {
         }
         Ok(RunFiles {
             folder: folder.to_path_buf(),
+            goes_on: goes_on(folder, &card.method),
             config: read_json(folder, "config.json")?,
             metrics,
             timing,

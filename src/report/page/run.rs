@@ -416,6 +416,10 @@ fn repeat(run: &RunFiles) -> String {
     ];
     let sample = run.exemplars.iter().find_map(|(class, _)| class.pictures.first());
     let sample = sample.map_or("IMAGE.png".to_string(), |name| format!("exemplars/{name}"));
+    let mut uses = vec![format!("engram predict . {}", quoted(&sample))];
+    if run.goes_on {
+        uses.push("engram learn FILE.engram --from-run .".into());
+    }
     format!(
         "{}{}<p>or, in this folder, <code>engram {} --config config.json</code>. The same \
          seed on the same kind of processor or adapter gives the same numbers. In a source checkout, write \
@@ -424,6 +428,6 @@ fn repeat(run: &RunFiles) -> String {
         facts(&list),
         commands(&[run.command()]),
         escape(&run.metrics.method),
-        commands(&[format!("engram predict . {}", quoted(&sample))])
+        commands(&uses)
     )
 }
