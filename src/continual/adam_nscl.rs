@@ -10,23 +10,18 @@ use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::linalg::{Matrix, symmetric_eigen};
 use crate::rng::{Purpose, Rng};
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 
-/// Whose inputs count in covariances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Averaging {
-    /// Those of a batch's mean image in each layer: as in the authors' logs.
-    #[default]
-    Batches,
-    /// Those of every image.
-    Images,
-}
-
-impl Choose for Averaging {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Averaging::Batches, "batches", "Those of a batch's mean image in each layer: as in the authors' logs"),
-        (Averaging::Images, "images", "Those of every image"),
-    ];
+choices! {
+    /// Whose inputs count in covariances.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Averaging {
+        #[default]
+        /// Those of a batch's mean image in each layer: as in the authors' logs.
+        Batches = "batches",
+        /// Those of every image.
+        Images = "images",
+    }
 }
 
 const NULL_SPACE: Setting = Setting::number(

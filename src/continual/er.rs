@@ -12,75 +12,45 @@ use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
 use crate::rng::{Purpose, Rng};
-use crate::settings::{Choose, Setting, Values};
+use crate::settings::{Setting, Values, choices};
 use std::collections::BTreeSet;
 
-/// Whether replayed images share the new images' forward pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReplayForward {
-    /// One pass and one mean, in which a memory batch of b_m beside b new images weighs b_m/(b + b_m).
-    #[default]
-    Joint,
-    /// Two passes, whose means are added.
-    Separate,
+choices! {
+    /// Whether replayed images share the new images' forward pass.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum ReplayForward {
+        #[default]
+        /// One pass and one mean, in which a memory batch of b_m beside b new images weighs b_m/(b + b_m).
+        Joint = "joint",
+        /// Two passes, whose means are added.
+        Separate = "separate",
+    }
 }
 
-impl Choose for ReplayForward {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            ReplayForward::Joint,
-            "joint",
-            "One pass and one mean, in which a memory batch of b_m beside b new images weighs b_m/(b + b_m)",
-        ),
-        (ReplayForward::Separate, "separate", "Two passes, whose means are added"),
-    ];
+choices! {
+    /// When a replay memory takes samples in.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum MemoryUpdate {
+        #[default]
+        /// After each step of the first pass over a task's data: what is replayed may be of the running task.
+        Step = "step",
+        /// All of a task's samples before its first step, as avalanche-lib's ER-ACE does.
+        TaskBegin = "task-begin",
+        /// All of a task's samples after its last step, as avalanche-lib's Replay does: only earlier tasks are replayed.
+        TaskEnd = "task-end",
+    }
 }
 
-/// When a replay memory takes samples in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MemoryUpdate {
-    /// After each step of the first pass over a task's data: what is replayed may be of the running task.
-    #[default]
-    Step,
-    /// All of a task's samples before its first step, as avalanche-lib's ER-ACE does.
-    TaskBegin,
-    /// All of a task's samples after its last step, as avalanche-lib's Replay does: only earlier tasks are replayed.
-    TaskEnd,
-}
-
-impl Choose for MemoryUpdate {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            MemoryUpdate::Step,
-            "step",
-            "After each step of the first pass over a task's data: what is replayed may be of the running task",
-        ),
-        (
-            MemoryUpdate::TaskBegin,
-            "task-begin",
-            "All of a task's samples before its first step, as avalanche-lib's ER-ACE does",
-        ),
-        (
-            MemoryUpdate::TaskEnd,
-            "task-end",
-            "All of a task's samples after its last step, as avalanche-lib's Replay does: only earlier tasks are replayed",
-        ),
-    ];
-}
-
-/// How the loss on new images and that on replayed ones become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Joined {
-    /// Their sum.
-    #[default]
-    Sum,
-    /// Their mean, as avalanche-lib's ER-ACE has it.
-    Mean,
-}
-
-impl Choose for Joined {
-    const NAMED: &'static [(Self, &'static str, &'static str)] =
-        &[(Joined::Sum, "sum", "Their sum"), (Joined::Mean, "mean", "Their mean, as avalanche-lib's ER-ACE has it")];
+choices! {
+    /// How the loss on new images and that on replayed ones become one.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Joined {
+        #[default]
+        /// Their sum.
+        Sum = "sum",
+        /// Their mean, as avalanche-lib's ER-ACE has it.
+        Mean = "mean",
+    }
 }
 
 const REPLAY_FORWARD: Setting = Setting::choice::<ReplayForward>(

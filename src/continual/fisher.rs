@@ -7,35 +7,24 @@ use crate::device::Array;
 use crate::error::{Error, Result};
 use crate::ops::{Mode, add_magnitudes, add_squares};
 use crate::rng::{Purpose, Rng};
-use crate::settings::Choose;
+use crate::settings::choices;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-/// Which Fisher information EWC goes by; p is the softmax over the outputs of the task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FisherKind {
-    /// Σ_c p_c·(∂ log p_c)², image by image.
-    #[default]
-    Exact,
-    /// (∂ log p_y)² with y drawn from p, image by image.
-    Sampled,
-    /// The same with the true label.
-    Empirical,
-    /// The squared gradient of a batch's mean loss, over batches: as avalanche-lib has it, for comparison only.
-    Batch,
-}
-
-impl Choose for FisherKind {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (FisherKind::Exact, "exact", "Σ_c p_c·(∂ log p_c)², image by image"),
-        (FisherKind::Sampled, "sampled", "(∂ log p_y)² with y drawn from p, image by image"),
-        (FisherKind::Empirical, "empirical", "The same with the true label"),
-        (
-            FisherKind::Batch,
-            "batch",
-            "The squared gradient of a batch's mean loss, over batches: as avalanche-lib has it, for comparison only",
-        ),
-    ];
+choices! {
+    /// Which Fisher information EWC goes by; p is the softmax over the outputs of the task.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum FisherKind {
+        #[default]
+        /// Σ_c p_c·(∂ log p_c)², image by image.
+        Exact = "exact",
+        /// (∂ log p_y)² with y drawn from p, image by image.
+        Sampled = "sampled",
+        /// The same with the true label.
+        Empirical = "empirical",
+        /// The squared gradient of a batch's mean loss, over batches: as avalanche-lib has it, for comparison only.
+        Batch = "batch",
+    }
 }
 
 /// What an importance is measured on.

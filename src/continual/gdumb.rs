@@ -12,26 +12,21 @@ use crate::models::Network;
 use crate::ops::{GradientScale, Mode};
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 use crate::training::{Fall, Objective, Plan, Schedule, Silent, Step, Trainee, Trainer};
 
 const BATCH_SIZE: usize = 16;
 
-/// When GDumb trains its network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GdumbEval {
-    /// After every task, for a row of the accuracy matrix each.
-    #[default]
-    Task,
-    /// After the last task alone: rows before it are of a network that has learnt nothing.
-    Last,
-}
-
-impl Choose for GdumbEval {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (GdumbEval::Task, "task", "After every task, for a row of the accuracy matrix each"),
-        (GdumbEval::Last, "last", "After the last task alone: rows before it are of a network that has learnt nothing"),
-    ];
+choices! {
+    /// When GDumb trains its network.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum GdumbEval {
+        #[default]
+        /// After every task, for a row of the accuracy matrix each.
+        Task = "task",
+        /// After the last task alone: rows before it are of a network that has learnt nothing.
+        Last = "last",
+    }
 }
 
 const MEMORY_EPOCHS: Setting =

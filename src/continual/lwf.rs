@@ -9,23 +9,20 @@ use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::error::Result;
 use crate::nn::Output;
 use crate::ops::Mode;
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 use crate::tensor::{Tensor, no_grad};
 use std::ops::Range;
 
-/// The outputs that the cross-entropy of new images runs over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CeOver {
-    /// All seen so far.
-    #[default]
-    Seen,
-    /// Those of the task's own classes.
-    New,
-}
-
-impl Choose for CeOver {
-    const NAMED: &'static [(Self, &'static str, &'static str)] =
-        &[(CeOver::Seen, "seen", "All seen so far"), (CeOver::New, "new", "Those of the task's own classes")];
+choices! {
+    /// The outputs that the cross-entropy of new images runs over.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum CeOver {
+        #[default]
+        /// All seen so far.
+        Seen = "seen",
+        /// Those of the task's own classes.
+        New = "new",
+    }
 }
 
 const KD_WEIGHT: Setting =

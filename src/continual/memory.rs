@@ -1,50 +1,28 @@
 //! How many exemplars a class may keep, and which.
 
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 
-/// What becomes of K / n_seen when it does not divide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rounding {
-    /// Up, as the original code does: the memory may exceed K by less than one exemplar per class.
-    Ceil,
-    /// Down, as the paper says "m = K/t".
-    Floor,
+choices! {
+    /// What becomes of K / n_seen when it does not divide.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Rounding {
+        /// Up, as the original code does: the memory may exceed K by less than one exemplar per class.
+        Ceil = "ceil",
+        /// Down, as the paper says: m = K/t.
+        Floor = "floor",
+    }
 }
 
-impl Choose for Rounding {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            Rounding::Ceil,
-            "ceil",
-            "Up, as the original code does: the memory may exceed K by less than one exemplar per class",
-        ),
-        (Rounding::Floor, "floor", "Down, as the paper says: m = K/t"),
-    ];
-}
-
-/// How exemplars are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Herding {
-    /// Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean.
-    #[default]
-    Paper,
-    /// The authors' code: w grows by μ − φ(x), and the sample of the largest w·φ(x) is next.
-    Original,
-}
-
-impl Choose for Herding {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            Herding::Paper,
-            "paper",
-            "Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean",
-        ),
-        (
-            Herding::Original,
-            "original",
-            "The authors' code: w grows by μ − φ(x), and the sample of the largest w·φ(x) is next",
-        ),
-    ];
+choices! {
+    /// How exemplars are chosen.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Herding {
+        #[default]
+        /// Algorithm 4 of the iCaRL paper: the sample that brings the mean of those chosen closest to the class mean.
+        Paper = "paper",
+        /// The authors' code: w grows by μ − φ(x), and the sample of the largest w·φ(x) is next.
+        Original = "original",
+    }
 }
 
 /// K.

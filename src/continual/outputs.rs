@@ -3,46 +3,32 @@
 use super::{Batch, Learner, Loss, TaskData};
 use crate::error::Result;
 use crate::ops::Mode;
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-/// The classes that a classifier chooses among.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Candidates {
-    /// Those seen so far.
-    #[default]
-    Seen,
-    /// All of the stream, so that a class that has not come yet can be answered, wrongly.
-    All,
+choices! {
+    /// The classes that a classifier chooses among.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Candidates {
+        #[default]
+        /// Those seen so far.
+        Seen = "seen",
+        /// All of the stream, so that a class that has not come yet can be answered, wrongly.
+        All = "all",
+    }
 }
 
-impl Choose for Candidates {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Candidates::Seen, "seen", "Those seen so far"),
-        (Candidates::All, "all", "All of the stream, so that a class that has not come yet can be answered, wrongly"),
-    ];
-}
-
-/// What the cross-entropy does with outputs of classes that have not come yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unseen {
-    /// They are left out.
-    #[default]
-    Masked,
-    /// They take part, and are pushed down before their classes come: toolboxes in which a head has its full width.
-    Compete,
-}
-
-impl Choose for Unseen {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Unseen::Masked, "masked", "They are left out"),
-        (
-            Unseen::Compete,
-            "compete",
-            "They take part, and are pushed down before their classes come: toolboxes in which a head has its full width",
-        ),
-    ];
+choices! {
+    /// What the cross-entropy does with outputs of classes that have not come yet.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Unseen {
+        #[default]
+        /// They are left out.
+        Masked = "masked",
+        /// They take part, and are pushed down before their classes come: toolboxes in which a head has its full width.
+        Compete = "compete",
+    }
 }
 
 /// Of methods whose loss is a cross-entropy.

@@ -4,39 +4,25 @@ use super::{Batch, Held, Keep, Learner, MethodState, Plain, Renumbering, TaskDat
 use crate::data;
 use crate::error::Result;
 use crate::rng::{Purpose, Rng};
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 use crate::tensor::Tensor;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which samples a replay memory keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MemoryPolicy {
-    /// Every sample offered so far with the same chance (Vitter 1985).
-    #[default]
-    Reservoir,
-    /// A reservoir per class; a class that has the most gives way (Chrysakis & Moens, ICML 2020).
-    Balanced,
-    /// GDumb's: a class below its share K/classes is taken in, and the largest class gives one up.
-    Greedy,
-}
-
-impl Choose for MemoryPolicy {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (MemoryPolicy::Reservoir, "reservoir", "Every sample offered so far with the same chance (Vitter 1985)"),
-        (
-            MemoryPolicy::Balanced,
-            "balanced",
-            "A reservoir per class; a class that has the most gives way (Chrysakis & Moens, ICML 2020)",
-        ),
-        (
-            MemoryPolicy::Greedy,
-            "greedy",
-            "GDumb's: a class below its share K/classes is taken in, and the largest class gives one up",
-        ),
-    ];
+choices! {
+    /// Which samples a replay memory keeps.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum MemoryPolicy {
+        #[default]
+        /// Every sample offered so far with the same chance (Vitter 1985).
+        Reservoir = "reservoir",
+        /// A reservoir per class; a class that has the most gives way (Chrysakis & Moens, ICML 2020).
+        Balanced = "balanced",
+        /// GDumb's: a class below its share K/classes is taken in, and the largest class gives one up.
+        Greedy = "greedy",
+    }
 }
 
 /// Of methods that replay.

@@ -8,38 +8,30 @@ use super::{Batch, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, 
 use crate::device::{self, Array};
 use crate::error::{Error, Result};
 use crate::ops::add_path;
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 
-/// The gradient that SI's path integral goes by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PathGradient {
-    /// Of the cross-entropy alone, as the paper has it.
-    #[default]
-    Loss,
-    /// With the penalty's, as avalanche-lib has it.
-    Total,
+choices! {
+    /// The gradient that SI's path integral goes by.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum PathGradient {
+        #[default]
+        /// Of the cross-entropy alone, as the paper has it.
+        Loss = "loss",
+        /// With the penalty's, as avalanche-lib has it.
+        Total = "total",
+    }
 }
 
-impl Choose for PathGradient {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (PathGradient::Loss, "loss", "Of the cross-entropy alone, as the paper has it"),
-        (PathGradient::Total, "total", "With the penalty's, as avalanche-lib has it"),
-    ];
-}
-
-/// What becomes of negative importances of SI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Negative {
-    /// They stay.
-    #[default]
-    Keep,
-    /// They become 0.
-    Clamp,
-}
-
-impl Choose for Negative {
-    const NAMED: &'static [(Self, &'static str, &'static str)] =
-        &[(Negative::Keep, "keep", "They stay"), (Negative::Clamp, "clamp", "They become 0")];
+choices! {
+    /// What becomes of negative importances of SI.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Negative {
+        #[default]
+        /// They stay.
+        Keep = "keep",
+        /// They become 0.
+        Clamp = "clamp",
+    }
 }
 
 const DAMPING: Setting =

@@ -8,7 +8,7 @@ use super::{Images, NO_LABEL, VOID};
 use crate::error::{Error, Result};
 pub use crate::ops::Draw;
 use crate::rng::{Purpose, Rng};
-use crate::settings::Choose;
+use crate::settings::choices;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -29,36 +29,21 @@ pub struct Augment {
     pub scale: bool,
 }
 
-/// The choices of [`Augment`] that have names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Augmentation {
-    /// Plain images: for writing.
-    #[default]
-    None,
-    /// Mirrors.
-    Flip,
-    /// Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR.
-    CropFlip,
-    /// The same at half to twice the size: what papers on segmentation do, with image and mask alike.
-    ScaleCropFlip,
-}
-
-impl Choose for Augmentation {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Augmentation::None, "none", "Plain images: for writing"),
-        (Augmentation::Flip, "flip", "Mirrors"),
-        (
-            Augmentation::CropFlip,
-            "crop-flip",
-            "Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR",
-        ),
-        (
-            Augmentation::ScaleCropFlip,
-            "scale-crop-flip",
-            "The same at half to twice the size, image and mask alike: what papers on segmentation do",
-        ),
-    ];
+choices! {
+    /// The choices of [`Augment`] that have names.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Augmentation {
+        #[default]
+        /// Plain images: for writing.
+        None = "none",
+        /// Mirrors.
+        Flip = "flip",
+        /// Crops after padding by 4 pixels, and mirrors: what the papers do with CIFAR.
+        CropFlip = "crop-flip",
+        /// The same at half to twice the size, image and mask alike: what papers on segmentation do.
+        ScaleCropFlip = "scale-crop-flip",
+    }
 }
 
 impl Augmentation {

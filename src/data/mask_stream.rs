@@ -4,35 +4,22 @@
 
 use super::{ClassOrder, Dataset, NO_LABEL, Scenario, Split, Task, TaskStream, VOID};
 use crate::error::{Error, Result};
-use crate::settings::Choose;
+use crate::settings::choices;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Which images a task of a class-incremental stream of masks learns from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Membership {
-    /// Those with a pixel of one of its classes: an image may return with other labels, and future classes are in it.
-    #[default]
-    Overlapped,
-    /// Those of them without any class that is still to come: an image is learned from once.
-    Disjoint,
-}
-
-impl Choose for Membership {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            Membership::Overlapped,
-            "overlapped",
-            "Those with a pixel of one of its classes: an image may return with other labels, and future classes are in it",
-        ),
-        (
-            Membership::Disjoint,
-            "disjoint",
-            "Those of them without any class that is still to come: an image is learned from once",
-        ),
-    ];
+choices! {
+    /// Which images a task of a class-incremental stream of masks learns from.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Membership {
+        #[default]
+        /// Those with a pixel of one of its classes: an image may return with other labels, and future classes are in it.
+        Overlapped = "overlapped",
+        /// Those of them without any class that is still to come: an image is learned from once.
+        Disjoint = "disjoint",
+    }
 }
 
 /// How many classes or domains each task brings. Its text form is that of the literature: `15-1` is 15 first and then one at a

@@ -37,7 +37,7 @@ pub mod strokes;
 pub mod verify;
 mod views;
 
-use crate::settings::Choose;
+use crate::settings::choices;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -190,22 +190,17 @@ pub struct LeftOut {
     pub n: usize,
 }
 
-/// Which of two kinds of labels to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Labels {
-    /// The classes themselves.
-    #[default]
-    Fine,
-    /// The groups of classes that some data sets have.
-    Coarse,
-}
-
-impl Choose for Labels {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Labels::Fine, "fine", "The classes themselves"),
-        (Labels::Coarse, "coarse", "The groups of classes that some data sets have"),
-    ];
+choices! {
+    /// Which of two kinds of labels to use.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Labels {
+        #[default]
+        /// The classes themselves.
+        Fine = "fine",
+        /// The groups of classes that some data sets have.
+        Coarse = "coarse",
+    }
 }
 
 impl Dataset {

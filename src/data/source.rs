@@ -3,7 +3,7 @@
 use super::pictures::ImageFormat;
 use super::{Augmentation, Dataset, DatasetSpec, Images, Labels, Recipe, Target, Targets, folder, mask_folder, spec};
 use crate::error::{Error, Result};
-use crate::settings::Choose;
+use crate::settings::choices;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -31,29 +31,19 @@ pub struct LoadOptions {
     pub normalize: Normalize,
 }
 
-/// How pixels are scaled before a network sees them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Normalize {
-    /// Minus the mean and divided by the standard deviation of the channel.
-    #[default]
-    Channel,
-    /// Minus the mean image of all training images, not divided: what iCaRL's authors did on CIFAR-100.
-    MeanImage,
-    /// Only divided by 255, to 0..1: what toolboxes feed in MNIST's benchmarks.
-    Unit,
-}
-
-impl Choose for Normalize {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Normalize::Channel, "channel", "Minus the mean and divided by the standard deviation of the channel"),
-        (
-            Normalize::MeanImage,
-            "mean-image",
-            "Minus the mean image of all training images, not divided: what iCaRL's authors did on CIFAR-100",
-        ),
-        (Normalize::Unit, "unit", "Only divided by 255, to 0..1: what toolboxes feed in MNIST's benchmarks"),
-    ];
+choices! {
+    /// How pixels are scaled before a network sees them.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Normalize {
+        #[default]
+        /// Minus the mean and divided by the standard deviation of the channel.
+        Channel = "channel",
+        /// Minus the mean image of all training images, not divided: what iCaRL's authors did on CIFAR-100.
+        MeanImage = "mean-image",
+        /// Only divided by 255, to 0..1: what toolboxes feed in MNIST's benchmarks.
+        Unit = "unit",
+    }
 }
 
 impl Source {

@@ -2,42 +2,28 @@
 
 use super::adapters::Adapter;
 use crate::error::{Error, Result};
-use crate::settings::Choose;
+use crate::settings::choices;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How matrix products and convolutions are computed. Weights, activations, gradients, statistics and losses are f32 always.
-///
-/// The units that [`Mixed`](Precision::Mixed) and [`Split`](Precision::Split) use multiply f16: numbers of 65,520 and more become
-/// infinite there, and what is smaller than 6·10⁻⁸ vanishes. Training scales gradients for that
-/// ([`Parameters::backward`](crate::nn::Parameters::backward)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// f32 throughout.
-    #[default]
-    Full,
-    /// Factors rounded to f16, products added up in f32: an error of about 3·10⁻⁴ of the result.
-    Mixed,
-    /// Factors in two parts of f16, three products of which are added up in f32: an error of about 10⁻⁶, for numbers from
-    /// 6·10⁻⁵ to 65,504. Smaller ones are off by up to 3·10⁻⁸.
-    Split,
-}
-
-impl Choose for Precision {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Precision::Full, "full", "f32 throughout"),
-        (
-            Precision::Mixed,
-            "mixed",
-            "Factors rounded to f16, products added up in f32: an error of about 3·10⁻⁴ of the result",
-        ),
-        (
-            Precision::Split,
-            "split",
-            "Factors in two parts of f16, three products of which are added up in f32: an error of about 10⁻⁶, for numbers from 6·10⁻⁵ to 65,504. Smaller ones are off by up to 3·10⁻⁸",
-        ),
-    ];
+choices! {
+    /// How matrix products and convolutions are computed. Weights, activations, gradients, statistics and losses are f32 always.
+    ///
+    /// The units that [`Mixed`](Precision::Mixed) and [`Split`](Precision::Split) use multiply f16: numbers of 65,520 and more become
+    /// infinite there, and what is smaller than 6·10⁻⁸ vanishes. Training scales gradients for that
+    /// ([`Parameters::backward`](crate::nn::Parameters::backward)).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Precision {
+        #[default]
+        /// f32 throughout.
+        Full = "full",
+        /// Factors rounded to f16, products added up in f32: an error of about 3·10⁻⁴ of the result.
+        Mixed = "mixed",
+        /// Factors in two parts of f16, three products of which are added up in f32: an error of about 10⁻⁶, for numbers from
+        /// 6·10⁻⁵ to 65,504. Smaller ones are off by up to 3·10⁻⁸.
+        Split = "split",
+    }
 }
 
 impl fmt::Display for Precision {

@@ -2,26 +2,21 @@
 
 use crate::error::{Error, Result};
 use crate::ops::Mode;
-use crate::settings::Choose;
+use crate::settings::choices;
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// What batch norms of a teacher go by. The teacher itself never changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TeacherMode {
-    /// Their running statistics.
-    #[default]
-    Eval,
-    /// Mean and variance of the batch; the running ones stay.
-    BatchStatistics,
-}
-
-impl Choose for TeacherMode {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (TeacherMode::Eval, "eval", "Their running statistics"),
-        (TeacherMode::BatchStatistics, "batch-statistics", "Mean and variance of the batch; the running ones stay"),
-    ];
+choices! {
+    /// What batch norms of a teacher go by. The teacher itself never changes.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum TeacherMode {
+        #[default]
+        /// Their running statistics.
+        Eval = "eval",
+        /// Mean and variance of the batch; the running ones stay.
+        BatchStatistics = "batch-statistics",
+    }
 }
 
 impl From<TeacherMode> for Mode {
@@ -33,20 +28,17 @@ impl From<TeacherMode> for Mode {
     }
 }
 
-/// What is averaged over several teachers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TeacherMean {
-    /// softmax(z/T).
-    #[default]
-    Probabilities,
-    /// z.
-    Logits,
-}
-
-impl Choose for TeacherMean {
-    const NAMED: &'static [(Self, &'static str, &'static str)] =
-        &[(TeacherMean::Probabilities, "probabilities", "softmax(z/T)"), (TeacherMean::Logits, "logits", "z")];
+choices! {
+    /// What is averaged over several teachers.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum TeacherMean {
+        #[default]
+        /// softmax(z/T).
+        Probabilities = "probabilities",
+        /// z.
+        Logits = "logits",
+    }
 }
 
 /// Added to mean probabilities, so that one that underflowed has a logarithm.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, by_name};
 pub use crate::nn::OutputKind;
 use crate::nn::{Builder, LayerInfo};
 use crate::ops::Conv2d;
-use crate::settings::{Choose, Setting};
+use crate::settings::{Setting, choices};
 pub use list::{Cut, LayerList};
 pub use network::{Network, Product};
 use serde::{Deserialize, Serialize};
@@ -51,49 +51,35 @@ impl Options {
     }
 }
 
-/// The shortcuts of He et al. 2016, section 3.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shortcut {
-    /// Every other pixel, and zero channels on both sides: no parameters.
-    A,
-    /// A 1×1 convolution and a batch norm.
-    B,
+choices! {
+    /// The shortcuts of He et al. 2016, section 3.3.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Shortcut {
+        /// Every other pixel, and zero channels on both sides: no parameters.
+        A = "a",
+        /// A 1×1 convolution and a batch norm.
+        B = "b",
+    }
 }
 
-impl Choose for Shortcut {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Shortcut::A, "a", "Every other pixel, and zero channels on both sides: no parameters"),
-        (Shortcut::B, "b", "A 1×1 convolution and a batch norm"),
-    ];
-}
-
-/// What stands before the stages of a residual network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// A 3×3 convolution.
-    #[default]
-    Small,
-    /// A 7×7 convolution that halves the image, and a 3×3 max-pool that halves it again.
-    Large,
+choices! {
+    /// What stands before the stages of a residual network.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Stem {
+        #[default]
+        /// A 3×3 convolution, for small images.
+        Small = "small",
+        /// A 7×7 convolution with stride 2 and a 3×3 max-pool with stride 2: torchvision's, for 224×224.
+        Large = "large",
+    }
 }
 
 impl Stem {
     fn is_usual(&self) -> bool {
         *self == Stem::Small
     }
-}
-
-impl Choose for Stem {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Stem::Small, "small", "A 3×3 convolution, for small images"),
-        (
-            Stem::Large,
-            "large",
-            "A 7×7 convolution with stride 2 and a 3×3 max-pool with stride 2: torchvision's, for 224×224",
-        ),
-    ];
 }
 
 /// A row of the model table. `examples/custom_model.rs` registers one of its own.

@@ -4,64 +4,45 @@ use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 use crate::ops::{AdamStep, GradientScale, SgdStep, adam_step, sgd_step};
-use crate::settings::Choose;
+use crate::settings::choices;
 use serde::{Deserialize, Serialize};
 
-/// Which optimiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Stochastic gradient descent with momentum.
-    Sgd,
-    /// Adam with β = (0.9, 0.999), ε = 1e-8 and weight decay added to the gradient.
-    Adam,
+choices! {
+    /// Which optimiser.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Kind {
+        /// Stochastic gradient descent with momentum.
+        Sgd = "sgd",
+        /// Adam with β = (0.9, 0.999), ε = 1e-8 and weight decay added to the gradient.
+        Adam = "adam",
+    }
 }
 
-impl Choose for Kind {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Kind::Sgd, "sgd", "Stochastic gradient descent with momentum"),
-        (Kind::Adam, "adam", "Adam with β = (0.9, 0.999), ε = 1e-8 and weight decay added to the gradient"),
-    ];
+choices! {
+    /// Which parameters weight decay acts on.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Decay {
+        #[default]
+        /// Weights of layers and scales of batch norms; not biases and shifts.
+        Weights = "weights",
+        /// All, as PyTorch's optimisers do by default.
+        All = "all",
+    }
 }
 
-/// Which parameters weight decay acts on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decay {
-    /// Weights of layers and scales of batch norms; not biases and shifts.
-    #[default]
-    Weights,
-    /// All, as PyTorch's optimisers do by default.
-    All,
-}
-
-impl Choose for Decay {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Decay::Weights, "weights", "Weights of layers and scales of batch norms; not biases and shifts"),
-        (Decay::All, "all", "All, as PyTorch's optimisers do by default"),
-    ];
-}
-
-/// What the velocity of SGD sums up. It matters where the rate changes while the velocity stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Velocity {
-    /// Gradients, as in PyTorch: a new rate acts on what was summed up before too.
-    #[default]
-    Gradients,
-    /// Steps, gradients times the rate of their time, as in Caffe and Lasagne.
-    Steps,
-}
-
-impl Choose for Velocity {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            Velocity::Gradients,
-            "gradients",
-            "Gradients, as in PyTorch: a new rate acts on what was summed up before too",
-        ),
-        (Velocity::Steps, "steps", "Steps, gradients times the rate of their time, as in Caffe and Lasagne"),
-    ];
+choices! {
+    /// What the velocity of SGD sums up. It matters where the rate changes while the velocity stays.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Velocity {
+        #[default]
+        /// Gradients, as in PyTorch: a new rate acts on what was summed up before too.
+        Gradients = "gradients",
+        /// Steps, gradients times the rate of their time, as in Caffe and Lasagne.
+        Steps = "steps",
+    }
 }
 
 /// An optimiser and its state, which lives beside the parameters it moves.

@@ -91,6 +91,67 @@ pub trait Choose: Copy + PartialEq + 'static {
     }
 }
 
+/// Declares an enum whose values have names, each with what it means: the comment on a value is its line in the help, too. The first
+/// value may be the default.
+macro_rules! choices {
+    (
+        $(#[$of_type:meta])*
+        pub enum $type:ident {
+            #[default]
+            $(#[doc = $first_doc:literal])+
+            $first:ident = $first_name:literal,
+            $($(#[doc = $doc:literal])+ $value:ident = $name:literal,)*
+        }
+    ) => {
+        $(#[$of_type])*
+        pub enum $type {
+            #[default]
+            $(#[doc = $first_doc])+
+            $first,
+            $($(#[doc = $doc])+ $value,)*
+        }
+        $crate::settings::named! {
+            $type: $first $first_name ($($first_doc)+) $($value $name ($($doc)+))*
+        }
+    };
+    (
+        $(#[$of_type:meta])*
+        pub enum $type:ident {
+            $($(#[doc = $doc:literal])+ $value:ident = $name:literal,)+
+        }
+    ) => {
+        $(#[$of_type])*
+        pub enum $type {
+            $($(#[doc = $doc])+ $value,)+
+        }
+        $crate::settings::named! { $type: $($value $name ($($doc)+))+ }
+    };
+}
+pub(crate) use choices;
+
+/// The table of names of [`choices!`].
+macro_rules! named {
+    ($type:ident: $($value:ident $name:literal ($($doc:literal)+))+) => {
+        impl $crate::settings::Choose for $type {
+            const NAMED: &'static [(Self, &'static str, &'static str)] =
+                &[$(($type::$value, $name, $crate::settings::line_of(concat!($($doc),+)))),+];
+        }
+    };
+}
+pub(crate) use named;
+
+/// A comment as a line of help: without white space around it, and without the full stop.
+pub(crate) const fn line_of(comment: &'static str) -> &'static str {
+    let line = match comment.as_bytes().trim_ascii() {
+        [line @ .., b'.'] => line,
+        line => line,
+    };
+    match std::str::from_utf8(line) {
+        Ok(line) => line,
+        Err(_) => panic!("bug: a comment was cut inside a letter"),
+    }
+}
+
 impl Kind {
     /// What a person types, as a value.
     ///

@@ -20,6 +20,7 @@ mod values;
 
 pub use document::Document;
 pub use kind::{Choice, Choose, Kind, Range};
+pub(crate) use kind::{choices, line_of, named};
 pub use resolve::{between, resolve};
 pub use values::{FromValue, Origin, Values, text};
 

@@ -3,28 +3,21 @@
 use super::{Fall, Recipe, Schedule, WarmUp};
 use crate::error::{Error, Result};
 use crate::optim::{Decay, Kind, Velocity};
-use crate::settings::{Choose, Kind as ValueKind, Origin, Range, Setting, Values};
+use crate::settings::{Choose, Kind as ValueKind, Origin, Range, Setting, Values, choices};
 
-/// How the learning rate falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FallKind {
-    /// It does not.
-    Constant,
-    /// It is multiplied by a factor at the start of some epochs.
-    Steps,
-    /// Along a cosine, to 0 at the end.
-    Cosine,
-    /// By a power of what is left, to 0 at the end.
-    Poly,
-}
-
-impl Choose for FallKind {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (FallKind::Constant, "constant", "It does not"),
-        (FallKind::Steps, "steps", "It is multiplied by --lr-decay at the start of the epochs of --lr-steps"),
-        (FallKind::Cosine, "cosine", "Along a cosine, to 0 at the end of a task"),
-        (FallKind::Poly, "poly", "By the power 0.9 of the part of the steps that is left, to 0 at the end of a task"),
-    ];
+choices! {
+    /// How the learning rate falls.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum FallKind {
+        /// It does not.
+        Constant = "constant",
+        /// It is multiplied by --lr-decay at the start of the epochs of --lr-steps.
+        Steps = "steps",
+        /// Along a cosine, to 0 at the end of a task.
+        Cosine = "cosine",
+        /// By the power 0.9 of the part of the steps that is left, to 0 at the end of a task.
+        Poly = "poly",
+    }
 }
 
 const BELOW_ONE: ValueKind = ValueKind::Number(Range::BELOW_ONE);

@@ -15,7 +15,7 @@ pub use ranpac::{LAMBDAS, Ranpac};
 
 use crate::error::{Error, Result};
 use crate::models::export::Head;
-use crate::settings::Choose;
+use crate::settings::choices;
 
 /// A classifier that goes by statistics of features.
 pub trait Statistics: Send {
@@ -83,27 +83,17 @@ pub trait Statistics: Send {
     }
 }
 
-/// Which of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrozenKind {
-    /// [`Ranpac`].
-    Ranpac,
-    /// [`Ncm`].
-    Ncm,
-    /// [`Fecam`].
-    Fecam,
-}
-
-impl Choose for FrozenKind {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (
-            FrozenKind::Ranpac,
-            "ranpac",
-            "Ridge regression on random projections of features: best from some ten pictures a class on",
-        ),
-        (FrozenKind::Ncm, "ncm", "Nearest class mean of features: best with very few pictures"),
-        (FrozenKind::Fecam, "fecam", "Nearest class mean by each class's own covariance of features"),
-    ];
+choices! {
+    /// Which of them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum FrozenKind {
+        /// Ridge regression on random projections of features: best from some ten pictures a class on.
+        Ranpac = "ranpac",
+        /// Nearest class mean of features: best with very few pictures.
+        Ncm = "ncm",
+        /// Nearest class mean by each class's own covariance of features.
+        Fecam = "fecam",
+    }
 }
 
 impl FrozenKind {

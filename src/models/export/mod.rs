@@ -12,22 +12,17 @@ mod wire;
 use super::Network;
 use crate::error::{Error, Result};
 use crate::nn::LayerSpec;
-use crate::settings::Choose;
+use crate::settings::choices;
 
-/// What other programs read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// One file for onnxruntime, OpenVINO, CoreML and others: opset 17, float32, any number of images at once.
-    Onnx,
-    /// A folder: `model.py`, which needs `torch` and `safetensors`, and the numbers that it loads.
-    Torch,
-}
-
-impl Choose for Format {
-    const NAMED: &'static [(Self, &'static str, &'static str)] = &[
-        (Format::Onnx, "onnx", "One file for onnxruntime and others: opset 17, any number of images at once"),
-        (Format::Torch, "torch", "A folder with model.py, for PyTorch, and the numbers that it loads"),
-    ];
+choices! {
+    /// What other programs read.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Format {
+        /// One file for onnxruntime and others: opset 17, any number of images at once.
+        Onnx = "onnx",
+        /// A folder with model.py, for PyTorch, and the numbers that it loads.
+        Torch = "torch",
+    }
 }
 
 /// The classifier behind the features φ of D numbers. All matrices are row-major; a score is larger where a class is likelier.
