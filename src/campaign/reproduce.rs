@@ -8,7 +8,7 @@ use crate::experiment::ledger::{self, Experiment, Published, Repeats, Row};
 use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::{self, CONFIG_FILE, Config, complete, every_row, presets, recorded_in};
 use crate::records::sealed::read_json;
-use crate::records::write_atomically;
+use crate::records::{RunFolder, write_atomically};
 use crate::settings::{Origin, Values};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -195,6 +195,7 @@ fn measured(figures: &[Published], done: &BTreeMap<String, Runs>) -> Vec<Row> {
 
 fn write_ledger(out: &Path, figures: &[Published], done: &BTreeMap<String, Runs>) -> Result<()> {
     let rows = measured(figures, done);
+    let _alone = RunFolder::open(out)?;
     write_atomically(&out.join(CSV), ledger::csv(&rows).as_bytes())?;
     write_atomically(&out.join(MARKDOWN), ledger::markdown(&rows).as_bytes())
 }

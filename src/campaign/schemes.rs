@@ -136,6 +136,8 @@ pub fn run_schemes(
         let earlier = if begun { DistillResults::read(&RunFolder::open(&cell.path)?)? } else { None };
         if let Some(complete) = earlier.clone().filter(|results| results.complete) {
             all.push(complete);
+            // Whatever ended it may have come between its last result and this.
+            place.finish(&cell.path)?;
             continue;
         }
         place.tell(&format!("scheme {} of {}: {}", i + 1, cells.len(), cell.config.spec.name));

@@ -68,6 +68,7 @@ enum Command {
     /// Repeat published experiments and write a ledger of published and measured figures
     Reproduce(Box<reproduce::ReproduceArgs>),
     /// Make or extend a learner of your own pictures, kept in one file
+    #[command(override_usage = "engram learn [OPTIONS] <FILE> --from <DIR>|--csv <FILE>|--from-run <RUN>")]
     Learn(learner::LearnArgs),
     /// Say what is on pictures, by a learner
     Classify(classify::ClassifyArgs),

@@ -8,6 +8,7 @@ use crate::continual::{Activation, Classifier, Learner, Method, distances_to_mea
 use crate::data::{Dataset, Images, Target};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::learner::ImageStore;
 use crate::models::export::{Export, Head};
 use crate::models::{self, LayerList, ModelSettings, Network};
 use crate::records::lock::is_in_use;
@@ -297,16 +298,7 @@ impl Predictor {
         if let Some(name) = card.classifiers.iter().find(|name| *name != NETWORK && !means.contains_key(*name)) {
             return Err(Error::file(folder.join(MEANS), format!("damaged: the class means of '{name}' are missing")));
         }
-        let [channels, height, width] = card.input;
-        let none = Arc::new(Images {
-            channels,
-            height,
-            width,
-            pixels: Vec::new(),
-            labels: Vec::new(),
-            views: Vec::new(),
-            masks: Vec::new(),
-        });
+        let none = Arc::new(ImageStore::new(card.input).images().clone());
         let dataset = Dataset {
             name: card.dataset.clone(),
             class_names: card.classes.iter().map(|class| class.name.clone()).collect(),

@@ -238,8 +238,21 @@ fn is_temporary(name: &str) -> bool {
 }
 
 /// What commands write into folders that are no run's.
-const OF_COMMANDS: [&str; 7] =
-    ["plan.json", "tune.json", "comparison.csv", "comparison.json", "key.json", "teacher.json", "teacher.safetensors"];
+const OF_COMMANDS: [&str; 13] = [
+    "plan.json",
+    "tune.json",
+    "comparison.csv",
+    "comparison.json",
+    "seeds.csv",
+    "seeds.json",
+    "schemes.csv",
+    "schemes.json",
+    "reproduced.csv",
+    "reproduced.md",
+    "key.json",
+    "teacher.json",
+    "teacher.safetensors",
+];
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,8 @@ use crate::distill::{self, SchemeSpec};
 use crate::error::{Error, Result};
 use crate::experiment::distillation::{DistillConfig, Standing, presets, recorded_by, rows, schemes_csv};
 use crate::experiment::sink::Sink;
-use crate::records::{create_folder, write_atomically};
-use crate::report::{DistillConsole, schemes_text, write_run, write_schemes};
+use crate::records::{RunFolder, create_folder, write_atomically};
+use crate::report::{DistillConsole, renew_run, schemes_text, write_schemes};
 use crate::settings::{Origin, Values};
 use std::path::Path;
 
@@ -51,13 +51,14 @@ pub fn compare(schemes: &[String], args: DistillArgs) -> Result<()> {
     let standings: Vec<Standing> = results.iter().filter_map(Standing::of).collect();
     println!("{}", schemes_text(&standings, &results));
     create_folder(&out)?;
+    let _alone = RunFolder::open(&out)?;
     write_atomically(&out.join("schemes.csv"), schemes_csv(&standings).as_bytes())?;
     let json = serde_json::to_string_pretty(&standings).expect("bug: a comparison is no JSON");
     write_atomically(&out.join("schemes.json"), (json + "\n").as_bytes())?;
-    if let Some(page) = write_schemes(&out)? {
-        println!("Page: {}", page.display());
-    }
     println!("Files: {} and schemes.json; a page in the folder of each scheme", out.join("schemes.csv").display());
+    if let Some(page) = write_schemes(&out)? {
+        println!("To read in a browser: {}", page.display());
+    }
     Ok(())
 }
 
@@ -91,6 +92,6 @@ impl SchemePlace for Place {
     }
 
     fn finish(&mut self, folder: &Path) -> Result<()> {
-        write_run(folder).map(drop)
+        renew_run(folder).map(drop)
     }
 }
