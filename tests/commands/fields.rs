@@ -48,7 +48,7 @@ struct Interrupted<'a> {
 }
 
 /// Of the changes one in so many is tried, of all kinds in turn: each costs a process.
-const EVERY: usize = 17;
+const EVERY: usize = 37;
 
 /// Two folders inside one another, of which the inner is worked in: what a name leads out of it to lies in the outer ones.
 fn inner(outer: &Path) -> PathBuf {
