@@ -117,17 +117,10 @@ pub fn image_batch(
                 |(image, (y, bytes))| {
                     let [dy, dx, flip, step] = [0, 1, 2, 3].map(|i| draws[4 * image + i].to_bits() as i32);
                     let draw = Draw { dy, dx, flip: flip as u32, step };
-                    for (at, y) in y.iter_mut().enumerate() {
-                        let channel = at / (h * w);
-                        let place = draw.place([at / w % h, at % w], [h, w]);
-                        *y = 0.0;
-                        if let Some(in_plane) = Draw::nearest(place, [h, w]) {
-                            let mean = mean[if mean.len() == c { channel } else { channel * h * w + in_plane }];
-                            let plane = &bytes[channel * h * w..(channel + 1) * h * w];
-                            let value = between(plane, place, [h, w]);
-                            *y = (value * (1.0 / 255.0) - mean) * inverse_std[channel];
-                        }
-                    }
+                    read(y, bytes, draw, [h, w], |value, channel, in_plane| {
+                        let mean = mean[if mean.len() == c { channel } else { channel * h * w + in_plane }];
+                        (value * (1.0 / 255.0) - mean) * inverse_std[channel]
+                    });
                 },
             );
         }
@@ -139,6 +132,36 @@ pub fn image_batch(
         }
     }
     Ok(Tensor::constant(y))
+}
+
+/// An image of C×H×W bytes as it is drawn, each value by (value, channel, pixel of the plane).
+fn read(y: &mut [f32], bytes: &[u8], draw: Draw, [h, w]: [usize; 2], normalized: impl Fn(f32, usize, usize) -> f32) {
+    for (row, y) in y.chunks_exact_mut(w).enumerate() {
+        let (channel, row) = (row / h, row % h);
+        let plane = &bytes[channel * h * w..(channel + 1) * h * w];
+        y.fill(0.0);
+        if draw.step != Draw::UNIT {
+            for (column, y) in y.iter_mut().enumerate() {
+                let place = draw.place([row, column], [h, w]);
+                if let Some(in_plane) = Draw::nearest(place, [h, w]) {
+                    *y = normalized(between(plane, place, [h, w]), channel, in_plane);
+                }
+            }
+            continue;
+        }
+        // Not scaled: rows are read along.
+        let Some(row) = moved(row, draw.dy, h) else { continue };
+        for (column, y) in y.iter_mut().enumerate() {
+            let Some(column) = moved(column, draw.dx, w) else { continue };
+            let in_plane = row * w + if draw.flip == 0 { column } else { w - 1 - column };
+            *y = normalized(f32::from(plane[in_plane]), channel, in_plane);
+        }
+    }
+}
+
+/// `at + by`, if it lies in 0..n.
+fn moved(at: usize, by: i32, n: usize) -> Option<usize> {
+    at.checked_add_signed(by as isize).filter(|&at| at < n)
 }
 
 /// The value at a place between the pixels of a plane, in halves of [`Draw::UNIT`].
