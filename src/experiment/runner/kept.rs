@@ -32,7 +32,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let n_classes = self.classes_seen().len();
-        let learned = self.pictures_learned();
+        let mut learned = self.pictures_learned();
         let mut pictures = ImageStore::new([train.channels, train.height, train.width]);
         let (mut in_order, mut place_of) = (Vec::new(), BTreeMap::new());
         let (mut new_place, mut samples) = (BTreeMap::new(), kept.concat());
@@ -48,7 +48,6 @@ impl Run<'_> {
                 new_place.insert(sample, place);
             }
         }
-        let mut learned = learned;
         let mut held_out = BTreeSet::new();
         for (digest, sample, label) in self.judges(&learned, (capacity / JUDGES / n_classes).max(1)) {
             in_order.push(digest);
