@@ -124,7 +124,10 @@ impl Keep for Penalty {
         let Some(quadratic) = &self.quadratic else { return Ok(()) };
         state.put(format!("{name}.importance"), quadratic.importance.to_vec()?);
         state.put(format!("{name}.anchor"), quadratic.anchor.to_vec()?);
-        quadratic.unlimited.save(&format!("{name}.unlimited"), state)
+        if !quadratic.unlimited.is_empty() {
+            state.put(format!("{name}.unlimited"), quadratic.unlimited.clone());
+        }
+        Ok(())
     }
 
     fn load(&mut self, name: &str, learner: &Learner, state: &mut MethodState) -> Result<()> {

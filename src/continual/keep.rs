@@ -293,14 +293,12 @@ impl Plain for Exemplars {
 /// Numbers, to the bit.
 impl Keep for Vec<f32> {
     fn save(&self, name: &str, state: &mut MethodState) -> Result<()> {
-        if !self.is_empty() {
-            state.put(name, self.clone());
-        }
+        state.put(name, self.clone());
         Ok(())
     }
 
     fn load(&mut self, name: &str, _learner: &Learner, state: &mut MethodState) -> Result<()> {
-        *self = state.take(name).unwrap_or_default();
+        *self = state.need(name)?;
         Ok(())
     }
 }

@@ -99,7 +99,15 @@ impl Plop {
         let Some(said) = said.filter(|_| self.pseudo && batch.n_merged() > 0) else {
             return learner.cross_entropy(logits, &batch.images.labels, batch.n_seen);
         };
-        let thresholds = Tensor::from_f32(&learner.device, [self.thresholds.len()], &self.thresholds)?;
+        // Only a checkpoint that was tampered with has others.
+        if self.thresholds.len() != batch.n_old {
+            return Err(Error::usage(format!(
+                "the checkpoint holds {} entropy thresholds for {} old classes: it is not of this run",
+                self.thresholds.len(),
+                batch.n_old
+            )));
+        }
+        let thresholds = Tensor::from_f32(&learner.device, [batch.n_old], &self.thresholds)?;
         let pseudo = said.pseudo_labels(&batch.labels, &thresholds)?;
         match self.adaptive {
             true => adaptive_cross_entropy(logits, &pseudo, batch.n_seen),

@@ -26,6 +26,38 @@ pub fn glyphs(n_train: usize, n_test: usize) -> Dataset {
     Dataset { train: cut(&GLYPHS.train, n_train), test: cut(&GLYPHS.test, n_test), ..GLYPHS.clone() }
 }
 
+/// The first images of each domain of shape-city; every `every`th row and column of them.
+pub fn shape_city(n_train: usize, n_test: usize, every: usize) -> Dataset {
+    let whole = data::spec("shape-city").unwrap().load(Path::new("unused")).unwrap();
+    let cut = |images: &Images, per_domain: usize| {
+        let (height, width) = (images.height / every, images.width / every);
+        let mut cut = Images {
+            height,
+            width,
+            pixels: Vec::new(),
+            labels: Vec::new(),
+            masks: Vec::new(),
+            views: Vec::new(),
+            ..*images
+        };
+        let thinned = |plane: &[u8], kept: &mut Vec<u8>| {
+            for row in plane.chunks_exact(images.width).step_by(every).take(height) {
+                kept.extend(row.iter().step_by(every).take(width));
+            }
+        };
+        for domain in 0..whole.domains.len() as u32 {
+            let own = (0..images.len()).filter(|&i| images.labels[i] == domain);
+            for i in own.take(per_domain) {
+                images.image(i).chunks_exact(images.height * images.width).for_each(|p| thinned(p, &mut cut.pixels));
+                thinned(images.mask(i), &mut cut.masks);
+                cut.labels.push(domain);
+            }
+        }
+        Arc::new(cut)
+    };
+    Dataset { train: cut(&whole.train, n_train), test: cut(&whole.test, n_test), ..whole }
+}
+
 /// Settings by name, as a person types them.
 pub type Pairs<'a> = &'a [(&'a str, &'a str)];
 

@@ -3,7 +3,7 @@
 
 use crate::common::changes::{Parts, change_every_field, others, others_to_restore, temp, try_all, with};
 use crate::common::program::{succeeds, unsealed};
-use crate::common::runs::{Interrupt, Pairs, config_of, glyphs};
+use crate::common::runs::{Interrupt, Pairs, config_of, glyphs, shape_city};
 use engram::campaign::compared;
 use engram::continual;
 use engram::data::{Dataset, Target};
@@ -83,6 +83,7 @@ fn no_field_of_a_distillation_makes_a_panic() {
 // ------------------------------------------------------------------------------------------------------- files with tensors
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(40, 20));
+static CITY: LazyLock<Dataset> = LazyLock::new(|| shape_city(2, 1, 4));
 
 const SHORT: Pairs = &[
     ("model", "mlp"),
@@ -96,27 +97,45 @@ const SHORT: Pairs = &[
     ("memory_epochs", "2"),
 ];
 
+const SHORT_ON_MASKS: Pairs = &[
+    ("dataset", "shape-city"),
+    ("scenario", "class"),
+    ("steps", "3-1"),
+    ("model", "fcn3"),
+    ("width", "0.25"),
+    ("max_tasks", "2"),
+    ("epochs", "2"),
+    ("batch_size", "8"),
+    ("fisher_samples", "2"),
+    ("jacobian_samples", "2"),
+];
+
 /// Goes on from every change of a checkpoint of a method: of all of it, or of what the method keeps in it.
-fn change_checkpoint(spec: &'static continual::MethodSpec, all: bool) -> usize {
+fn change_checkpoint(spec: &'static continual::MethodSpec, target: Target, all: bool) -> usize {
     let (dir, device) = (temp(), Device::cpu());
-    let config = config_of(spec, SHORT, &[]);
+    let (dataset, settings): (&Dataset, Pairs) = match target {
+        Target::Class => (&GLYPHS, SHORT),
+        Target::Mask => (&CITY, SHORT_ON_MASKS),
+    };
+    let config = config_of(spec, settings, &[]);
     let folder = RunFolder::create(&dir.path().join("run"), false).unwrap();
     let path = folder.path().join(CHECKPOINT_FILE);
     let flag = AtomicBool::new(false);
     // In the second task, or in the second half of the only one; before the second where that is learned without training.
     let after = match spec.name {
         "ncm" | "ranpac" | "fecam" => 5,
+        "joint" if target == Target::Mask => 3,
         _ if spec.goes_by("epochs") => 6,
         _ => 3,
     };
-    let stopped = run(&config, &GLYPHS, &device, Some(&folder), &mut Interrupt(after, &flag), &flag);
+    let stopped = run(&config, dataset, &device, Some(&folder), &mut Interrupt(after, &flag), &flag);
     assert!(matches!(stopped, Err(Error::Interrupted)), "{}: {stopped:?}", spec.name);
     let parts = Parts::of(&std::fs::read(&path).unwrap());
     let state: Value = serde_json::from_str(&parts.metadata["state"]).unwrap();
     let goes_on = |bytes: &[u8]| {
         let _ = std::fs::remove_file(folder.path().join("metrics.json"));
         std::fs::write(&path, bytes).unwrap();
-        resume(&config, &GLYPHS, &device, &folder, &mut Silent, &AtomicBool::new(false)).is_ok()
+        resume(&config, dataset, &device, &folder, &mut Silent, &AtomicBool::new(false)).is_ok()
     };
     assert!(goes_on(&parts.checkpoint(&state)), "{}: an unchanged checkpoint is refused", spec.name);
     let of = format!("{CHECKPOINT_FILE} of {}", spec.name);
@@ -138,19 +157,27 @@ fn change_checkpoint(spec: &'static continual::MethodSpec, all: bool) -> usize {
 
 #[test]
 fn no_field_of_a_checkpoint_makes_a_panic() {
-    let n = change_checkpoint(continual::spec("icarl").unwrap(), true);
+    let n = change_checkpoint(continual::spec("icarl").unwrap(), Target::Class, true);
     assert!(n > 1000, "{n} changes only");
+}
+
+/// Of every method on such a target, but for those whose whole checkpoint is changed above.
+fn change_checkpoints(target: Target, but: &[&str]) {
+    let methods = continual::ALL.iter().filter(|spec| spec.targets.contains(&target) && !but.contains(&spec.name));
+    try_all("methods", methods.map(|spec| (spec.name.to_string(), spec)), |spec| {
+        change_checkpoint(spec, target, false);
+    });
 }
 
 #[test]
 fn nothing_that_a_method_keeps_makes_a_panic() {
-    // What iCaRL keeps, hybrid2 and hybrid3 too, is changed with the rest of its checkpoint.
-    let of_classes = continual::ALL
-        .iter()
-        .filter(|spec| spec.targets.contains(&Target::Class) && !["icarl", "hybrid2", "hybrid3"].contains(&spec.name));
-    try_all("methods", of_classes.map(|spec| (spec.name.to_string(), spec)), |spec| {
-        change_checkpoint(spec, false);
-    });
+    // What iCaRL keeps, hybrid2 and hybrid3 too.
+    change_checkpoints(Target::Class, &["icarl", "hybrid2", "hybrid3"]);
+}
+
+#[test]
+fn nothing_that_a_method_keeps_of_masks_makes_a_panic() {
+    change_checkpoints(Target::Mask, &[]);
 }
 
 #[test]

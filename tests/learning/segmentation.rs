@@ -3,9 +3,9 @@
 
 use crate::common;
 use crate::common::program::{json, succeeds};
-use crate::common::runs::{Interrupt, Pairs, Weights, trained};
+use crate::common::runs::{Interrupt, Pairs, Weights, shape_city, trained};
 use engram::continual::{self, CLASSES, MASKS, MethodSpec};
-use engram::data::{self, Dataset, Images};
+use engram::data::{self, Dataset};
 use engram::experiment::Config;
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use engram::experiment::results::{Metrics, RunFolder, Score};
@@ -13,28 +13,10 @@ use engram::experiment::sink::Silent;
 use engram::experiment::{resume, run};
 use engram::{Device, Error};
 use safetensors::SafeTensors;
-use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock};
 
-/// The first images of each domain.
-static CITY: LazyLock<Dataset> = LazyLock::new(|| {
-    let whole = data::spec("shape-city").unwrap().load(Path::new("unused")).unwrap();
-    let cut = |images: &Images, per_domain: usize| {
-        let mut cut =
-            Images { pixels: Vec::new(), labels: Vec::new(), masks: Vec::new(), views: Vec::new(), ..*images };
-        for domain in 0..8 {
-            let own = (0..images.len()).filter(|&i| images.labels[i] == domain);
-            for i in own.take(per_domain) {
-                cut.pixels.extend(images.image(i));
-                cut.labels.push(domain);
-                cut.masks.extend(images.mask(i));
-            }
-        }
-        Arc::new(cut)
-    };
-    Dataset { train: cut(&whole.train, 3), test: cut(&whole.test, 1), ..whole }
-});
+static CITY: LazyLock<Dataset> = LazyLock::new(|| shape_city(3, 1, 1));
 
 const USUAL: Pairs = &[
     ("dataset", "shape-city"),
