@@ -33,125 +33,76 @@ pub struct Forward {
     pub fours: Family,
 }
 
+/// A convolution of these names for image rows that are any, for such in whole vec4s, and for any four pixels: from the files that read the
+/// weight, and those that put a result, one number or four at a time.
+macro_rules! forward {
+    ($names:expr, [$($weight:expr),+], [$($put:expr),+], [$($put_fours:expr),+], $bindings:literal) => {
+        Forward {
+            windows: [
+                family(
+                    $names[0],
+                    &[GEMM_TILE, SIZES, $($weight,)+ WINDOW, WINDOW_SCALARS, WINDOWS, $($put,)+ PUT_SCALARS],
+                    $bindings,
+                ),
+                family(
+                    $names[1],
+                    &[GEMM_TILE, SIZES, $($weight,)+ WINDOW, WINDOW_FOURS, WINDOWS, $($put_fours),+],
+                    $bindings,
+                ),
+            ],
+            fours: family($names[2], &[GEMM_TILE, SIZES, $($weight,)+ B_FOURS, FOURS, $($put),+], $bindings),
+        }
+    };
+}
+
 /// With a bias: by whether patches of the weight lie in whole vec4s.
 pub static PLAIN: [Forward; 2] = [
-    Forward {
-        windows: [
-            family(
-                "conv2d.forward scalars",
-                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_SCALARS, WINDOWS, BIAS, Y, PUT_SCALARS],
-                "rrrw",
-            ),
-            family(
-                "conv2d.forward pixels",
-                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_FOURS, WINDOWS, BIAS, Y_FOURS],
-                "rrrw",
-            ),
-        ],
-        fours: family(
-            "conv2d.forward fours scalars",
-            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, B_FOURS, FOURS, BIAS, Y],
-            "rrrw",
-        ),
-    },
-    Forward {
-        windows: [
-            family(
-                "conv2d.forward rows",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_SCALARS, WINDOWS, BIAS, Y, PUT_SCALARS],
-                "rrrw",
-            ),
-            family(
-                "conv2d.forward",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_FOURS, WINDOWS, BIAS, Y_FOURS],
-                "rrrw",
-            ),
-        ],
-        fours: family(
-            "conv2d.forward fours",
-            &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, B_FOURS, FOURS, BIAS, Y],
-            "rrrw",
-        ),
-    },
+    forward!(
+        ["conv2d.forward scalars", "conv2d.forward pixels", "conv2d.forward fours scalars"],
+        [A_FOURS, WEIGHT_SCALARS],
+        [BIAS, Y],
+        [BIAS, Y_FOURS],
+        "rrrw"
+    ),
+    forward!(
+        ["conv2d.forward rows", "conv2d.forward", "conv2d.forward fours"],
+        [A_ALONG_K, WEIGHT_ROWS],
+        [BIAS, Y],
+        [BIAS, Y_FOURS],
+        "rrrw"
+    ),
 ];
 pub static PLAIN_DIRECT: Family =
     direct("conv2d.forward direct", &[SIZES, WEIGHT_SCALARS, DIRECT, BIAS, Y_FOURS], "rrrw");
 
 /// With a batch norm folded in, likewise.
 pub static WITH_NORM: [Forward; 2] = [
-    Forward {
-        windows: [
-            family(
-                "conv2d.forward_folded scalars",
-                &[
-                    GEMM_TILE,
-                    SIZES,
-                    A_FOURS,
-                    WEIGHT_SCALARS,
-                    WINDOW,
-                    WINDOW_SCALARS,
-                    WINDOWS,
-                    NORM,
-                    FOLDED,
-                    PUT_SCALARS,
-                ],
-                "rrrrrrrw",
-            ),
-            family(
-                "conv2d.forward_folded pixels",
-                &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, WINDOW, WINDOW_FOURS, WINDOWS, NORM, FOLDED_FOURS],
-                "rrrrrrrw",
-            ),
-        ],
-        fours: family(
-            "conv2d.forward_folded fours scalars",
-            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_SCALARS, B_FOURS, FOURS, NORM, FOLDED],
-            "rrrrrrrw",
-        ),
-    },
-    Forward {
-        windows: [
-            family(
-                "conv2d.forward_folded rows",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_SCALARS, WINDOWS, NORM, FOLDED, PUT_SCALARS],
-                "rrrrrrrw",
-            ),
-            family(
-                "conv2d.forward_folded",
-                &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, WINDOW, WINDOW_FOURS, WINDOWS, NORM, FOLDED_FOURS],
-                "rrrrrrrw",
-            ),
-        ],
-        fours: family(
-            "conv2d.forward_folded fours",
-            &[GEMM_TILE, SIZES, A_ALONG_K, WEIGHT_ROWS, B_FOURS, FOURS, NORM, FOLDED],
-            "rrrrrrrw",
-        ),
-    },
+    forward!(
+        ["conv2d.forward_folded scalars", "conv2d.forward_folded pixels", "conv2d.forward_folded fours scalars"],
+        [A_FOURS, WEIGHT_SCALARS],
+        [NORM, FOLDED],
+        [NORM, FOLDED_FOURS],
+        "rrrrrrrw"
+    ),
+    forward!(
+        ["conv2d.forward_folded rows", "conv2d.forward_folded", "conv2d.forward_folded fours"],
+        [A_ALONG_K, WEIGHT_ROWS],
+        [NORM, FOLDED],
+        [NORM, FOLDED_FOURS],
+        "rrrrrrrw"
+    ),
 ];
 pub static WITH_NORM_DIRECT: Family =
     direct("conv2d.forward_folded direct", &[SIZES, WEIGHT_SCALARS, DIRECT, NORM, FOLDED_FOURS], "rrrrrrrw");
 
 /// An input gradient with a stride of 1: a convolution of dy with the weight turned by half a turn.
-pub static TURNED: Forward = Forward {
-    windows: [
-        family(
-            "conv2d.backward_input scalars",
-            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, WINDOW, WINDOW_SCALARS, WINDOWS, BIAS, Y, PUT_SCALARS],
-            "rrrw",
-        ),
-        family(
-            "conv2d.backward_input",
-            &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, WINDOW, WINDOW_FOURS, WINDOWS, BIAS, Y_FOURS],
-            "rrrw",
-        ),
-    ],
-    fours: family(
-        "conv2d.backward_input fours",
-        &[GEMM_TILE, SIZES, A_FOURS, WEIGHT_FLIPPED, B_FOURS, FOURS, BIAS, Y],
-        "rrrw",
-    ),
-};
+pub static TURNED: Forward = forward!(
+    ["conv2d.backward_input scalars", "conv2d.backward_input", "conv2d.backward_input fours"],
+    [A_FOURS, WEIGHT_FLIPPED],
+    [BIAS, Y],
+    [BIAS, Y_FOURS],
+    "rrrw"
+);
 pub static TURNED_DIRECT: Family =
     direct("conv2d.backward_input direct", &[SIZES, WEIGHT_FLIPPED, DIRECT, BIAS, Y_FOURS], "rrrw");
 
