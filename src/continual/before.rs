@@ -24,6 +24,11 @@ impl Before {
         Before { scheme: scheme(settings), old: None }
     }
 
+    /// This network.
+    pub fn of(network: Network) -> Before {
+        Before { scheme: None, old: Some(Old::Plain(Box::new(network))) }
+    }
+
     /// Keeps a copy of the network as it is, if something was learnt before.
     ///
     /// # Errors
@@ -43,6 +48,11 @@ impl Before {
     /// The network, if there is one.
     pub fn network(&self) -> Option<&Network> {
         self.old.as_ref().map(Old::network)
+    }
+
+    /// What it says of inputs.
+    pub fn logits(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        self.network().map(|old| Ok(no_grad(|| old.forward(x, Mode::Eval))?.logits)).transpose()
     }
 
     /// What it says of a batch, with its values at `taps`, which are those of the learner's network.

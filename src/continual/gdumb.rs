@@ -6,10 +6,8 @@ use super::outputs::UNSEEN;
 use super::replay::{MemoryPolicy, ReplayMemory};
 use super::{Batch, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::data;
-use crate::device;
 use crate::error::{Error, Result};
-use crate::models::Network;
-use crate::ops::{GradientScale, Mode};
+use crate::ops::Mode;
 use crate::optim::{Kind, Optimizer};
 use crate::rng::{Purpose, Rng};
 use crate::settings::{Setting, choices};
@@ -47,7 +45,7 @@ struct Gdumb {
 impl Gdumb {
     /// Trains from new weights on the memory alone.
     fn train(&self, learner: &Learner, task: &TaskData) -> Result<()> {
-        begin_anew(learner)?;
+        learner.network.copy_weights_of(&learner.network.fresh(&learner.device, learner.seed)?)?;
         let plan = Plan {
             what: format!("the network on the memory after task {}", task.index + 1),
             n_epochs: self.epochs,
@@ -77,21 +75,6 @@ impl Gdumb {
             (!chunk.is_empty()).then(|| learner.batch(&samples, &labels, &mut rng))
         })
     }
-}
-
-/// Gives the learner's network the weights, the running statistics and the scale of gradients that a new one has.
-fn begin_anew(learner: &Learner) -> Result<()> {
-    let own = &learner.network;
-    let fresh = own.fresh(&learner.device, learner.seed)?;
-    device::copy(fresh.parameters.values(), own.parameters.values())?;
-    let scale = |network: &Network| network.parameters.gradient_scale().map(GradientScale::state).cloned();
-    let rest = [(fresh.statistics.values().cloned(), own.statistics.values().cloned()), (scale(&fresh), scale(own))];
-    for (fresh, own) in rest {
-        if let (Some(fresh), Some(own)) = (fresh, own) {
-            device::copy(&fresh, &own)?;
-        }
-    }
-    Ok(())
 }
 
 /// Cross-entropy on images of the memory.

@@ -15,6 +15,7 @@ mod finetune;
 mod fisher;
 mod fixed_representation;
 mod frozen;
+pub mod gd;
 mod gdumb;
 mod gem;
 mod icarl;
@@ -84,6 +85,7 @@ pub static ALL: &[MethodSpec] = &[
     der::DER,
     der::DER_PP,
     gdumb::SPEC,
+    gd::SPEC,
     agem::SPEC,
     gem::SPEC,
     mega::SPEC,

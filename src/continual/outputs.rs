@@ -76,15 +76,25 @@ impl Learner {
     /// If there are not as many labels as rows.
     pub fn cross_entropy(&self, logits: &Tensor, labels: &[u32], n_seen: usize) -> Result<Tensor> {
         let targets = self.targets(labels)?;
-        if self.heads.is_empty() {
-            return logits.cross_entropy(&targets, self.n_active(n_seen));
+        match self.heads.is_empty() {
+            true => logits.cross_entropy(&targets, self.n_active(n_seen)),
+            false => self.of_own_tasks(logits, labels, n_seen)?.cross_entropy(&targets, logits.shape()[1]),
         }
-        let heads: Vec<_> = labels
-            .iter()
-            .map(|&label| self.heads.iter().find(|head| head.contains(&(label as usize))).cloned().unwrap_or(0..n_seen))
-            .collect();
-        self.masked(logits, |row, output| heads[row].contains(&output))?.cross_entropy(&targets, logits.shape()[1])
     }
+
+    /// The logits (N, C), in task-incremental learning those of outputs of other tasks than each row's own far below all others.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn of_own_tasks(&self, logits: &Tensor, labels: &[u32], n_seen: usize) -> Result<Tensor> {
+        if self.heads.is_empty() {
+            return Ok(logits.clone());
+        }
+        let head = |&label: &u32| self.heads.iter().find(|head| head.contains(&(label as usize))).cloned();
+        let heads: Vec<_> = labels.iter().map(|label| head(label).unwrap_or(0..n_seen)).collect();
+        self.masked(logits, |row, output| heads[row].contains(&output))
+    }
+
     /// That of a batch, in training mode: what fine-tuning minimises.
     ///
     /// # Errors

@@ -2,10 +2,10 @@
 
 use super::weights::WeightFile;
 use super::{LayerList, Options, spec};
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::error::{Error, Result};
 use crate::nn::{self, Builder, Layer, LayerInfo, Output, OutputKind, Parameters, Pass, Place, Statistics, Tap};
-use crate::ops::{Conv2d, Mode};
+use crate::ops::{Conv2d, GradientScale, Mode};
 use crate::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
@@ -121,6 +121,22 @@ impl Network {
     pub fn fresh(&self, device: &Device, seed: u64) -> Result<Network> {
         let network = Self::from_list(&self.name, &self.list, self.input, self.n_outputs, device, seed)?;
         Ok(Network { options: self.options, ..network })
+    }
+
+    /// Takes over weights, running statistics and the scale of gradients of a network of the same layers.
+    ///
+    /// # Errors
+    /// If the other has other layers, or the device was lost.
+    pub fn copy_weights_of(&self, other: &Network) -> Result<()> {
+        device::copy(other.parameters.values(), self.parameters.values())?;
+        let scale = |network: &Network| network.parameters.gradient_scale().map(GradientScale::state).cloned();
+        let statistics = |network: &Network| network.statistics.values().cloned();
+        for (from, to) in [(statistics(other), statistics(self)), (scale(other), scale(self))] {
+            if let (Some(from), Some(to)) = (from, to) {
+                device::copy(&from, &to)?;
+            }
+        }
+        Ok(())
     }
 
     /// Its layers, whose numbers index parameters and running statistics.

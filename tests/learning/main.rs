@@ -12,6 +12,7 @@ mod distill;
 mod equivalences;
 mod evaluation;
 mod fields;
+mod gd;
 mod growing;
 mod interruption;
 mod masks;
