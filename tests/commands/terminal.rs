@@ -2,6 +2,8 @@
 //! scripts, and the version says what a bug report needs.
 
 use crate::common::program::{PROGRAM, process};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -23,26 +25,81 @@ fn commands(help: &str) -> Vec<String> {
     names.map(|line| line.split_whitespace().next().unwrap().to_string()).filter(|name| name != "help").collect()
 }
 
+/// The long help of every command, with its arguments.
+fn helps() -> Vec<(Vec<String>, String)> {
+    let (mut todo, mut found) = (vec![Vec::new()], Vec::new());
+    while let Some(path) = todo.pop() {
+        let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = out(&arguments, &[]);
+        todo.extend(commands(&help).into_iter().map(|name| [path.clone(), vec![name]].concat()));
+        found.push((path, help));
+    }
+    found
+}
+
 #[test]
 fn every_help_fits_80_columns() {
-    let mut todo: Vec<Vec<String>> = vec![Vec::new()];
-    let mut n_commands = 0;
-    while let Some(path) = todo.pop() {
-        for flag in ["--help", "-h"] {
-            let arguments: Vec<&str> = path.iter().map(String::as_str).chain([flag]).collect();
-            for variables in [&[("COLUMNS", "100")][..], &[]] {
-                let help = out(&arguments, variables);
-                for line in help.lines() {
-                    assert!(line.chars().count() <= 80, "engram {arguments:?}, too wide:\n{line}");
-                }
-                if flag == "--help" && variables.is_empty() {
-                    n_commands += 1;
-                    todo.extend(commands(&help).into_iter().map(|name| [path.clone(), vec![name]].concat()));
-                }
-            }
+    let helps = helps();
+    assert!(helps.len() >= 12, "only {} helps were found", helps.len());
+    let narrow = |arguments: &[&str], help: &str| {
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "engram {arguments:?}, too wide:\n{line}");
+        }
+    };
+    for (path, help) in &helps {
+        let with = |flag| path.iter().map(String::as_str).chain([flag]).collect::<Vec<_>>();
+        narrow(&with("--help"), help);
+        for (flag, variables) in [("--help", &[("COLUMNS", "100")][..]), ("-h", &[("COLUMNS", "100")]), ("-h", &[])] {
+            narrow(&with(flag), &out(&with(flag), variables));
         }
     }
-    assert!(n_commands >= 12, "only {n_commands} helps were found");
+}
+
+/// The flags that a text names, without their dashes.
+fn flags(text: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("--") {
+        let name = text[at + 2..].split(|c| !is_word(c)).next().unwrap();
+        if name.starts_with(|c: char| c.is_ascii_lowercase()) && !text[..at].ends_with(is_word) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// What messages and help say of flags is true of flags that there are.
+#[test]
+fn texts_name_flags_that_exist() {
+    assert_eq!(flags("(--a-b3) x--y, `--c`---d --E"), ["a-b3", "c"]);
+    let helps = helps();
+    // And that of `cargo run --release`.
+    let known: BTreeSet<&str> = helps.iter().flat_map(|(_, help)| flags(help)).chain(["release"]).collect();
+    assert!(known.len() > 150, "only {} flags were found", known.len());
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // Style sheets, and Slurm's flags.
+    let others = ["report/page", "campaign/shard.rs"];
+    for (path, text) in sources(&src) {
+        let name = path.strip_prefix(&src).unwrap();
+        let foreign = others.iter().any(|other| name.starts_with(other));
+        let own = text.split("#[cfg(test)]").next().unwrap();
+        let wrong: Vec<&str> = flags(own).into_iter().filter(|flag| !foreign && !known.contains(flag)).collect();
+        assert!(wrong.is_empty(), "{} names flags that no command has: {wrong:?}", name.display());
+    }
+}
+
+/// Every Rust file below a folder, with its text.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(sources(&path)),
+            false => found.push((path.clone(), std::fs::read_to_string(&path).unwrap_or_default())),
+        }
+    }
+    found.retain(|(path, _)| path.extension().is_some_and(|extension| extension == "rs"));
+    found
 }
 
 const ESCAPE: char = '\u{1b}';
