@@ -4,8 +4,8 @@ use crate::common;
 use crate::common::formula::{self, Formula};
 use crate::common::runs::{Pairs, Weights, config, glyphs, trained};
 use engram::continual::vdfd::{
-    Drift, HIDDEN, Kept, Relation, WIDTH, anchored, compress, filter_jacobian, filters_of, normalized_adjacency,
-    variational_bound,
+    Drift, HIDDEN, Kept, Relation, WIDTH, anchored, compress, filter_jacobian, filters_of, largest_curvature,
+    normalized_adjacency, variational_bound,
 };
 use engram::continual::{Learner, Method};
 use engram::data::Dataset;
@@ -368,6 +368,42 @@ fn a_jacobian_of_rank_1_survives_compression() {
     for (own, exact) in written_out(&learner, &kept).iter().zip(&jacobian) {
         near(exact, own, 1e-6, "column");
     }
+}
+
+/// The curvature is that of the penalty: along its gradient, iterated, the change of the gradient grows by as much; and DFD says so at
+/// the end of a task, times twice λ.
+#[test]
+fn the_stiffness_is_the_largest_second_derivative() {
+    let learner = learner("mlp", 0.125);
+    let kept = vec![keep(&learner, &[0, 1, 2, 3]), keep(&learner, &[4, 5, 6, 7])];
+    let filters = filters_of(&learner).unwrap();
+    let expected = largest_curvature(&kept, &filters).unwrap();
+    let drift = Drift::new(&learner, &kept).unwrap();
+    let parameters = &learner.network.parameters;
+    let start = parameters.values().to_vec().unwrap();
+    // ∇Σ d² at w* + x is linear in x: power iteration.
+    let mut x: Vec<f32> = (0..start.len()).map(|i| ((i * 37 % 101) as f32 - 50.0) / 5e3).collect();
+    let mut found = 0.0;
+    for _ in 0..60 {
+        let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let moved: Vec<f32> = start.iter().zip(&x).map(|(w, x)| w + x / norm as f32).collect();
+        parameters.values().write(&moved).unwrap();
+        engram::device::fill(parameters.gradients().unwrap(), 0.0).unwrap();
+        let d = drift.now(&learner).unwrap();
+        d.mul(&d).unwrap().sum().unwrap().backward().unwrap();
+        drift.add_gradient(&learner).unwrap();
+        x = parameters.gradients().unwrap().to_vec().unwrap();
+        found = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt() / 2.0;
+    }
+    assert!((found - expected).abs() < 1e-2 * expected, "{found} and {expected}");
+    parameters.values().write(&start).unwrap();
+
+    let mut dfd = formula::method("dfd", &[("reg_weight", "3")]);
+    let formula = Formula::new(&Device::cpu());
+    dfd.begin_task(&formula.learner, &formula.task(0)).unwrap();
+    assert_eq!(dfd.stiffness(), None);
+    dfd.end_task(&formula.learner, &formula.task(0)).unwrap();
+    assert!(dfd.stiffness().unwrap() > 0.0);
 }
 
 /// The second task of a transcription in PyTorch (`tests/golden/make_vdfd.py`): the same weights, batches and graph convolution give

@@ -3,7 +3,7 @@
 use crate::continual::{Learner, MethodState};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
-use crate::linalg::{Matrix, svd_of_tall};
+use crate::linalg::{Matrix, svd_of_tall, symmetric_eigen};
 use crate::ops::{FilterRun, Filters, Mode};
 use crate::tensor::Tensor;
 
@@ -123,6 +123,29 @@ pub fn compress(jacobian: &[Vec<f32>], filters: &Filters, outputs: &[usize]) -> 
         kept.v.extend(svd.v.values().iter().map(|&x| x as f32));
     }
     Ok(kept)
+}
+
+/// The largest eigenvalue of Σ_i G_i·G_iᵀ: λ times twice that is the largest second derivative of λ·Σ_i ‖d_i‖² by the weights. It is
+/// that of the products of the columns of all G_i with each other.
+///
+/// # Errors
+/// If what is kept is of another network, or no numbers.
+pub fn largest_curvature(kept: &[Kept], filters: &Filters) -> Result<f64> {
+    // A column per class of a task, a row per filter, which counts as often as it has weights.
+    let mut columns: Vec<Vec<f64>> = Vec::new();
+    for kept in kept {
+        for c in 0..kept.outputs.len() {
+            let (mut column, mut first) = (Vec::with_capacity(filters.n_filters()), 0);
+            for (l, run) in filters.runs().iter().enumerate() {
+                let scale = f64::from(kept.sigma[l] * kept.v[l * kept.outputs.len() + c]) * (run.length as f64).sqrt();
+                column.extend(kept.u[first..first + run.n].iter().map(|&u| f64::from(u) * scale));
+                first += run.n;
+            }
+            columns.push(column);
+        }
+    }
+    let products = Matrix::from_fn(filters.n_filters(), columns.len(), |row, column| columns[column][row]).gram();
+    Ok(symmetric_eigen(&products)?.values.last().copied().unwrap_or(0.0))
 }
 
 /// Everything kept, side by side on the device, and d = Gᵀ(w − w*).

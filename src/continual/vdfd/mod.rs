@@ -11,7 +11,7 @@
 mod jacobian;
 mod relation;
 
-pub use jacobian::{Drift, Kept, anchored, compress, filter_jacobian, filters_of};
+pub use jacobian::{Drift, Kept, anchored, compress, filter_jacobian, filters_of, largest_curvature};
 pub use relation::{HIDDEN, Relation, WIDTH, normalized_adjacency};
 
 use super::spec::CLASSES_AND_MASKS;
@@ -81,6 +81,8 @@ struct Vdfd {
     drop_last: bool,
     n_epochs: usize,
     kept: Vec<Kept>,
+    /// Of DFD's penalty at the end of a task; Π makes VDFD's another in each step.
+    stiffness: Option<f32>,
     /// While a task after the first is learnt.
     holding: Option<Holding>,
     place: Place,
@@ -136,6 +138,7 @@ impl Vdfd {
             drop_last: recipe.drop_last,
             n_epochs: recipe.epochs,
             kept: Vec::new(),
+            stiffness: None,
             holding: None,
             place: Place::default(),
         }
@@ -242,8 +245,15 @@ impl Method for Vdfd {
         let filters = filters_of(learner)?;
         let jacobian = filter_jacobian(learner, &filters, &samples, &outputs)?;
         self.kept.push(anchored(learner, compress(&jacobian, &filters, &outputs)?)?);
+        if self.precision.is_none() {
+            self.stiffness = Some(2.0 * self.reg_weight * largest_curvature(&self.kept, &filters)? as f32);
+        }
         self.holding = None;
         Ok(())
+    }
+
+    fn stiffness(&self) -> Option<f32> {
+        self.stiffness
     }
 
     fn outputs_per_class(&self) -> usize {

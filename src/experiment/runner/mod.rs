@@ -20,6 +20,7 @@ use crate::data::{Dataset, Fingerprint, Images, Scenario, Target, Task, TaskStre
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::optim::{Kind, Optimizer};
+use crate::settings::flag;
 use crate::training::{TermRecord, Trainer};
 pub use resume::{complete, resume};
 pub use single::{Standing, learn_task};
@@ -310,15 +311,17 @@ impl<'a> Run<'a> {
     /// What a quadratic penalty does to plain gradient descent is known beforehand.
     fn stiffness_warning(&mut self, task: usize) -> Option<String> {
         let value = self.method.stiffness()? * self.config.training.schedule.lr;
-        let term = "max(weight·importance)·lr".into();
+        let term = "stiffness·lr".into();
         let (epoch, weight, gradient_norm) = (self.config.training.epochs, 1.0, None);
         self.losses.push(LossRow { task, record: TermRecord { step: 0, epoch, term, weight, value, gradient_norm } });
         let is_too_stiff = self.config.training.optimizer == Kind::Sgd && value > 2.0 && task + 1 < self.phases.len();
         is_too_stiff.then(|| {
+            let weight = self.config.method.trade_off.first().map(|(name, _)| format!(" or {}", flag(name)));
             format!(
-                "after task {} the largest importance times its weight times --lr is {value:.3}: above 2 a step of sgd \
-                 overshoots, and training may diverge. Use a smaller --lr or --penalty-weight",
-                task + 1
+                "after task {} the largest second derivative of the penalty times --lr is {value:.3}: above 2 a step of sgd \
+                 overshoots, and training may diverge. Use a smaller --lr{}",
+                task + 1,
+                weight.unwrap_or_default()
             )
         })
     }
