@@ -65,6 +65,8 @@ pub struct TaskStarted {
 /// What a task is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Before the first batch: a teacher of the task's own, thresholds, what a memory takes in beforehand.
+    Preparation,
     /// Steps of the optimiser.
     Training,
     /// The end of a task: choosing what to keep of it (herding, Fisher information …).

@@ -122,7 +122,13 @@ impl<W: Write> Sink for Console<W> {
     fn phase(&mut self, phase: Phase) {
         // While training the message comes with `progress`, and until then it says what the task brings.
         let message = match phase {
-            Phase::Training => return,
+            Phase::Training => {
+                if let Some(bar) = &self.bar {
+                    bar.reset_eta();
+                }
+                return;
+            }
+            Phase::Preparation => "preparing",
             Phase::Exemplars => "choosing what to keep",
             Phase::Evaluation => "evaluating",
         };

@@ -158,7 +158,7 @@ fn interruptions_between_batches_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut task_begin = config("er", "mlp", Kind::Adam);
     task_begin = task_begin.with(&[("memory_update", "task-begin")]).unwrap();
-    let configs = ["icarl", "ewc", "gdumb", "si", "lwf"].map(|method| config(method, "mlp", Kind::Adam));
+    let configs = ["icarl", "ewc", "gdumb", "gd", "si", "lwf"].map(|method| config(method, "mlp", Kind::Adam));
     for (i, config) in configs.into_iter().chain([task_begin]).enumerate() {
         let folder = |name: String| RunFolder::create(&dir.path().join(format!("{i}-{name}")), false).unwrap();
         let whole = folder("whole".into());
@@ -167,6 +167,7 @@ fn interruptions_between_batches_change_nothing() {
             (0, None),
             (1, None),
             (0, Some(Phase::Exemplars)),
+            (1, Some(Phase::Preparation)),
             (1, Some(Phase::Evaluation)),
             (1, Some(Phase::Training)),
         ] {

@@ -70,8 +70,7 @@ pub fn weighted_kl_div(student: &Tensor, teacher: &Tensor, temperature: f32, wei
 impl Gd {
     /// Tunes the last layer of the learner's network.
     pub(super) fn fine_tune(&self, learner: &Learner, task: &TaskData) -> Result<()> {
-        let samples = self.training_set(task);
-        let labels = labels_of(learner, task, &samples);
+        let labels = labels_of(learner, task, &self.training_set(task));
         let n_epochs = self.balanced_epochs;
         let drops = [n_epochs / 2, 3 * n_epochs / 4].into_iter().filter(|&epoch| epoch > 0).collect();
         let lr = DROP * self.recipe.schedule.lr;
@@ -80,22 +79,12 @@ impl Gd {
             schedule: Schedule { fall: Fall::Steps { at: drops, factor: DROP }, ..Schedule::constant(lr) },
             ..self.recipe.clone()
         };
-        let batches = recipe.batches(
-            learner.images(),
-            samples,
-            task.label_of_class.clone(),
-            learner.augment,
-            learner.seed.wrapping_add(2 << 32),
-            task.index * n_epochs,
-        );
+        let batches = self.batches(&recipe, learner, task, 2);
         let plan = recipe.plan(format!("the last layer after task {}", task.index + 1), &batches);
         let head = last_layer(learner)?;
         let optimizer = self.optimizer(&head)?;
-        let groups = self.groups(learner, task.n_old);
-        let all = 0..task.n_seen;
-        let weights_of =
-            |range: &Range<usize>| (range.clone(), padded(class_weights(&labels, range), learner.network.n_outputs));
-        let weights = groups.iter().map(|(_, group)| group).chain([&all]).map(weights_of).collect();
+        let groups = self.old_groups(learner, task.n_old).into_iter().chain([task.labels.clone(), 0..task.n_seen]);
+        let weights = groups.map(|group| (class_weights(&labels, &group), group)).collect();
         let mut objective = LastLayer { method: self, learner, task, head, optimizer, weights };
         Trainer::new(&learner.device, &mut Silent, task.interrupted).run(
             &plan,
@@ -110,12 +99,6 @@ impl Gd {
 fn labels_of(learner: &Learner, task: &TaskData, samples: &[u32]) -> Vec<u32> {
     let label = |&sample: &u32| task.label_of_class.get(learner.class_of(sample) as usize).copied();
     samples.iter().map(|sample| label(sample).unwrap_or(NO_LABEL)).collect()
-}
-
-/// Labels beyond the group's count once.
-fn padded(mut weights: Vec<f32>, n: usize) -> Vec<f32> {
-    weights.resize(n, 1.0);
-    weights
 }
 
 /// The last layer's weight (outputs, features) and bias, if it has one: where they lie among the network's parameters.
@@ -163,14 +146,14 @@ struct LastLayer<'a> {
     task: &'a TaskData<'a>,
     head: Parameters,
     optimizer: Optimizer,
-    /// By label, for each group of outputs that has a loss.
-    weights: Vec<(Range<usize>, Vec<f32>)>,
+    /// By label, for each group of outputs that has a loss; 1 beyond them.
+    weights: Vec<(Vec<f32>, Range<usize>)>,
 }
 
 impl LastLayer<'_> {
     fn weights(&self, group: &Range<usize>, labels: &[u32]) -> Vec<f32> {
-        let (_, by_label) = self.weights.iter().find(|(own, _)| own == group).expect("bug: a group without weights");
-        labels.iter().map(|&label| by_label[label as usize]).collect()
+        let (weights, _) = self.weights.iter().find(|(_, own)| own == group).expect("bug: a group without weights");
+        labels.iter().map(|&label| weights.get(label as usize).copied().unwrap_or(1.0)).collect()
     }
 }
 

@@ -13,7 +13,7 @@ pub use balanced::{class_weights, weighted_cross_entropy, weighted_kl_div};
 use super::before::Before;
 use super::memory::MEMORY;
 use super::{Batch, Exemplars, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
-use crate::data::Scenario;
+use crate::data::{self, Scenario};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Mode;
@@ -87,36 +87,46 @@ impl Gd {
         Ok(self.recipe.optimizer(parameters)?.with_last_layer(self.head_factor))
     }
 
-    /// The groups of outputs that are distilled each by itself, with their teachers' names: all old ones from P, in task-incremental
-    /// learning those of each task; the new ones from C.
-    fn groups(&self, learner: &Learner, n_old: usize) -> Vec<(&'static str, Range<usize>)> {
-        let mut old = vec![0..n_old];
-        if !learner.heads.is_empty() {
-            old = learner.heads.iter().filter(|head| head.end <= n_old).cloned().collect();
-        }
-        let old = old.into_iter().map(|outputs| ("kd", outputs));
-        old.chain([("kd_current", self.new.clone())]).collect()
+    /// The task's images and the memory for a training besides the runner's, which is number 0: each has draws of its own.
+    fn batches(&self, recipe: &Recipe, learner: &Learner, task: &TaskData, number: u64) -> data::Plan {
+        recipe.batches(
+            learner.images(),
+            self.training_set(task),
+            task.label_of_class.clone(),
+            learner.augment,
+            learner.seed.wrapping_add(number << 32),
+            task.index * recipe.epochs,
+        )
     }
 
-    /// A loss with the terms of both teachers. A group counts as much as it has of all outputs seen; `term` says how far the student's
-    /// outputs of a group are from its teacher's.
+    /// The old outputs in groups that are distilled each by itself: all of them, in task-incremental learning those of each task.
+    fn old_groups(&self, learner: &Learner, n_old: usize) -> Vec<Range<usize>> {
+        match learner.heads.is_empty() {
+            true => Vec::from([0..n_old]),
+            false => learner.heads.iter().filter(|head| head.end <= n_old).cloned().collect(),
+        }
+    }
+
+    /// A loss with the terms of both teachers. A group of outputs counts as much as it has of all that were seen; `distance` says how far
+    /// the student's are from its teacher's.
     fn with_teachers(
         &self,
         learner: &Learner,
         (n_old, n_seen): (usize, usize),
         (logits, x): (&Tensor, &Tensor),
         ce: Tensor,
-        term: impl Fn(&Range<usize>, &Tensor, &Tensor) -> Result<Tensor>,
+        distance: impl Fn(&Range<usize>, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Loss> {
-        let mut loss = Loss::single("cross_entropy", ce);
+        let loss = Loss::single("cross_entropy", ce);
         let (Some(old), Some(current)) = (self.old.logits(x)?, self.current.logits(x)?) else { return Ok(loss) };
-        for (name, outputs) in self.groups(learner, n_old) {
-            let said = if name == "kd" { &old } else { &current };
-            let distance =
-                term(&outputs, &logits.narrow_channels(outputs.clone())?, &said.narrow_channels(outputs.clone())?)?;
-            loss = loss.and(name, self.kd_weight * outputs.len() as f32 / n_seen as f32, distance);
-        }
-        Ok(loss)
+        let taught = |loss: Loss, name, said: &Tensor, group: Range<usize>| -> Result<Loss> {
+            let [student, teacher] = [logits, said].map(|all| all.narrow_channels(group.clone()));
+            let term = distance(&group, &student?, &teacher?)?;
+            Ok(loss.and(name, self.kd_weight * group.len() as f32 / n_seen as f32, term))
+        };
+        let groups = self.old_groups(learner, n_old).into_iter();
+        let loss = groups.fold(Ok(loss), |loss, group| taught(loss?, "kd", &old, group))?;
+        taught(loss, "kd_current", &current, self.new.clone())
     }
 
     /// K/classes of each class at random; what is left over goes to the latest, one each.

@@ -1,7 +1,7 @@
 //! C, the teacher of a new task: it learns the task's own outputs, and is kept unsure of what is none of them.
 
 use super::Gd;
-use crate::continual::{Learner, Loss, Method, TaskData};
+use crate::continual::{Learner, Loss, TaskData};
 use crate::data;
 use crate::error::Result;
 use crate::models::Network;
@@ -11,22 +11,12 @@ use crate::tensor::Tensor;
 use crate::training::{Objective, Silent, Step, Trainee, Trainer, batches_from};
 use std::ops::Range;
 
-/// Its batches are other draws than those of the network that is kept.
-const OTHER_DRAWS: u64 = 1 << 32;
-
 impl Gd {
     /// C, from the learner's weights on, on the task's images and the exemplars of earlier ones.
     pub(super) fn train_teacher(&self, learner: &Learner, task: &TaskData) -> Result<Network> {
         let network = learner.network.fresh(&learner.device, learner.seed)?;
         network.copy_weights_of(&learner.network)?;
-        let batches = self.recipe.batches(
-            learner.images(),
-            self.training_set(task),
-            task.label_of_class.clone(),
-            learner.augment,
-            learner.seed.wrapping_add(OTHER_DRAWS),
-            task.index * self.recipe.epochs,
-        );
+        let batches = self.batches(&self.recipe, learner, task, 1);
         let plan = self.recipe.plan(format!("the teacher of task {}", task.index + 1), &batches);
         let optimizer = self.optimizer(&network.parameters)?;
         let (outputs, confidence_weight) = (task.labels.clone(), self.confidence_weight);

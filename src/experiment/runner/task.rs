@@ -22,16 +22,6 @@ impl Run<'_> {
         trainer: &mut RunTrainer,
     ) -> Result<Option<f32>> {
         let started = Instant::now();
-        if position.is_start_of_task() {
-            self.method.begin_task(&self.learner, data)?;
-            if self.config.reset_optimizer || task.index == 0 {
-                self.optimizer.reset()?;
-            }
-        }
-        let frozen = match self.method.freezes_representation(data) {
-            true => Some(self.learner.network.parameters.snapshot()?),
-            false => None,
-        };
         let recipe = self.config.training.clone();
         let samples = self.method.training_set(data);
         let (n_new, n_samples) = (data.samples.iter().map(Vec::len).sum::<usize>(), samples.len());
@@ -47,6 +37,7 @@ impl Run<'_> {
         if samples.is_empty() && n_new > 0 {
             // The method learns from this task without training.
             trainer.listener.task_started(&started_task);
+            self.begin(data, position, trainer)?;
             return Ok(None);
         }
         let batches = recipe.batches(
@@ -70,6 +61,11 @@ impl Run<'_> {
         plan.advice = format!("Use a smaller {}; results of the tasks before are kept", smaller.join(" or "));
         (started_task.n_epochs, started_task.n_batches) = (recipe.epochs, plan.n_steps());
         trainer.listener.task_started(&started_task);
+        self.begin(data, position, trainer)?;
+        let frozen = match self.method.freezes_representation(data) {
+            true => Some(self.learner.network.parameters.snapshot()?),
+            false => None,
+        };
         trainer.listener.phase(Phase::Training);
         self.timing.training_loop.steps += started.elapsed().as_secs_f64();
         let batches = batches_from(batches, plan.first_step)?;
@@ -77,6 +73,19 @@ impl Run<'_> {
         let trained = trainer.run(&plan, batches, &mut objective)?;
         self.timing.training_loop += trained.seconds;
         Ok(trained.loss)
+    }
+
+    /// What comes before the first batch of a task; nothing where an interrupted one goes on.
+    fn begin(&mut self, data: &TaskData, position: Position, trainer: &mut RunTrainer) -> Result<()> {
+        if !position.is_start_of_task() {
+            return Ok(());
+        }
+        trainer.listener.phase(Phase::Preparation);
+        self.method.begin_task(&self.learner, data)?;
+        if self.config.reset_optimizer || data.index == 0 {
+            self.optimizer.reset()?;
+        }
+        Ok(())
     }
 }
 
