@@ -48,15 +48,6 @@ struct Lwf {
 }
 
 impl Lwf {
-    /// Old outputs, in task-incremental learning a group for each task.
-    fn old_heads(&self, learner: &Learner, batch: &Batch) -> Vec<Range<usize>> {
-        let all = 0..batch.n_old;
-        match learner.heads.is_empty() {
-            true => Vec::from([all]),
-            false => learner.heads.iter().filter(|head| head.end <= batch.n_old).cloned().collect(),
-        }
-    }
-
     fn new_labels_loss(&self, learner: &Learner, batch: &Batch, logits: &Tensor) -> Result<Tensor> {
         let labels = &batch.images.labels;
         match self.ce {
@@ -86,7 +77,7 @@ impl Method for Lwf {
         match old {
             Old::Plain(old) => {
                 let teacher = no_grad(|| old.forward(&batch.x, Mode::Eval))?.logits;
-                for head in self.old_heads(learner, batch) {
+                for head in learner.old_heads(batch.n_old) {
                     let own = |logits: &Tensor| learner.masked(logits, |_, output| head.contains(&output));
                     let kd = own(&logits)?.kl_div(&own(&teacher)?, self.temperature)?;
                     loss = loss.and("kd", self.kd_weight, kd);

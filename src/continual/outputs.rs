@@ -57,6 +57,16 @@ impl Learner {
         logits.add(&Tensor::from_f32(&self.device, shape, &mask)?)
     }
 
+    /// The outputs of earlier tasks in groups that are distilled each by itself: all of them, in task-incremental learning those of each
+    /// task.
+    pub fn old_heads(&self, n_old: usize) -> Vec<Range<usize>> {
+        let all = 0..n_old;
+        match self.heads.is_empty() {
+            true => Vec::from([all]),
+            false => self.heads.iter().filter(|head| head.end <= n_old).cloned().collect(),
+        }
+    }
+
     /// The outputs that a task's softmax runs over.
     pub fn active_outputs(&self, task: &TaskData) -> Range<usize> {
         if self.heads.is_empty() { 0..self.n_active(task.n_seen) } else { task.labels.clone() }

@@ -83,7 +83,7 @@ impl Gd {
         let plan = recipe.plan(format!("the last layer after task {}", task.index + 1), &batches);
         let head = last_layer(learner)?;
         let optimizer = self.optimizer(&head)?;
-        let groups = self.old_groups(learner, task.n_old).into_iter().chain([task.labels.clone(), 0..task.n_seen]);
+        let groups = learner.old_heads(task.n_old).into_iter().chain([task.labels.clone(), 0..task.n_seen]);
         let weights = groups.map(|group| (class_weights(&labels, &group), group)).collect();
         let mut objective = LastLayer { method: self, learner, task, head, optimizer, weights };
         Trainer::new(&learner.device, &mut Silent, task.interrupted).run(

@@ -99,14 +99,6 @@ impl Gd {
         )
     }
 
-    /// The old outputs in groups that are distilled each by itself: all of them, in task-incremental learning those of each task.
-    fn old_groups(&self, learner: &Learner, n_old: usize) -> Vec<Range<usize>> {
-        match learner.heads.is_empty() {
-            true => Vec::from([0..n_old]),
-            false => learner.heads.iter().filter(|head| head.end <= n_old).cloned().collect(),
-        }
-    }
-
     /// A loss with the terms of both teachers. A group of outputs counts as much as it has of all that were seen; `distance` says how far
     /// the student's are from its teacher's.
     fn with_teachers(
@@ -124,8 +116,8 @@ impl Gd {
             let term = distance(&group, &student?, &teacher?)?;
             Ok(loss.and(name, self.kd_weight * group.len() as f32 / n_seen as f32, term))
         };
-        let groups = self.old_groups(learner, n_old).into_iter();
-        let loss = groups.fold(Ok(loss), |loss, group| taught(loss?, "kd", &old, group))?;
+        let mut groups = learner.old_heads(n_old).into_iter();
+        let loss = groups.try_fold(loss, |loss, group| taught(loss, "kd", &old, group))?;
         taught(loss, "kd_current", &current, self.new.clone())
     }
 
