@@ -6,7 +6,6 @@
 mod common;
 
 mod companions;
-mod continual;
 mod data;
 mod distill;
 mod equivalences;
@@ -19,11 +18,15 @@ mod masks;
 mod methods;
 mod metrics;
 mod old_networks;
+mod outputs;
+mod penalties;
 mod projections;
+mod replay;
 mod rows;
 mod segment;
 mod segmentation;
 mod session;
+mod steps;
 mod trainer;
 mod training;
 mod variants;

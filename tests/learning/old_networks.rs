@@ -1,10 +1,12 @@
-//! Continual methods whose old network teaches by a scheme of distillation.
+//! Continual methods whose old network teaches: it stays as it was, and may teach by a scheme of distillation.
 
+use super::steps::{batch, build, learner, step, task, vector};
 use crate::common::runs::{Pairs, Weights, config, glyphs, trained, try_config};
 use engram::continual;
 use engram::experiment::results::RunFolder;
 use engram::experiment::sink::{Listener, Progress, Silent, Sink, Started};
 use engram::experiment::{resume, run};
+use engram::optim::{Kind, Optimizer};
 use engram::{Device, Error};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tempfile::TempDir;
@@ -110,4 +112,21 @@ fn a_teaching_network_comes_back_from_a_checkpoint() {
         let bytes = |folder: &RunFolder| std::fs::read(folder.path().join("model.safetensors")).unwrap();
         assert!(bytes(&whole) == bytes(&broken), "{method} by {scheme}: another model");
     }
+}
+
+/// The frozen network of LwF is the one before the task, to the last bit, all through the task.
+#[test]
+fn a_teacher_never_changes() {
+    let learner = learner("resnet20", &Device::cpu());
+    let mut optimizer = Optimizer::new(Kind::Adam, 0.0, 0.0, &learner.network.parameters).unwrap();
+    let mut lwf = build("lwf", &[]);
+    let before = learner.network.parameters.values().to_vec().unwrap();
+    let statistics = learner.network.statistics.values().unwrap().to_vec().unwrap();
+    lwf.begin_task(&learner, &task(&learner, 1, 4)).unwrap();
+    for key in 0..4 {
+        step(&mut *lwf, &learner, &mut optimizer, &batch(&learner, &[1, 2, 3, 4], key, 10), 0.01);
+        assert_eq!(vector(&mut *lwf, "old.parameters"), before);
+        assert_eq!(vector(&mut *lwf, "old.statistics"), statistics);
+    }
+    assert_ne!(learner.network.parameters.values().to_vec().unwrap(), before);
 }
