@@ -187,8 +187,9 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
                 f_P: the network before the task; f_C: from f_P on, min CE over new outputs + KL(uniform ‖ p(f_C(x_M))) on exemplars; \
                 then the last layer alone on the same losses, a sample of class k weighted by n/(classes·n_k)",
     memory: "K images, the old network, while a task is learnt the new task's teacher",
-    expect: "Well above replay alone in class-incremental learning with a memory: the fine-tuning takes away the advantage of new classes. \
-             Two trainings a task, and two teachers a step: three times the cost of fine-tuning.",
+    expect: "Teachers and fine-tuning each help (MNIST with 1,000 images a task, 4 epochs, K = 200, one seed: 86.0 %, without teachers 80.1, \
+             without fine-tuning 79.5). Where images are seen a few times only, er, which repeats the memory in every batch, does as well \
+             at a third of the cost: two trainings a task, and two teachers a step.",
     deviations: &[
         "without unlabelled images, and so without the ensemble of both teachers (Q), which teaches on those alone: the authors' own \
          setting without external data",
