@@ -1,11 +1,15 @@
 //! Global distillation: its weighted losses, what the new task's teacher learns, and what the balanced fine-tuning moves.
 
+use super::steps::{build, learner, task};
 use crate::common;
 use crate::common::runs::{Pairs, config, glyphs, trained};
+use engram::continual::TaskData;
 use engram::continual::gd::{class_weights, weighted_cross_entropy, weighted_kl_div};
 use engram::data::Dataset;
-use engram::{Device, Tensor};
+use engram::{Device, Error, Tensor};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 static GLYPHS: LazyLock<Dataset> = LazyLock::new(|| glyphs(400, 100));
 
@@ -144,4 +148,25 @@ fn it_learns_where_the_task_is_known() {
     let (metrics, _) = trained(&config("gd", SHORT, &[("scenario", "task")]), &GLYPHS);
     let (_, own) = engram::experiment::results::main_classifier(&metrics).unwrap();
     assert!(own.seen_accuracy.iter().all(|&accuracy| accuracy > 0.7), "{:?}", own.seen_accuracy);
+}
+
+/// Interrupted while the last layer is tuned, a task's end leaves all of the network as it was, running statistics too: it is called again.
+#[test]
+fn an_interrupted_fine_tuning_leaves_the_network_alone() {
+    let learner = learner("resnet20", &Device::cpu());
+    let mut gd = build("gd", &[("epochs", "1"), ("balanced_epochs", "1000000")]);
+    gd.end_task(&learner, &task(&learner, 0, 4)).unwrap();
+    let interrupted: &'static AtomicBool = Box::leak(Box::default());
+    let second = TaskData { interrupted, ..task(&learner, 1, 4) };
+    gd.begin_task(&learner, &second).unwrap();
+    let before = learner.network.to_safetensors().unwrap();
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            interrupted.store(true, Relaxed);
+        });
+        gd.end_task(&learner, &second)
+    });
+    assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+    assert!(learner.network.to_safetensors().unwrap() == before);
 }

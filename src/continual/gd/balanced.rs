@@ -1,9 +1,10 @@
 //! The fine-tuning at the end of a task: the last layer alone, on features as they are, each class with the same weight.
 
-use super::Gd;
+use super::{Gd, copy_of};
 use crate::continual::{Learner, Loss, Method, TaskData};
 use crate::data::{self, NO_LABEL};
 use crate::error::{Error, Result};
+use crate::models::Network;
 use crate::nn::{Parameter, Parameters};
 use crate::ops::Mode;
 use crate::optim::Optimizer;
@@ -81,16 +82,19 @@ impl Gd {
         };
         let batches = self.batches(&recipe, learner, task, 2);
         let plan = recipe.plan(format!("the last layer after task {}", task.index + 1), &batches);
+        // Batch norms go on averaging: on a copy, so that an interruption leaves the network as it was.
+        let network = copy_of(learner)?;
         let head = last_layer(learner)?;
         let optimizer = self.optimizer(&head)?;
         let groups = learner.old_heads(task.n_old).into_iter().chain([task.labels.clone(), 0..task.n_seen]);
         let weights = groups.map(|group| (class_weights(&labels, &group), group)).collect();
-        let mut objective = LastLayer { method: self, learner, task, head, optimizer, weights };
+        let mut objective = LastLayer { method: self, learner, task, network, head, optimizer, weights };
         Trainer::new(&learner.device, &mut Silent, task.interrupted).run(
             &plan,
             batches_from(batches, 0)?,
             &mut objective,
         )?;
+        learner.network.copy_weights_of(&objective.network)?;
         put_back(&objective.head, learner)
     }
 }
@@ -144,6 +148,8 @@ struct LastLayer<'a> {
     method: &'a Gd,
     learner: &'a Learner,
     task: &'a TaskData<'a>,
+    /// Makes the features.
+    network: Network,
     head: Parameters,
     optimizer: Optimizer,
     /// By label, for each group of outputs that has a loss; 1 beyond them.
@@ -167,7 +173,7 @@ impl Objective for LastLayer<'_> {
     fn loss(&mut self, images: data::Batch, _: Step) -> Result<Loss> {
         let (learner, n_seen) = (self.learner, self.task.n_seen);
         let x = learner.input(&images)?;
-        let features = no_grad(|| learner.network.forward(&x, Mode::Train))?.features;
+        let features = no_grad(|| self.network.forward(&x, Mode::Train))?.features;
         let tensors = self.head.tensors();
         let logits = features.linear(&tensors[0], tensors.get(1))?;
         let seen = learner.of_own_tasks(&logits, &images.labels, n_seen)?.narrow_channels(0..n_seen)?;

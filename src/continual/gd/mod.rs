@@ -15,6 +15,7 @@ use super::memory::MEMORY;
 use super::{Batch, Exemplars, Keeps, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::data::{self, Scenario};
 use crate::error::Result;
+use crate::models::Network;
 use crate::nn::Parameters;
 use crate::ops::Mode;
 use crate::optim::Optimizer;
@@ -177,6 +178,13 @@ impl Method for Gd {
             ("new", &mut self.new),
         ]
     }
+}
+
+/// A copy of the network that can be trained.
+fn copy_of(learner: &Learner) -> Result<Network> {
+    let network = learner.network.fresh(&learner.device, learner.seed)?;
+    network.copy_weights_of(&learner.network)?;
+    Ok(network)
 }
 
 pub(super) const SPEC: MethodSpec = MethodSpec {

@@ -1,6 +1,6 @@
 //! C, the teacher of a new task: it learns the task's own outputs, and is kept unsure of what is none of them.
 
-use super::Gd;
+use super::{Gd, copy_of};
 use crate::continual::{Learner, Loss, TaskData};
 use crate::data;
 use crate::error::Result;
@@ -14,8 +14,7 @@ use std::ops::Range;
 impl Gd {
     /// C, from the learner's weights on, on the task's images and the exemplars of earlier ones.
     pub(super) fn train_teacher(&self, learner: &Learner, task: &TaskData) -> Result<Network> {
-        let network = learner.network.fresh(&learner.device, learner.seed)?;
-        network.copy_weights_of(&learner.network)?;
+        let network = copy_of(learner)?;
         let batches = self.batches(&self.recipe, learner, task, 1);
         let plan = self.recipe.plan(format!("the teacher of task {}", task.index + 1), &batches);
         let optimizer = self.optimizer(&network.parameters)?;
