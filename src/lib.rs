@@ -11,6 +11,8 @@
 //!   gradients (`tensor`): kernels assign.
 //! - A run is no [`Session`](session::Session), and a session no run: both lead the same methods through the one loop, the one over a
 //!   stream that is known beforehand, the other over pictures when they come. A complete run becomes a session.
+//! - Only `cli` reads a command line. A text anywhere names a setting as people type it, by `--` and its name: the rows of
+//!   `settings` make flags of names, and a test compares texts with rows.
 //! - Randomness enters only through `rng`, keyed by (seed, purpose, counter): an unused draw shifts nothing. The same seed
 //!   on the same kind of processor or adapter gives the same bits, whatever the number of threads.
 //! - There are no stride views, no tensors but of f32 and u32 (f16 is what `--precision mixed` rounds factors to inside a kernel),

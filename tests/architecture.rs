@@ -1,5 +1,7 @@
 //! The structure of the source: no module uses one above it, files stay short, and the tables in `docs/` are those of the code.
 
+use engram::experiment::distillation;
+use engram::experiment::presets::{self, Preset};
 use engram::{continual, ops};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -202,6 +204,19 @@ fn methods_table() -> String {
     text
 }
 
+fn presets_table() -> String {
+    let tables =
+        [("engram METHOD --preset NAME", presets::ALL), ("engram distill --preset NAME", distillation::presets::ALL)];
+    let table = |(command, presets): (&str, &[Preset])| {
+        let mut text = format!("| `{command}` | what it repeats | paper |\n|---|---|---|\n");
+        for Preset { name, summary, paper, .. } in presets {
+            let _ = writeln!(text, "| `{name}` | {} | {} |", cell(summary), cell(paper));
+        }
+        text
+    };
+    tables.map(table).join("\n")
+}
+
 /// A bar would end the cell, and stars and underscores would set type.
 fn cell(text: &str) -> String {
     let mut escaped = String::new();
@@ -218,13 +233,15 @@ fn cell(text: &str) -> String {
 #[test]
 fn the_pages_show_the_tables_of_the_code() {
     let write = std::env::var_os("ENGRAM_WRITE_DOCS").is_some();
-    for (name, table) in [("ops", ops_table()), ("methods", methods_table())] {
-        let path = root().join("docs").join(format!("{name}.md"));
+    let tables =
+        [("ops", "ops", ops_table()), ("methods", "methods", methods_table()), ("methods", "presets", presets_table())];
+    for (page, name, table) in tables {
+        let path = root().join("docs").join(format!("{page}.md"));
         let mut page = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
         let places = page.find(&begin).zip(page.find(&end));
         let Some((from, to)) = places.map(|(from, to)| (from + begin.len(), to)).filter(|(from, to)| from <= to) else {
-            panic!("docs/{name}.md has no place for the table: the lines {begin} and {end}");
+            panic!("{} has no place for the table: the lines {begin} and {end}", path.display());
         };
         let wanted = format!("\n\n{table}\n");
         if write {
@@ -232,7 +249,7 @@ fn the_pages_show_the_tables_of_the_code() {
             std::fs::write(&path, page).unwrap();
         } else {
             let advice = "run ENGRAM_WRITE_DOCS=1 cargo test --release --test architecture";
-            assert_eq!(page[from..to], wanted, "the table of docs/{name}.md is out of date: {advice}");
+            assert_eq!(page[from..to], wanted, "the table {name} of {} is out of date: {advice}", path.display());
         }
     }
 }

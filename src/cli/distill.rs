@@ -37,7 +37,7 @@ pub struct DistillArgs {
     /// With --schemes, a setting of one scheme only, such as ofd:weight=ofd=1e-4 or dml:peers=3; may be repeated
     #[arg(long, value_name = "SCHEME:FLAG=VALUE", requires = "schemes")]
     of: Vec<String>,
-    /// A named distillation, see `engram distill list`; flags and --config win
+    /// A named distillation, see `engram presets`; flags and --config win
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Settings from a JSON file; flags win
@@ -69,7 +69,7 @@ pub struct DistillArgs {
 
 #[derive(Subcommand)]
 enum DistillCommand {
-    /// List schemes and presets
+    /// List schemes
     List,
     /// Show a scheme, or what temperature does to the teacher's answer about a test image
     Show(Box<ShowArgs>),
@@ -188,7 +188,7 @@ fn distill_pairs(mut args: DistillArgs) -> Result<()> {
         false => {
             print!("{}", distill_tables(&results));
             if let Some(name) = &args.preset {
-                let rows = presets::ledger(presets::preset(name)?, &results);
+                let rows = presets::ledger(name, &results);
                 if !rows.is_empty() {
                     folder.write_bytes("ledger.csv", presets::ledger_csv(&rows).as_bytes())?;
                 }
@@ -244,11 +244,8 @@ fn list() {
     for spec in distill::ALL {
         print!("{}", hang(&format!("{:<11} ", spec.name), spec.summary));
     }
-    println!("\n{:<28} with engram distill --preset NAME", "preset");
-    for preset in presets::ALL {
-        print!("{}", hang(&format!("{:<28} ", preset.name), preset.summary));
-    }
-    println!("\nFormula, defaults, paper, deviations: engram distill show NAME.");
+    let more = "Formula, defaults, paper, deviations: engram distill show NAME. Settings of papers: engram presets.";
+    print!("\n{}", message(more));
 }
 
 fn show(spec: &SchemeSpec) {

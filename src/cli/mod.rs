@@ -14,6 +14,7 @@ mod learner;
 mod methods;
 mod models;
 mod predict;
+mod presets;
 mod report;
 mod reproduce;
 mod run;
@@ -96,6 +97,8 @@ enum Command {
     Methods(methods::MethodsArgs),
     /// List models with their sizes, or show the layers of one
     Models(models::ModelsArgs),
+    /// List recipes of papers, or show what one sets and where it differs from its paper
+    Presets(presets::PresetsArgs),
     /// List adapters and the CPU
     Devices,
     /// Run every op on an adapter and compare it with the CPU
@@ -290,6 +293,7 @@ fn other_command(command: Command) -> Result<()> {
         Command::Datasets(args) => datasets::run(args),
         Command::Methods(args) => methods::run(args),
         Command::Models(args) => models::run(args),
+        Command::Presets(args) => presets::run(args),
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Bench(command) => bench::run(&command),

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Flags.
 #[derive(Args)]
 pub struct ReproduceArgs {
-    /// A preset with published figures: icarl-cifar100 or der-cifar10
+    /// A preset with published figures, such as icarl-cifar100: `engram presets show NAME` says whether it has some
     preset: String,
     /// Class orders of icarl-cifar100: the paper's first one, then seed:1, seed:2 … [default: 1]. Others have --seeds
     #[arg(long, value_name = "N")]

@@ -26,7 +26,7 @@ pub struct RunArgs {
     /// Settings from a JSON file, such as the config.json of a run; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A recipe of the literature, such as icarl-cifar100; flags and --config win
+    /// A recipe of the literature, see `engram presets`; flags and --config win
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Go on with the interrupted run in this folder, or with the runs of several seeds, with their settings

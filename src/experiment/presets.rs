@@ -3,9 +3,9 @@
 
 use super::every_row;
 use crate::error::{Result, by_name};
-use crate::settings::{Origin, Values};
+use crate::settings::{Origin, Setting, Values};
 
-/// A row of the table of presets.
+/// A row of a table of presets.
 pub struct Preset {
     /// As on the command line.
     pub name: &'static str,
@@ -16,11 +16,23 @@ pub struct Preset {
     /// What differs from the paper and its code, and why.
     pub deviations: &'static [&'static str],
     /// Another preset whose settings hold where this one says nothing.
-    base: Option<&'static str>,
-    settings: &'static [(&'static str, &'static str)],
+    pub base: Option<&'static str>,
+    /// Names and values.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
-/// Every preset.
+impl Preset {
+    /// Its settings and those of the presets that it stands on, which are of the same table.
+    pub(super) fn values(&self, table: &[Preset], rows: &[&'static Setting]) -> Result<Values> {
+        let own = Values::of(rows, self.settings, &Origin::Preset(self.name.into()))?;
+        match self.base {
+            Some(base) => Ok(own.or(by_name("preset", base, table, |preset| preset.name)?.values(table, rows)?)),
+            None => Ok(own),
+        }
+    }
+}
+
+/// Every preset of runs.
 pub static ALL: &[Preset] = &[
     ICARL_CIFAR100,
     Preset {
@@ -271,15 +283,18 @@ const VDFD_SHORT: &[(&str, &str)] = &[
     ("covariance_samples", "1024"),
 ];
 
-/// The settings of the preset of this name: those of all methods that it is for.
+/// The preset of this name.
 ///
 /// # Errors
 /// If there is none; the message lists those there are.
+pub fn preset(name: &str) -> Result<&'static Preset> {
+    by_name("preset", name, ALL, |preset| preset.name)
+}
+
+/// The settings of the preset of this name: those of all methods that it is for.
+///
+/// # Errors
+/// As [`preset`].
 pub fn settings(name: &str) -> Result<Values> {
-    let preset = by_name("preset", name, ALL, |preset| preset.name)?;
-    let own = Values::of(&every_row(), preset.settings, &Origin::Preset(name.into()))?;
-    match preset.base {
-        Some(base) => Ok(own.or(settings(base)?)),
-        None => Ok(own),
-    }
+    preset(name)?.values(ALL, &every_row())
 }

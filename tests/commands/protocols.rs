@@ -1,7 +1,9 @@
 //! Presets and reproductions on tiny data sets of the right format, two images per class: they start, resume, and say that they
 //! were shortened.
 
-use crate::common::program::{json, succeeds};
+use crate::common::program::{fails, json, succeeds};
+use engram::experiment::distillation::presets as distillations;
+use engram::experiment::presets;
 use std::path::Path;
 
 /// Records of these labels; every class has a brightness of its own.
@@ -88,4 +90,44 @@ fn der_is_reproduced_beside_icarl() {
     let measured =
         |csv: &str| csv.lines().map(|line| line.split(',').take(12).collect::<Vec<_>>().join(",")).collect::<Vec<_>>();
     assert_eq!(measured(&csv), measured(&std::fs::read_to_string(dir.path().join("L/reproduced.csv")).unwrap()));
+}
+
+/// What a preset sets is what a run with it has, and what its flags alone would give.
+#[test]
+fn presets_are_listed_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = succeeds(&dir, "presets").out;
+    let origins = |command: &str, name: &str| {
+        let out = succeeds(&dir, command).out;
+        out.lines()
+            .filter(|line| line.ends_with(name))
+            .map(|line| line.split_whitespace().next().unwrap().to_string())
+            .collect()
+    };
+    for (preset, command) in presets::ALL
+        .iter()
+        .map(|preset| (preset, "finetune"))
+        .chain(distillations::ALL.iter().map(|preset| (preset, "distill")))
+    {
+        let name = preset.name;
+        assert!(list.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is not in:\n{list}");
+        let shown = succeeds(&dir, &format!("presets show {name}")).out;
+        let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+        for said in preset.deviations.iter().chain([&preset.paper, &preset.summary]) {
+            assert!(
+                words.contains(&said.split_whitespace().collect::<Vec<_>>().join(" ")),
+                "'{said}' is not in:\n{shown}"
+            );
+        }
+        let set: Vec<String> = origins(&format!("{command} --preset {name} --explain"), &format!("preset {name}"));
+        assert!(!set.is_empty(), "{name} sets nothing of a run");
+        for setting in set {
+            let flag = format!("--{} ", setting.replace('_', "-"));
+            assert!(words.contains(&flag), "{name} sets {flag}, which is not in:\n{shown}");
+        }
+    }
+    assert!(succeeds(&dir, "presets show icarl-cifar100").out.contains("engram reproduce icarl-cifar100"));
+    assert!(succeeds(&dir, "presets show one-resnet32-cifar100").out.contains("ONE 73.39 %"));
+    fails(&dir, "presets show icarl-cifar10", 2, &["unknown preset", "icarl-cifar100", "kd-mnist"]);
 }

@@ -183,7 +183,7 @@ fn the_version_names_that_of_wgpu() {
 #[cfg(unix)]
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
-    for command in ["models", "methods", "distill list"] {
+    for command in ["models", "methods", "presets", "distill list"] {
         let mut process = process(PROGRAM, std::env::temp_dir());
         process.args(command.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = process.spawn().unwrap();

@@ -618,7 +618,7 @@ fn schemes_without_a_teacher_run_and_go_on() {
         assert_eq!(DistillResults::of_folder(whole.path()).unwrap(), expected);
         if scheme == "one" {
             // Published figures each find the measured one.
-            let rows = presets::ledger(presets::preset("one-resnet32-cifar100").unwrap(), &expected);
+            let rows = presets::ledger("one-resnet32-cifar100", &expected);
             let measured: Vec<f64> = rows.iter().map(|row| row.measured.unwrap().0).collect();
             assert_eq!(measured, [scratch.accuracy, distilled.accuracy, distilled.others[2].accuracy]);
             let csv = presets::ledger_csv(&rows);

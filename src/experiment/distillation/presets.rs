@@ -3,20 +3,8 @@
 use super::config::rows;
 use super::results::{Arm, DistillResults};
 use crate::error::{Result, by_name};
-use crate::settings::{Origin, Values};
-
-/// A row of the table of presets.
-pub struct DistillPreset {
-    /// As on the command line.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub summary: &'static str,
-    /// Another preset whose settings hold where this one says nothing.
-    base: Option<&'static str>,
-    settings: &'static [(&'static str, &'static str)],
-    /// Figures of the literature for it.
-    pub published: &'static [Published],
-}
+use crate::experiment::presets::Preset;
+use crate::settings::Values;
 
 /// A published accuracy.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +41,13 @@ pub struct LedgerRow {
     pub measured: Option<(f64, f64)>,
 }
 
+/// Figures of the literature for the preset of this name: none for most.
+pub fn published(preset: &str) -> &'static [Published] {
+    PUBLISHED.iter().find(|(name, _)| *name == preset).map_or(&[], |(_, figures)| figures)
+}
+
 /// The published figures of a preset beside those of a distillation.
-pub fn ledger(preset: &DistillPreset, results: &DistillResults) -> Vec<LedgerRow> {
+pub fn ledger(preset: &str, results: &DistillResults) -> Vec<LedgerRow> {
     let comparisons = results.comparisons();
     let first = comparisons.first();
     let of = |published: &Published| match published.figure {
@@ -66,7 +59,7 @@ pub fn ledger(preset: &DistillPreset, results: &DistillResults) -> Vec<LedgerRow
             others.into_iter().find(|(other, ..)| other.name == name).map(|(_, mean, sd)| (mean, sd))
         }
     };
-    preset.published.iter().map(|published| LedgerRow { published: *published, measured: of(published) }).collect()
+    published(preset).iter().map(|published| LedgerRow { published: *published, measured: of(published) }).collect()
 }
 
 /// The same as a file.
@@ -81,135 +74,207 @@ pub fn ledger_csv(rows: &[LedgerRow]) -> String {
     csv
 }
 
-/// Every preset.
-pub static ALL: &[DistillPreset] = &[
-    DistillPreset {
+/// Every preset of distillation.
+pub static ALL: &[Preset] = &[
+    Preset {
         name: "kd-mnist",
         summary: "MNIST: cnn on all images teaches an mlp with 1,000 labelled images; 5 pairs, 40 epochs",
+        paper: "Hinton, Vinyals and Dean, 2015",
+        deviations: OWN,
         base: None,
         settings: KD_MNIST,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "kd-mnist-narrow-40",
         summary: "the same with 32 hidden units, 40 epochs: a small student gains less at first, and loses with --epochs 10",
+        paper: "Hinton, Vinyals and Dean, 2015",
+        deviations: OWN,
         base: Some("kd-mnist"),
         settings: &[("student_width", "0.125")],
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "kd-mnist-narrow-200",
         summary: "the same with 32 hidden units, 200 epochs: what a longer training makes of it",
+        paper: "Hinton, Vinyals and Dean, 2015",
+        deviations: OWN,
         base: Some("kd-mnist-narrow-40"),
         settings: &[("epochs", "200")],
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "kd-cifar10-vgg11-slim",
         summary: "CIFAR-10: resnet18 teaches vgg11-slim; 3 pairs, 60 epochs",
+        paper: "Hinton, Vinyals and Dean, 2015",
+        deviations: OWN,
         base: None,
         settings: KD_CIFAR10_VGG11_SLIM,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "kd-cifar10-vgg11-slim-short",
         summary: "the same at a quarter of the width, 5 epochs",
+        paper: "Hinton, Vinyals and Dean, 2015",
+        deviations: OWN,
         base: Some("kd-cifar10-vgg11-slim"),
         settings: SHORTENED,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "lab5-response",
         summary: "CIFAR-10: resnet34 teaches resnet18 by its outputs; 3 pairs, 200 epochs",
+        paper: "Hinton, Vinyals and Dean, 2015, by the recipe of kuangliu/pytorch-cifar",
+        deviations: KUANGLIU,
         base: None,
         settings: LAB5_RESPONSE,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "lab5-response-short",
         summary: "the same at a quarter of the width, 5 epochs",
+        paper: "Hinton, Vinyals and Dean, 2015, shortened",
+        deviations: KUANGLIU,
         base: Some("lab5-response"),
         settings: SHORTENED,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "lab5-feature",
         summary: "CIFAR-10: resnet34 teaches resnet18 by the features of its second stage; 3 pairs, 200 epochs",
+        paper: "Romero et al., ICLR 2015, by the recipe of kuangliu/pytorch-cifar",
+        deviations: HINT,
         base: Some("lab5-response"),
         settings: LAB5_FEATURE,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "lab5-feature-short",
         summary: "the same at a quarter of the width, 5 epochs",
+        paper: "Romero et al., ICLR 2015, shortened",
+        deviations: HINT,
         base: Some("lab5-feature"),
         settings: SHORTENED,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "lab5-feature-ofd",
         summary: "CIFAR-10: resnet34 teaches resnet18 by the overhaul of features; 3 pairs, 200 epochs",
+        paper: "Heo et al., ICCV 2019, by the recipe of kuangliu/pytorch-cifar",
+        deviations: KUANGLIU,
         base: Some("lab5-response"),
         settings: &[("scheme", "ofd")],
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "ofd-wrn16-2",
         summary: "CIFAR-10: wrn28-4 teaches wrn16-2 by the overhaul of features; 3 pairs, 200 epochs, plain momentum",
+        paper: "Heo et al., ICCV 2019, and mmrazor's figures",
+        deviations: OFD,
         base: None,
         settings: OFD_WRN16_2,
-        published: OFD_WRN16_2_PUBLISHED,
     },
-    DistillPreset {
+    Preset {
         name: "ofd-wrn16-2-short",
         summary: "the same at a quarter of the width, 6,000 images, 8 epochs",
+        paper: "Heo et al., ICCV 2019, shortened",
+        deviations: OFD,
         base: Some("ofd-wrn16-2"),
         settings: OFD_WRN16_2_SHORT,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "one-resnet32-cifar100",
         summary: "CIFAR-100: resnet32 with three branches behind the second stage; 3 pairs, 300 epochs",
+        paper: "Lan, Zhu and Gong, NeurIPS 2018, and the authors' code",
+        deviations: ONE,
         base: None,
         settings: ONE_RESNET32,
-        published: ONE_RESNET32_PUBLISHED,
     },
-    DistillPreset {
+    Preset {
         name: "one-resnet110-cifar100",
         summary: "the same of resnet110, with basic blocks where the authors have bottlenecks",
+        paper: "Lan, Zhu and Gong, NeurIPS 2018, and the authors' code",
+        deviations: ONE,
         base: Some("one-resnet32-cifar100"),
         settings: &[("student", "resnet110")],
-        published: ONE_RESNET110_PUBLISHED,
     },
-    DistillPreset {
+    Preset {
         name: "one-short",
         summary: "CIFAR-10, 2,000 images: resnet20 at a quarter of the width with three branches; 3 pairs, 15 epochs",
+        paper: "Lan, Zhu and Gong, NeurIPS 2018, shortened",
+        deviations: ONE,
         base: None,
         settings: ONLINE_SHORT,
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "dml-short",
         summary: "the same, two peers",
+        paper: "Zhang et al., CVPR 2018, shortened",
+        deviations: OWN,
         base: Some("one-short"),
         settings: &[("scheme", "dml")],
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "byot-short",
         summary: "the same, with exits behind its stages",
+        paper: "Zhang et al., ICCV 2019, shortened",
+        deviations: OWN,
         base: Some("one-short"),
         settings: &[("scheme", "byot")],
-        published: &[],
     },
-    DistillPreset {
+    Preset {
         name: "born-again-short",
         summary: "the same, two generations",
+        paper: "Furlanello et al., ICML 2018, shortened",
+        deviations: OWN,
         base: Some("one-short"),
         settings: &[("scheme", "born-again"), ("generations", "2")],
-        published: &[],
     },
 ];
+
+const OWN: &[&str] = &["a setting of engram's own, for a few minutes of two cores or a GPU"];
+
+const KUANGLIU: &[&str] = &["weights begin with the deviation √(2/fan-in), and draws come from engram's own generator"];
+
+const HINT: &[&str] = &[
+    "the hint weighs 10: at this rate a linear regressor diverges under the usual weight of 100, whose source has half the rate \
+     and a batch norm behind the regressor",
+    KUANGLIU[0],
+];
+
+const OFD: &[&str] = &[
+    "the recipe is the authors' for CIFAR-100, the published figures are mmrazor's for CIFAR-10",
+    "momentum is plain and images are padded with zeros; the authors' is Nesterov's, and they pad by reflection",
+    "the teacher is trained by the same recipe; mmrazor's came trained",
+];
+
+const ONE: &[&str] = &[
+    "students are judged after the last epoch; the published figures are the best epoch's on the test images",
+    "shortcuts have no parameters; the authors' are 1×1 convolutions",
+    "blocks are basic at all depths; the authors' resnet110 has bottlenecks, 164 convolutions in all",
+];
+
+/// Figures of the literature, by preset.
+const PUBLISHED: &[(&str, &[Published])] = &[
+    (
+        "one-resnet32-cifar100",
+        &[
+            Published { called: "ResNet-32 alone", figure: Figure::Scratch, percent: 68.82, source: LAN },
+            Published { called: "ONE", figure: Figure::Distilled, percent: 73.39, source: LAN },
+            Published { called: "ONE-E", figure: Figure::Other("all (ONE-E)"), percent: 75.37, source: LAN },
+        ],
+    ),
+    (
+        "one-resnet110-cifar100",
+        &[
+            Published { called: "ResNet-110 alone", figure: Figure::Scratch, percent: 74.67, source: LAN },
+            Published { called: "ONE", figure: Figure::Distilled, percent: 78.38, source: LAN },
+            Published { called: "ONE-E", figure: Figure::Other("all (ONE-E)"), percent: 78.97, source: LAN },
+        ],
+    ),
+    (
+        "ofd-wrn16-2",
+        &[
+            Published { called: "WRN-28-4, the teacher", figure: Figure::Teacher, percent: 95.49, source: MMRAZOR },
+            Published { called: "WRN-16-2 alone", figure: Figure::Scratch, percent: 93.43, source: MMRAZOR },
+            Published { called: "OFD", figure: Figure::Distilled, percent: 94.21, source: MMRAZOR },
+        ],
+    ),
+];
+
+const LAN: &str = "Lan et al. 2018, best epoch on the test images";
+
+const MMRAZOR: &str = "mmrazor, configs/distill/mmcls/ofd";
 
 const KD_MNIST: &[(&str, &str)] = &[
     ("dataset", "mnist"),
@@ -241,8 +306,6 @@ const LAB5_RESPONSE: &[(&str, &str)] = &[
     ("seeds", "3"),
 ];
 
-/// At this rate a linear regressor diverges under the scheme's weight of 100, whose source has half the rate and a batch norm
-/// behind the regressor.
 const LAB5_FEATURE: &[(&str, &str)] = &[("scheme", "fitnets"), ("layers", "stage2"), ("weight", "hint=10")];
 
 const KD_CIFAR10_VGG11_SLIM: &[(&str, &str)] = &[
@@ -277,20 +340,6 @@ const ONE_RESNET32: &[(&str, &str)] = &[
     ("seeds", "3"),
 ];
 
-const LAN: &str = "Lan et al. 2018, best epoch on the test images";
-
-const ONE_RESNET32_PUBLISHED: &[Published] = &[
-    Published { called: "ResNet-32 alone", figure: Figure::Scratch, percent: 68.82, source: LAN },
-    Published { called: "ONE", figure: Figure::Distilled, percent: 73.39, source: LAN },
-    Published { called: "ONE-E", figure: Figure::Other("all (ONE-E)"), percent: 75.37, source: LAN },
-];
-
-const ONE_RESNET110_PUBLISHED: &[Published] = &[
-    Published { called: "ResNet-110 alone", figure: Figure::Scratch, percent: 74.67, source: LAN },
-    Published { called: "ONE", figure: Figure::Distilled, percent: 78.38, source: LAN },
-    Published { called: "ONE-E", figure: Figure::Other("all (ONE-E)"), percent: 78.97, source: LAN },
-];
-
 /// The authors' recipe for CIFAR; at full width the squares are summed as they sum them.
 const OFD_WRN16_2: &[(&str, &str)] = &[
     ("scheme", "ofd"),
@@ -307,14 +356,6 @@ const OFD_WRN16_2: &[(&str, &str)] = &[
     ("teacher_epochs", "200"),
     ("teacher_batch_size", "128"),
     ("seeds", "3"),
-];
-
-const MMRAZOR: &str = "mmrazor, configs/distill/mmcls/ofd";
-
-const OFD_WRN16_2_PUBLISHED: &[Published] = &[
-    Published { called: "WRN-28-4, the teacher", figure: Figure::Teacher, percent: 95.49, source: MMRAZOR },
-    Published { called: "WRN-16-2 alone", figure: Figure::Scratch, percent: 93.43, source: MMRAZOR },
-    Published { called: "OFD", figure: Figure::Distilled, percent: 94.21, source: MMRAZOR },
 ];
 
 const OFD_WRN16_2_SHORT: &[(&str, &str)] = &[
@@ -349,7 +390,7 @@ const SHORTENED: &[(&str, &str)] =
 ///
 /// # Errors
 /// If there is none; the message lists those there are.
-pub fn preset(name: &str) -> Result<&'static DistillPreset> {
+pub fn preset(name: &str) -> Result<&'static Preset> {
     by_name("preset", name, ALL, |preset| preset.name)
 }
 
@@ -358,10 +399,5 @@ pub fn preset(name: &str) -> Result<&'static DistillPreset> {
 /// # Errors
 /// As [`preset`].
 pub fn settings(name: &str) -> Result<Values> {
-    let preset = preset(name)?;
-    let own = Values::of(&rows(), preset.settings, &Origin::Preset(name.into()))?;
-    match preset.base {
-        Some(base) => Ok(own.or(settings(base)?)),
-        None => Ok(own),
-    }
+    preset(name)?.values(ALL, &rows())
 }
