@@ -3,7 +3,6 @@
 
 mod common;
 
-use common::program::{PROGRAM, Running, fails, process, succeeds};
 use engram::data::pictures::Frame;
 use engram::error::{Error, Result};
 use engram::serve::{self, Answer, Class, Guess, Options, Served};
@@ -11,9 +10,8 @@ use engram::session::Picture;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
@@ -107,11 +105,6 @@ impl Server {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
-    }
-
-    /// One that somebody else runs.
-    fn at(address: SocketAddr) -> Server {
-        Server { address, stop: Arc::default(), thread: None }
     }
 
     /// Sends bytes as they are, and reads until the server closes.
@@ -413,65 +406,73 @@ fn the_end_is_clean_and_a_panic_is_no_silence() {
     assert!(server.end().unwrap_err().to_string().contains("panicked"));
 }
 
-fn coloured(red: u8, number: u8) -> Vec<u8> {
-    let pixels: Vec<u8> = (0..=255).flat_map(|i: u8| [red, i / 8, number]).collect();
-    let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes).write_image(&pixels, 16, 16, ExtendedColorType::Rgb8).unwrap();
-    bytes
-}
-
-/// The program itself: a learner in its file, which holds in the end what was learned, while nobody else may change it.
-#[test]
+/// Where there is an interrupt to end it by.
 #[cfg(unix)]
-fn the_command_serves_a_learner_and_keeps_what_it_learns() {
-    let dir = tempfile::tempdir().unwrap();
-    for (class, red) in [("dark", 0), ("red", 250)] {
-        let folder = dir.path().join("pictures").join(class);
-        std::fs::create_dir_all(&folder).unwrap();
-        for number in 0..6 {
-            std::fs::write(folder.join(format!("{number}.png")), coloured(red, number)).unwrap();
+mod program {
+    use super::*;
+    use crate::common::program::{PROGRAM, Running, fails, process, succeeds};
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    fn coloured(red: u8, number: u8) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..=255).flat_map(|i: u8| [red, i / 8, number]).collect();
+        let mut bytes = Vec::new();
+        PngEncoder::new(&mut bytes).write_image(&pixels, 16, 16, ExtendedColorType::Rgb8).unwrap();
+        bytes
+    }
+
+    /// The program itself: a learner in its file, which holds in the end what was learned, while nobody else may change it.
+    #[test]
+    fn the_command_serves_a_learner_and_keeps_what_it_learns() {
+        let dir = tempfile::tempdir().unwrap();
+        for (class, red) in [("dark", 0), ("red", 250)] {
+            let folder = dir.path().join("pictures").join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..6 {
+                std::fs::write(folder.join(format!("{number}.png")), coloured(red, number)).unwrap();
+            }
         }
-    }
-    fails(dir.path(), "serve parts.engram --port 0", 2, &["parts.engram", "engram learn"]);
-    succeeds(dir.path(), "learn parts.engram --from pictures --device cpu");
-    fails(dir.path(), "serve parts.engram --port 0 --host 0.0.0.0", 2, &["--token"]);
-    fails(dir.path(), "serve parts.engram --port 0 --token short", 2, &["--token", "16"]);
+        fails(dir.path(), "serve parts.engram --port 0", 2, &["parts.engram", "engram learn"]);
+        succeeds(dir.path(), "learn parts.engram --from pictures --device cpu");
+        fails(dir.path(), "serve parts.engram --port 0 --host 0.0.0.0", 2, &["--token"]);
+        fails(dir.path(), "serve parts.engram --port 0 --token short", 2, &["--token", "16"]);
 
-    let mut command = process(PROGRAM, dir.path());
-    command.args(["serve", "parts.engram", "--port", "0", "--device", "cpu"]).stdout(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
-    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "parts.engram: 2 classes, 12 pictures");
-    let line = lines.next().unwrap().unwrap();
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap();
-    let server = Server::at(address);
-    let (status, answer) = server.post("/classify", "image/png", &coloured(245, 9));
-    assert_eq!((status, &answer["answers"][0]["classes"][0]["name"]), (200, &json!("red")), "{answer}");
-    assert_eq!(answer["answers"][0]["nearest"]["class"], "red");
-    let before = std::fs::read(dir.path().join("parts.engram")).unwrap();
-    for number in 0..3 {
-        assert_eq!(server.post("/learn?class=half", "image/png", &coloured(120, number)).0, 200);
-    }
-    let (_, answer) = server.post("/learn?class=half", "image/png", &coloured(120, 0));
-    assert_eq!(answer["notes"], json!(["1 picture of half known already."]));
-    // A mistake that is put right moves the picture.
-    let (_, answer) = server.post("/learn?class=dark", "image/png", &coloured(120, 2));
-    assert_eq!(answer["notes"], json!(["1 picture moved here from another class."]));
-    assert_eq!(server.post("/learn?class=%0A", "image/png", &coloured(1, 1)).0, 422);
-    assert_ne!(std::fs::read(dir.path().join("parts.engram")).unwrap(), before, "kept at once");
-    fails(dir.path(), "forget parts.engram dark", 2, &["parts.engram"]);
+        let mut command = process(PROGRAM, dir.path());
+        command.args(["serve", "parts.engram", "--port", "0", "--device", "cpu"]).stdout(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "parts.engram: 2 classes, 12 pictures");
+        let line = lines.next().unwrap().unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap();
+        let server = Server { address, stop: Arc::default(), thread: None };
+        let (status, answer) = server.post("/classify", "image/png", &coloured(245, 9));
+        assert_eq!((status, &answer["answers"][0]["classes"][0]["name"]), (200, &json!("red")), "{answer}");
+        assert_eq!(answer["answers"][0]["nearest"]["class"], "red");
+        let before = std::fs::read(dir.path().join("parts.engram")).unwrap();
+        for number in 0..3 {
+            assert_eq!(server.post("/learn?class=half", "image/png", &coloured(120, number)).0, 200);
+        }
+        let (_, answer) = server.post("/learn?class=half", "image/png", &coloured(120, 0));
+        assert_eq!(answer["notes"], json!(["1 picture of half known already."]));
+        // A mistake that is put right moves the picture.
+        let (_, answer) = server.post("/learn?class=dark", "image/png", &coloured(120, 2));
+        assert_eq!(answer["notes"], json!(["1 picture moved here from another class."]));
+        assert_eq!(server.post("/learn?class=%0A", "image/png", &coloured(1, 1)).0, 422);
+        assert_ne!(std::fs::read(dir.path().join("parts.engram")).unwrap(), before, "kept at once");
+        fails(dir.path(), "forget parts.engram dark", 2, &["parts.engram"]);
 
-    let killed = std::process::Command::new("kill").args(["-INT", &running.0.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    assert!(running.0.wait().unwrap().success(), "Ctrl-C is the usual end");
-    assert_eq!(lines.next().unwrap().unwrap(), "Stopped; what was learned is in parts.engram.");
-    let inspected = succeeds(dir.path(), "inspect parts.engram --json").out;
-    let inspected: Value = serde_json::from_str(&inspected).unwrap();
-    let classes: Vec<(&str, u64)> = inspected["classes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|class| (class["name"].as_str().unwrap(), class["pictures"].as_u64().unwrap()))
-        .collect();
-    assert_eq!(classes, [("dark", 7), ("red", 6), ("half", 2)]);
+        let killed = std::process::Command::new("kill").args(["-INT", &running.0.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        assert!(running.0.wait().unwrap().success(), "Ctrl-C is the usual end");
+        assert_eq!(lines.next().unwrap().unwrap(), "Stopped; what was learned is in parts.engram.");
+        let inspected = succeeds(dir.path(), "inspect parts.engram --json").out;
+        let inspected: Value = serde_json::from_str(&inspected).unwrap();
+        let classes: Vec<(&str, u64)> = inspected["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|class| (class["name"].as_str().unwrap(), class["pictures"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(classes, [("dark", 7), ("red", 6), ("half", 2)]);
+    }
 }

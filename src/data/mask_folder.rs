@@ -317,7 +317,7 @@ fn classes(dir: &Path, usual: &[&str]) -> Result<(Vec<String>, Legend)> {
 /// `64 128 64 Animal`.
 fn colour(path: &Path, line: &str) -> Result<(Option<[u8; 3]>, String)> {
     let parts: Vec<&str> = line.split_whitespace().collect();
-    let values: Option<Vec<u8>> = parts.iter().take(3).map(|part| part.parse().ok()).collect();
+    let values: Option<Vec<u8>> = parts.iter().take(3).map(|part| part.parse::<u8>().ok()).collect();
     match (values.as_deref(), parts.get(3..)) {
         (Some(&[r, g, b]), Some(name)) if !name.is_empty() => Ok((Some([r, g, b]), name.join(" "))),
         _ => Err(Error::file(path, format!("'{line}' is no line R G B NAME, such as 64 128 64 Animal"))),

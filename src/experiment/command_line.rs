@@ -5,7 +5,7 @@ use crate::settings::{Origin, flag, text};
 
 /// As a shell takes it.
 pub fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+".contains(c) || (cfg!(windows) && c == '\\');
     match value.chars().all(plain) {
         true => value.to_string(),
         false => format!("'{}'", value.replace('\'', "'\\''")),

@@ -41,7 +41,7 @@ pub fn accuracy_csv(metrics: &Metrics) -> String {
 
 /// The most main memory this process ever held (`VmHWM` on Linux); `None` where the system does not tell.
 pub fn peak_host_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let status = cfg!(target_os = "linux").then(|| fs::read_to_string("/proc/self/status"))?.ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)

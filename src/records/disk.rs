@@ -85,10 +85,10 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(bytes)
 }
 
-/// Brings a file that was written to the disk.
+/// Brings a file that was written to the disk. Windows does so for who may write to it only.
 pub(super) fn sync(path: &Path) -> io::Result<()> {
     step(Step::Takes)?;
-    File::open(path)?.sync_data()
+    OpenOptions::new().write(true).open(path)?.sync_data()
 }
 
 /// Moves, and brings the folder's list of names to the disk.

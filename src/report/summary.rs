@@ -275,7 +275,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::report) fn assert_contains(text: &str, wanted: &[&str]) {
-        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let flat = text.replace('\\', "/").split_whitespace().collect::<Vec<_>>().join(" ");
         for wanted in wanted {
             assert!(flat.contains(wanted), "{wanted:?} is not in:\n{text}");
         }

@@ -2,13 +2,11 @@
 
 use crate::common;
 use crate::common::program::{
-    PLAIN, PROGRAM, Running, TINY, check_width, engram_with, fails, json, names, process, succeeds,
+    PLAIN, PROGRAM, TINY, check_width, engram_with, fails, json, names, native, process, succeeds,
 };
 use engram::experiment::results::RESULT_FILES;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn keys(value: &Value) -> BTreeSet<&str> {
@@ -190,7 +188,7 @@ fn the_baseline_that_is_named_has_the_same_stream() {
 fn the_built_in_set_can_be_exported_and_run_from_its_files() {
     let dir = temp();
     let list = succeeds(&dir, "datasets").out;
-    for words in ["glyphs", "built in", "mnist", "missing", "train-images-idx3-ubyte", "datasets/mnist"] {
+    for words in ["glyphs", "built in", "mnist", "missing", "train-images-idx3-ubyte", &native("datasets/mnist")] {
         assert!(list.contains(words), "no {words:?} in\n{list}");
     }
     let run = succeeds(&dir, "datasets export glyphs files");
@@ -432,55 +430,6 @@ fn models_are_listed_and_shown() {
     fails(&dir, "models show vgg11 --input 3x16x16", 2, &["3×16×16", "vgg11", "pooled"]);
     fails(&dir, "models show cnn --input 28x28", 2, &["--input", "3x32x32"]);
     fails(&dir, "models show cnn --width 0", 2, &["--width"]);
-}
-
-#[test]
-#[cfg(unix)]
-fn an_interrupt_ends_a_run_cleanly() {
-    for signal in ["-INT", "-TERM"] {
-        interrupted_by(signal);
-    }
-}
-
-#[cfg(unix)]
-fn interrupted_by(signal: &str) {
-    let dir = temp();
-    let mut command = process(PROGRAM, &dir);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    command.args("icarl --limit-per-task 40 --epochs 400 --memory 20 --model mlp --device cpu --out out".split(' '));
-    let mut running = Running(command.spawn().unwrap());
-    let metrics = dir.path().join("out/metrics.json");
-    let started = Instant::now();
-    while !metrics.exists() {
-        assert!(started.elapsed() < Duration::from_secs(60), "the first task does not end");
-        assert!(running.0.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let kill = std::process::Command::new("kill").args([signal, &running.0.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let status = running.0.wait().unwrap();
-    assert_eq!(status.code(), Some(130));
-    let mut err = String::new();
-    std::io::Read::read_to_string(running.0.stderr.as_mut().unwrap(), &mut err).unwrap();
-    assert!(err.contains("interrupted") && !err.contains("panicked"), "{err}");
-    let metrics = json(&metrics);
-    assert_eq!(metrics["complete"], false);
-    let n_tasks = metrics["classifiers"]["nme"]["matrix"].as_array().unwrap().len();
-    assert!((1..5).contains(&n_tasks), "{n_tasks} tasks are finished");
-    assert!(!names(dir.path().join("out")).iter().any(|name| name.ends_with(".tmp")));
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn an_output_that_takes_nothing_is_an_error() {
-    let dir = temp();
-    for command in ["models", "methods show icarl"] {
-        let mut full = process(PROGRAM, &dir);
-        full.args(command.split(' ')).stderr(Stdio::piped());
-        let full = full.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
-        let err = String::from_utf8(full.stderr).unwrap();
-        assert!(full.status.code() == Some(1) && err.starts_with("error: standard output"), "{command}: {err}");
-    }
 }
 
 #[test]

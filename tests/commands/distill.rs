@@ -1,6 +1,6 @@
 //! `engram distill` on the command line.
 
-use crate::common::program::{fails, succeeds};
+use crate::common::program::{fails, native, succeeds};
 use engram::distill;
 use engram::experiment::distillation::{Arm, DistillResults};
 use std::path::Path;
@@ -74,7 +74,7 @@ fn a_distillation_from_the_command_line() {
 
     // A teacher from a file: our own, and one of another architecture.
     let cached = std::fs::read_dir(dir.path().join("runs/teachers")).unwrap().next().unwrap().unwrap().path();
-    let file = cached.join("teacher.safetensors").display().to_string();
+    let file = cached.join("teacher.safetensors").strip_prefix(&dir).unwrap().display().to_string();
     succeeds(&dir, &format!("{TINY} --teacher mlp --seeds 1 --out c --teacher-weights {file}"));
     let c = results(&dir.path().join("c"));
     assert_eq!((c.teacher_accuracy, c.teachers[0].seconds_training), (a.teacher_accuracy, None));
@@ -171,7 +171,7 @@ fn schemes_stand_side_by_side() {
         assert!(page.contains(wanted), "'{wanted}' is not on the page");
     }
     std::fs::remove_file(dir.path().join("s/report.html")).unwrap();
-    assert!(succeeds(&dir, "report s").out.contains("s/report.html"));
+    assert!(succeeds(&dir, "report s").out.contains(&native("s/report.html")));
     assert_eq!(std::fs::read_to_string(dir.path().join("s/report.html")).unwrap(), page, "a function of the folder");
     // The same command goes on, and has nothing left to do; other settings want another folder.
     let again = succeeds(&dir, &command).out;

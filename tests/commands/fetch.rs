@@ -1,7 +1,7 @@
 //! Downloads from a local test server that answers correctly, wrongly, or not at all.
 
 use crate::common::complaint;
-use crate::common::program::{Outcome, PROGRAM, engram, fails, finish, names, process, succeeds};
+use crate::common::program::{engram, fails, names, succeeds};
 use engram::data::fetch::{Download, Silent, Watcher, download, unpack};
 use engram::data::files::{FileSpec, SUMS, md5_of, md5_of_bytes};
 use engram::rng::{Purpose, Rng};
@@ -473,6 +473,7 @@ fn mnist_is_fetched_verified_and_run() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_named_and_leaves_only_the_part() {
+    use crate::common::program::{Outcome, PROGRAM, finish, process};
     let dir = temp();
     let server = Server::new(|_| {
         let mut body = payload(12);

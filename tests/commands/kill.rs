@@ -4,7 +4,8 @@
 //! The suite kills a few runs; `ENGRAM_KILLS=20 cargo test --release --test commands kill::` kills more.
 #![cfg(unix)]
 
-use crate::common::program::{PROGRAM, Running, fails, names, process, succeeds};
+use super::learners::folders;
+use crate::common::program::{PROGRAM, Running, fails, json, names, process, succeeds};
 use engram::Device;
 use engram::experiment::results::{Metrics, RESULT_FILES, Timing};
 use engram::models::Network;
@@ -100,4 +101,66 @@ fn a_killed_run_leaves_a_folder_that_can_be_used() {
         assert!(RESULT_FILES.iter().all(|name| out.join(name).exists()));
         assert_eq!(check_files(&out), 5);
     }
+}
+
+#[test]
+fn an_interrupt_ends_a_run_cleanly() {
+    for signal in ["-INT", "-TERM"] {
+        interrupted_by(signal);
+    }
+}
+
+fn interrupted_by(signal: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = process(PROGRAM, &dir);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args("icarl --limit-per-task 40 --epochs 400 --memory 20 --model mlp --device cpu --out out".split(' '));
+    let mut running = Running(command.spawn().unwrap());
+    let metrics = dir.path().join("out/metrics.json");
+    let started = Instant::now();
+    while !metrics.exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the first task does not end");
+        assert!(running.0.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = std::process::Command::new("kill").args([signal, &running.0.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let status = running.0.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let mut err = String::new();
+    std::io::Read::read_to_string(running.0.stderr.as_mut().unwrap(), &mut err).unwrap();
+    assert!(err.contains("interrupted") && !err.contains("panicked"), "{err}");
+    let metrics = json(&metrics);
+    assert_eq!(metrics["complete"], false);
+    let n_tasks = metrics["classifiers"]["nme"]["matrix"].as_array().unwrap().len();
+    assert!((1..5).contains(&n_tasks), "{n_tasks} tasks are finished");
+    assert!(!names(dir.path().join("out")).iter().any(|name| name.ends_with(".tmp")));
+}
+
+/// While the network is trained nothing is written: whenever it ends, the file is the one before or the one after.
+#[test]
+fn a_kill_or_control_c_while_it_trains_leaves_the_file_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(&dir.path().join("p"), &[("one", 4), ("three", 4)]);
+    folders(&dir.path().join("q"), &[("seventh", 4)]);
+    succeeds(dir.path(), "learn a.engram --from p --device cpu --method er --steps 1");
+    let whole = std::fs::read(dir.path().join("a.engram")).unwrap();
+    for signal in ["-INT", "-KILL"] {
+        let mut command = process(PROGRAM, dir.path());
+        command.args("learn a.engram --from q --device cpu --steps 5000".split(' '));
+        let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        std::thread::sleep(Duration::from_millis(2500));
+        let id = running.0.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let status = running.0.wait().unwrap();
+        assert!(!status.success() && (signal == "-KILL" || status.code() == Some(130)), "{signal}: {status}");
+        assert!(std::fs::read(dir.path().join("a.engram")).unwrap() == whole, "{signal}");
+    }
+    // What a killed one left is no hindrance.
+    succeeds(dir.path(), "learn a.engram --from q --device cpu --steps 1");
+    assert!(
+        names(dir.path()).iter().all(|name| !name.contains(".part") && !name.contains(".tmp")),
+        "{:?}",
+        names(dir.path())
+    );
 }

@@ -1,15 +1,13 @@
 //! The commands of learners as a person meets them: files that cannot be read, two at once, a full disk, a kill at any moment.
 
-use crate::common::program::{PROGRAM, Running, fails, names, process, succeeds};
+use crate::common::program::{fails, names, succeeds};
 use engram::Device;
 use engram::rng::{Purpose, Rng};
 use engram::session::{Backbone, Picture, Session, Settings};
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
 /// Folders of pictures of one colour and some noise.
-fn folders(dir: &Path, classes: &[(&str, usize)]) {
+pub(super) fn folders(dir: &Path, classes: &[(&str, usize)]) {
     for (class, n) in classes {
         let path = dir.join(class);
         std::fs::create_dir_all(&path).unwrap();
@@ -112,35 +110,6 @@ fn a_run_becomes_a_learner_by_one_command() {
     fails(dir.path(), "learn b.engram --from-run nowhere", 2, &["nowhere", "no such run folder"]);
     fails(dir.path(), "learn b.engram --from-run run --exemplars 3", 2, &["--exemplars", "--memory"]);
     assert!(!dir.path().join("b.engram").exists());
-}
-
-/// While the network is trained nothing is written: whenever it ends, the file is the one before or the one after.
-#[cfg(unix)]
-#[test]
-fn a_kill_or_control_c_while_it_trains_leaves_the_file_as_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    folders(&dir.path().join("p"), &[("one", 4), ("three", 4)]);
-    folders(&dir.path().join("q"), &[("seventh", 4)]);
-    succeeds(dir.path(), "learn a.engram --from p --device cpu --method er --steps 1");
-    let whole = std::fs::read(dir.path().join("a.engram")).unwrap();
-    for signal in ["-INT", "-KILL"] {
-        let mut command = process(PROGRAM, dir.path());
-        command.args("learn a.engram --from q --device cpu --steps 5000".split(' '));
-        let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        std::thread::sleep(Duration::from_millis(2500));
-        let id = running.0.id().to_string();
-        assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
-        let status = running.0.wait().unwrap();
-        assert!(!status.success() && (signal == "-KILL" || status.code() == Some(130)), "{signal}: {status}");
-        assert!(std::fs::read(dir.path().join("a.engram")).unwrap() == whole, "{signal}");
-    }
-    // What a killed one left is no hindrance.
-    succeeds(dir.path(), "learn a.engram --from q --device cpu --steps 1");
-    assert!(
-        names(dir.path()).iter().all(|name| !name.contains(".part") && !name.contains(".tmp")),
-        "{:?}",
-        names(dir.path())
-    );
 }
 
 /// A small network of a run keeps it short.

@@ -1,7 +1,7 @@
 //! Bad input: the program prints one clear message, creates nothing and loses nothing.
 
 use crate::common;
-use crate::common::program::{PLAIN, TINY, engram, fails, json, names, succeeds};
+use crate::common::program::{PLAIN, TINY, engram, fails, json, names, native, succeeds};
 use engram::experiment::checkpoint::CHECKPOINT_FILE;
 use std::path::Path;
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ fn damaged_data_files_are_named() {
     fails(&dir, command, 1, &["train-images-idx3-ubyte.gz", "gzip"]);
     std::fs::remove_file(dir.path().join(format!("{images}.gz"))).unwrap();
     fails(&dir, command, 1, &["missing train-images-idx3-ubyte ", "--data-dir", "datasets/README.md"]);
-    fails(&dir, &command.replace("--data-dir .", "--data-dir nowhere"), 1, &["nowhere", "nowhere/mnist"]);
+    fails(&dir, &command.replace("--data-dir .", "--data-dir nowhere"), 1, &["nowhere", &native("nowhere/mnist")]);
     assert!(!dir.path().join("out").exists(), "a refusal leaves nothing");
 }
 

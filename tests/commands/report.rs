@@ -1,6 +1,6 @@
 //! `report.html` is complete, self-contained and well-formed, and depends on the run folder alone.
 
-use crate::common::program::{fails, succeeds, unsealed};
+use crate::common::program::{fails, native, succeeds, unsealed};
 use engram::continual;
 use engram::data::{Dataset, Images};
 use engram::experiment::results::{Metrics, RunFolder, Timing};
@@ -176,7 +176,7 @@ fn seeds_have_a_page_of_means() {
     let dir = tempfile::tempdir().unwrap();
     let text = succeeds(&dir, &format!("icarl {TINY} --classes-per-task 5 --seed 4 --seeds 2 --out out")).out;
     let root = dir.path().join("out");
-    assert!(text.contains("out/report.html"), "{text}");
+    assert!(text.contains(&native("out/report.html")), "{text}");
     let html = sound(&root.join(REPORT_FILE));
     let seen = |seed: u64| -> f64 {
         let metrics: Metrics = serde_json::from_str(&read(root.join(format!("seed-{seed}/metrics.json")))).unwrap();

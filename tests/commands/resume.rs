@@ -267,7 +267,6 @@ fn other_data_and_settings_are_refused_and_another_device_is_said() {
 
 /// One writer at a time; readers read what is whole.
 #[test]
-#[cfg(unix)]
 fn a_folder_in_use_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = process(PROGRAM, &dir);

@@ -1,8 +1,8 @@
 //! Untrusted run folders: readers read and write nothing outside the folder, whatever its files say, and what they print moves no
 //! cursor. `tests/learning/fields.rs` changes what the files say.
 
-use crate::common::program::{engram, fails, names, succeeds, unsealed};
-use std::path::{Path, PathBuf};
+use crate::common::program::{succeeds, unsealed};
+use std::path::Path;
 use tempfile::TempDir;
 
 /// In main memory where there is such a place: files are written thousands of times.
@@ -17,6 +17,8 @@ const TINY: &str = "--limit-per-task 20 --epochs 1 --model mlp --width 0.05 --de
 #[test]
 #[cfg(unix)]
 fn nothing_outside_a_folder_is_read_or_written() {
+    use crate::common::program::{engram, fails, names};
+    use std::path::PathBuf;
     let dir = temp();
     let path = |name: &str| dir.path().join(name);
     succeeds(&dir, &format!("icarl {TINY} --memory 4 --max-tasks 2 --class-order 0,1,2,3 --out run"));

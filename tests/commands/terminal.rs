@@ -4,7 +4,7 @@
 use crate::common::program::{PROGRAM, process};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = process(program, std::env::temp_dir());
@@ -183,6 +183,7 @@ fn the_version_names_that_of_wgpu() {
 #[cfg(unix)]
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
+    use std::process::Stdio;
     for command in ["models", "methods", "presets", "distill list"] {
         let mut process = process(PROGRAM, std::env::temp_dir());
         process.args(command.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -190,5 +191,19 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{command}: {output:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_takes_nothing_is_an_error() {
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["models", "methods show icarl"] {
+        let mut full = process(PROGRAM, &dir);
+        full.args(command.split(' ')).stderr(Stdio::piped());
+        let full = full.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+        let err = String::from_utf8(full.stderr).unwrap();
+        assert!(full.status.code() == Some(1) && err.starts_with("error: standard output"), "{command}: {err}");
     }
 }

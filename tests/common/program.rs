@@ -53,6 +53,11 @@ pub fn process(program: impl AsRef<OsStr>, dir: impl AsRef<Path>) -> Command {
     command
 }
 
+/// A path as this system prints it.
+pub fn native(path: &str) -> String {
+    path.replace('/', std::path::MAIN_SEPARATOR_STR)
+}
+
 /// Runs it to its end, which must come within minutes and without a panic.
 #[track_caller]
 pub fn finish(command: Command) -> Outcome {
