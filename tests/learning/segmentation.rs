@@ -2,7 +2,7 @@
 //! layers.
 
 use crate::common;
-use crate::common::program::{json, succeeds};
+use crate::common::program::{json, native, succeeds};
 use crate::common::runs::{Interrupt, Pairs, Weights, shape_city, trained};
 use engram::continual::{self, CLASSES, MASKS, MethodSpec};
 use engram::data::{self, Dataset};
@@ -270,7 +270,9 @@ fn a_run_is_shown_and_its_network_used() {
         image::RgbImage::from_fn(64, 64, |x, y| image::Rgb(pixel(x, y))).save(dir.path().join(name)).unwrap();
     }
     let out = succeeds(dir.path(), "predict run a.png b.png --out answers --device cpu").out;
-    assert!(out.contains("answers/a-overlay.png") && out.contains("answers/b-mask.png"), "{out}");
+    for name in ["answers/a-overlay.png", "answers/b-mask.png"] {
+        assert!(out.contains(&native(name)), "{name} is not in:\n{out}");
+    }
     let overlay = image::open(dir.path().join("answers/a-overlay.png")).unwrap();
     assert_eq!((overlay.width(), overlay.height()), (64, 64));
     let help = succeeds(dir.path(), "segment --help").out;
