@@ -283,18 +283,10 @@ const VDFD_SHORT: &[(&str, &str)] = &[
     ("covariance_samples", "1024"),
 ];
 
-/// The preset of this name.
-///
-/// # Errors
-/// If there is none; the message lists those there are.
-pub fn preset(name: &str) -> Result<&'static Preset> {
-    by_name("preset", name, ALL, |preset| preset.name)
-}
-
 /// The settings of the preset of this name: those of all methods that it is for.
 ///
 /// # Errors
-/// As [`preset`].
+/// If there is none; the message lists those there are.
 pub fn settings(name: &str) -> Result<Values> {
-    preset(name)?.values(ALL, &every_row())
+    by_name("preset", name, ALL, |preset| preset.name)?.values(ALL, &every_row())
 }

@@ -222,14 +222,18 @@ pub static ALL: &[Preset] = &[
     },
 ];
 
-const OWN: &[&str] = &["a setting of engram's own, for a few minutes of two cores or a GPU"];
+const OWN: &[&str] = &["a setting of engram's own"];
 
-const KUANGLIU: &[&str] = &["weights begin with the deviation √(2/fan-in), and draws come from engram's own generator"];
+const KUANGLIU: &[&str] = &[
+    "weights begin with the deviation √(2/fan-in); PyTorch's default, which is taken there, is √(1/(3·fan-in))",
+    "initial values, the order of images and draws come from engram's own generator",
+];
 
 const HINT: &[&str] = &[
     "the hint weighs 10: at this rate a linear regressor diverges under the usual weight of 100, whose source has half the rate \
      and a batch norm behind the regressor",
     KUANGLIU[0],
+    KUANGLIU[1],
 ];
 
 const OFD: &[&str] = &[
@@ -241,6 +245,7 @@ const OFD: &[&str] = &[
 const ONE: &[&str] = &[
     "students are judged after the last epoch; the published figures are the best epoch's on the test images",
     "shortcuts have no parameters; the authors' are 1×1 convolutions",
+    "weights begin with the deviation √(2/fan-in), the authors' with √(2/fan-out)",
     "blocks are basic at all depths; the authors' resnet110 has bottlenecks, 164 convolutions in all",
 ];
 
@@ -386,18 +391,10 @@ const ONLINE_SHORT: &[(&str, &str)] = &[
 const SHORTENED: &[(&str, &str)] =
     &[("teacher_width", "0.25"), ("student_width", "0.25"), ("epochs", "5"), ("teacher_epochs", "5")];
 
-/// The preset of this name.
-///
-/// # Errors
-/// If there is none; the message lists those there are.
-pub fn preset(name: &str) -> Result<&'static Preset> {
-    by_name("preset", name, ALL, |preset| preset.name)
-}
-
 /// The settings of the preset of this name.
 ///
 /// # Errors
-/// As [`preset`].
+/// If there is none; the message lists those there are.
 pub fn settings(name: &str) -> Result<Values> {
-    preset(name)?.values(ALL, &rows())
+    by_name("preset", name, ALL, |preset| preset.name)?.values(ALL, &rows())
 }
