@@ -7,6 +7,8 @@
 //! | input gradient | pixel of x | (o, i, j) | dy | w | dxᵀ |
 //! | weight gradient | (c, i, j) | pixel of y | x | dyᵀ | dwᵀ |
 //!
+//! Most 3×3 kernels with a stride of 1 take fewer products (`winograd/`).
+//!
 //! Threads take groups of images, or, for the weight gradient, panels of out-channels and pieces of the batch. Groups
 //! are fixed by the shape, and a sum runs in the order of d, so neither threads nor the batch around an image show.
 
@@ -15,16 +17,18 @@ use super::folded::Finish;
 use super::layout::{Frame, Framed};
 use super::product::{Panel, Product, UNIT, panels, run_along, split};
 use super::transpose::transpose;
+use super::winograd::{self, POINTS, Tiling};
 use crate::device::{Array, DType};
 use crate::error::Result;
 use crate::ops::batch_norm::at_least;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Pixels that a group of images has about: enough to pay for reading all weights.
 const GROUP_PIXELS: usize = 256;
 /// Tasks that a pass is cut into at least, where the batch allows.
-const TASKS: usize = 8;
+pub const TASKS: usize = 8;
 
 /// What a thread works in; kept, because fresh memory costs a page fault per 4 KiB.
 #[derive(Default)]
@@ -75,12 +79,13 @@ impl Sizes {
 
 /// Floats that the weights need as the second factor, with so many channels along the rows.
 pub fn packed_len(sizes: &Sizes, channels: usize) -> usize {
-    sizes.o * sizes.patch() / channels * channels.next_multiple_of(UNIT)
+    let of_kernel = if winograd::pays(sizes) { POINTS } else { sizes.kh * sizes.kw };
+    sizes.o * sizes.c / channels * of_kernel * channels.next_multiple_of(UNIT)
 }
 
 /// yᵀ\[n\] = patches\[n\] (PQ, CKK) · wᵀ (CKK, O), and what becomes of it.
 pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Array) -> Result<()> {
-    let (patch, pq, o) = (sizes.patch(), sizes.p * sizes.q, sizes.o);
+    let (patch, pq, o, kh, kw) = (sizes.patch(), sizes.p * sizes.q, sizes.o, sizes.kh, sizes.kw);
     let packed = Array::empty(&y.device(), [packed_len(sizes, o)], DType::F32)?;
     let packed = &mut packed.cpu_mut();
     // The factors go into the weights; the summands are where the sums begin.
@@ -96,39 +101,50 @@ pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Arr
         lowest = norm.lowest();
     }
     let (x, weight, y) = (&*x.cpu(), &*weight.cpu(), &mut *y.cpu_mut());
-    let panels = panels(o);
-    split(&panels, patch, packed).into_par_iter().for_each(|(panel, to)| {
-        transpose_filled(panel, patch, &weight[panel.first * patch..], to);
+    let (panels, tiling) = (panels(o), Tiling::of(sizes));
+    let pack = |panel: Panel, channels: Range<usize>, to: &mut [f32]| {
+        let (first, depth) = (channels.start * kh * kw, channels.len() * kh * kw);
+        transpose_filled(panel, depth, &weight[panel.first * patch + first..], patch, to);
         if let Some(scales) = &scales {
             for row in to.chunks_exact_mut(panel.width) {
                 row.iter_mut().zip(&scales[panel.first..]).for_each(|(weight, scale)| *weight *= scale);
             }
         }
-    });
-    let group = sizes.group(pq);
+    };
+    match &tiling {
+        Some(tiling) => tiling.transform_weights(&panels, false, packed, pack),
+        None => {
+            let parts = split(&panels, patch, packed);
+            parts.into_par_iter().for_each(|(panel, to)| pack(panel, 0..sizes.c, to));
+        }
+    }
+    let group = tiling.as_ref().map_or(sizes.group(pq), |tiling| tiling.images);
     let (pixels, taps) = sizes.patches(group);
     let run = if sizes.stride == 1 { run_along(sizes.q) } else { 1 };
     let image = sizes.c * sizes.h * sizes.w;
     let groups = y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).enumerate();
     groups.for_each(|(i, (y, x))| {
-        SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
-            let rows = &pixels[..y.len() / o];
-            let a = framed.place(x, sizes.frame(), group);
-            let mut b = &**packed;
-            for &Panel { first, columns, width } in &panels {
-                result.resize((rows.len() * width).max(result.len()), 0.0);
-                if let Some(summands) = &summands {
-                    for row in result.chunks_exact_mut(width).take(rows.len()) {
-                        row[..columns].copy_from_slice(&summands[first..first + columns]);
+        match &tiling {
+            Some(tiling) => tiling.convolve(x, packed, o, summands.as_deref(), y),
+            None => SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
+                let rows = &pixels[..y.len() / o];
+                let a = framed.place(x, sizes.frame(), group);
+                let mut b = &**packed;
+                for &Panel { first, columns, width } in &panels {
+                    result.resize((rows.len() * width).max(result.len()), 0.0);
+                    if let Some(summands) = &summands {
+                        for row in result.chunks_exact_mut(width).take(rows.len()) {
+                            row[..columns].copy_from_slice(&summands[first..first + columns]);
+                        }
+                    }
+                    Product { a, rows, run, depth: &taps, b, width, y: result, accumulate: summands.is_some() }.run();
+                    b = &b[patch * width..];
+                    for (y, result) in y.chunks_exact_mut(o * pq).zip(result.chunks_exact(pq * width)) {
+                        transpose(pq, columns, result, width, &mut y[first * pq..], pq);
                     }
                 }
-                Product { a, rows, run, depth: &taps, b, width, y: result, accumulate: summands.is_some() }.run();
-                b = &b[patch * width..];
-                for (y, result) in y.chunks_exact_mut(o * pq).zip(result.chunks_exact(pq * width)) {
-                    transpose(pq, columns, result, width, &mut y[first * pq..], pq);
-                }
-            }
-        });
+            }),
+        }
         // What follows finds the group in the cache.
         if let Some(residual) = &residual {
             let residual = &residual[i * group * o * pq..];
@@ -200,6 +216,16 @@ struct Kind<'a> {
 pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mut [f32], dx: &mut [f32]) {
     let &Sizes { c, h, w, o, kh, kw, p, q, stride, .. } = sizes;
     let panels = panels(c);
+    if let Some(tiling) = Tiling::of_input(sizes) {
+        tiling.transform_weights(&panels, true, packed, |panel, kernels, to| {
+            for (o, to) in kernels.zip(to.chunks_exact_mut(9 * panel.width)) {
+                transpose_filled(panel, 9, &weight[(o * c + panel.first) * 9..], 9, to);
+            }
+        });
+        let groups = dx.par_chunks_mut(tiling.images * c * h * w).zip(dy.par_chunks(tiling.images * o * p * q));
+        groups.for_each(|(dx, dy)| tiling.convolve(dy, packed, c, None, dx));
+        return;
+    }
     let group = sizes.group(h * w);
     let ((top, height), (left, width)) = (Reach::margin(h, p, kh, sizes), Reach::margin(w, q, kw, sizes));
     let frame = Frame { c: o, h: p, w: q, top, left, height, width };
@@ -286,12 +312,18 @@ fn images_in_piece(sizes: &Sizes) -> usize {
 
 /// Floats that the sums of a weight gradient need.
 pub fn sums_len(sizes: &Sizes) -> usize {
+    if winograd::pays(sizes) {
+        return winograd::sums_len(sizes);
+    }
     sizes.n.div_ceil(images_in_piece(sizes)) * packed_len(sizes, sizes.o)
 }
 
 /// dwᵀ (CKK, O) = Σ_n patches\[n\]ᵀ (CKK, PQ) · dy\[n\]ᵀ (PQ, O); `sums` is for those over the pieces of the batch.
 pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], sums: &mut [f32], mut dw: &mut [f32]) {
     let (patch, pq, o, image) = (sizes.patch(), sizes.p * sizes.q, sizes.o, sizes.c * sizes.h * sizes.w);
+    if let Some(tiling) = Tiling::of(sizes) {
+        return tiling.backward_weight(x, dy, o, sums, dw);
+    }
     let panels = panels(o);
     let images = images_in_piece(sizes);
     let group = GROUP_PIXELS.div_ceil(pq).min(images);
@@ -309,7 +341,7 @@ pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], sums: &mut [f32], m
                 let depth = &pixels[..dy.len() / o];
                 b.resize((depth.len() * panel.width).max(b.len()), 0.0);
                 for (dy, b) in dy.chunks_exact(o * pq).zip(b.chunks_exact_mut(pq * panel.width)) {
-                    transpose_filled(panel, pq, &dy[panel.first * pq..], b);
+                    transpose_filled(panel, pq, &dy[panel.first * pq..], pq, b);
                 }
                 let a = framed.place(x, sizes.frame(), group);
                 let run = if sizes.dilation == 1 { run_along(sizes.kw) } else { 1 };
@@ -335,9 +367,10 @@ pub fn backward_weight(sizes: &Sizes, dy: &[f32], x: &[f32], sums: &mut [f32], m
     });
 }
 
-/// to (depth, width) = fromᵀ, where from holds the rows of a panel, `depth` long; the columns that are too many are zero.
-fn transpose_filled(panel: Panel, depth: usize, from: &[f32], to: &mut [f32]) {
-    transpose(panel.columns, depth, from, depth, to, panel.width);
+/// to (depth, width) = fromᵀ, where from holds the rows of a panel, of which a step leads to the next; the columns that are too many
+/// are zero.
+pub fn transpose_filled(panel: Panel, depth: usize, from: &[f32], from_step: usize, to: &mut [f32]) {
+    transpose(panel.columns, depth, from, from_step, to, panel.width);
     if panel.columns < panel.width {
         for row in to.chunks_exact_mut(panel.width) {
             row[panel.columns..].fill(0.0);

@@ -2,7 +2,8 @@
 //! `shaders/conv2d_forward.wgsl`, `conv2d_backward_input.wgsl`, `conv2d_backward_weight.wgsl` on `gemm_8x8.wgsl`.
 //!
 //! On either device all three passes are implicit matrix products: the matrix of patches is never stored. The CPU's are
-//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`; the GPU's in `gpu.rs`.
+//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`, and for 3×3 kernels in `winograd/`, which needs fewer
+//! products; the GPU's in `gpu.rs`.
 
 mod cpu;
 mod families;
@@ -12,6 +13,7 @@ mod hardware;
 mod layout;
 mod product;
 mod transpose;
+mod winograd;
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
@@ -279,6 +281,12 @@ pub static OP: Op = Op {
             case::<2, 0>("even_pixels", [3, 18, 6, 8], [20, 1, 1]).without_differences(),
             case::<2, 1>("odd_phases", [2, 5, 7, 8], [20, 3, 3]).without_differences(),
             case::<1, 1>("narrow_images", [9, 24, 2, 2], [36, 3, 3]).without_differences(),
+            case::<1, 1>("few_products", [2, 20, 5, 4], [21, 3, 3]),
+            case::<1, 0>("few_products_unpadded", [3, 21, 8, 7], [20, 3, 3]).without_differences(),
+            case::<1, 2>("few_products_wide_padding", [2, 20, 4, 6], [70, 3, 3]).without_differences(),
+            case::<1, 3>("few_products_wider_padding", [1, 20, 5, 4], [20, 3, 3]).without_differences(),
+            case::<1, 1>("few_products_in_bands", [2, 40, 37, 34], [20, 3, 3]).without_differences(),
+            case::<1, 1>("few_products_small_images", [70, 70, 4, 4], [40, 3, 3]).without_differences(),
             dilated::<1, 2, 2>("fours_of_any_pixels", [3, 8, 5, 7], [36, 3, 3]).without_differences(),
         ]
     },

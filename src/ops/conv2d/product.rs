@@ -2,6 +2,7 @@
 //! column say together, so patches are read in the image they come from. The second is packed in panels.
 
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// Numbers in a unit of a panel: a register of AVX-512, two of AVX2, four of NEON.
 pub const UNIT: usize = 16;
@@ -18,6 +19,13 @@ pub struct Panel {
     pub columns: usize,
     /// Columns filled up to whole units.
     pub width: usize,
+}
+
+impl Panel {
+    /// Its columns of the matrix.
+    pub fn range(&self) -> Range<usize> {
+        self.first..self.first + self.columns
+    }
 }
 
 /// The panels of a matrix of so many columns, as even as can be.
@@ -177,8 +185,7 @@ unsafe fn tile_of<S: Simd, const RUNS: usize, const RUN: usize, const C: usize>(
         for (run, sums) in sums.iter().enumerate().take(n_runs) {
             for (i, sums) in sums.iter().enumerate() {
                 for (c, &sum) in sums.iter().enumerate() {
-                    let to = y.as_mut_ptr().add((run * RUN + i) * width + c * S::F32_LANES);
-                    to.cast::<S::f32s>().write_unaligned(sum);
+                    store(y.as_mut_ptr().add((run * RUN + i) * width + c * S::F32_LANES), sum);
                 }
             }
         }
@@ -188,9 +195,17 @@ unsafe fn tile_of<S: Simd, const RUNS: usize, const RUN: usize, const C: usize>(
 /// # Safety
 /// A whole register must lie there.
 #[inline(always)]
-unsafe fn load<T: Copy>(from: *const f32) -> T {
+pub unsafe fn load<T: Copy>(from: *const f32) -> T {
     // SAFETY: as the caller promises.
     unsafe { from.cast::<T>().read_unaligned() }
+}
+
+/// # Safety
+/// There must be room for a whole register.
+#[inline(always)]
+pub unsafe fn store<T: Copy>(to: *mut f32, register: T) {
+    // SAFETY: as the caller promises.
+    unsafe { to.cast::<T>().write_unaligned(register) }
 }
 
 #[cfg(test)]
