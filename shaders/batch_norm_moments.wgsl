@@ -1,6 +1,6 @@
 // Mean and variance of batch_norm.wgsl: joining those of parts, and the line y = x · scale + shift that follows from them.
-// Shared by the forward passes. A partial is (count, mean, Σ (x − mean)², unused) of one slice of one channel; whoever writes
-// it, batch_norm or a convolution before it, may cut a channel into any slices. CPU twin: src/ops/batch_norm/cpu.rs
+// Shared by the forward passes. A partial is (count, mean, Σ (x − mean)², unused) of one slice of one channel.
+// CPU twin: src/ops/batch_norm/cpu.rs
 
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;

@@ -15,6 +15,8 @@ pub struct MethodsArgs {
 
 #[derive(Subcommand)]
 enum MethodsCommand {
+    /// List methods, as without a subcommand
+    List,
     /// Print a method's equations, options and deviations, and what to expect of it
     Show {
         /// Which, for example der++
@@ -26,7 +28,7 @@ enum MethodsCommand {
 pub fn run(args: MethodsArgs) -> Result<()> {
     match args.command {
         Some(MethodsCommand::Show { name }) => show(continual::spec(&name)?),
-        None => list(),
+        Some(MethodsCommand::List) | None => list(),
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub struct ModelsArgs {
 
 #[derive(Subcommand)]
 enum ModelsCommand {
+    /// List models, as without a subcommand
+    List,
     /// Print the layers of a model
     Show(ShowArgs),
 }
@@ -42,7 +44,7 @@ struct ShowArgs {
 pub fn run(args: ModelsArgs) -> Result<()> {
     match args.command {
         Some(ModelsCommand::Show(args)) => show(args),
-        None => list(),
+        Some(ModelsCommand::List) | None => list(),
     }
 }
 

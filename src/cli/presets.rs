@@ -17,6 +17,8 @@ pub struct PresetsArgs {
 
 #[derive(Subcommand)]
 enum PresetsCommand {
+    /// List presets, as without a subcommand
+    List,
     /// Print a preset's paper, settings and deviations, and the figures published for it
     Show {
         /// Which, for example icarl-cifar100
@@ -31,7 +33,7 @@ enum PresetsCommand {
 pub fn run(args: PresetsArgs) -> Result<()> {
     match args.command {
         Some(PresetsCommand::Show { name }) => show(&name),
-        None => {
+        Some(PresetsCommand::List) | None => {
             list();
             Ok(())
         }

@@ -433,6 +433,16 @@ fn models_are_listed_and_shown() {
 }
 
 #[test]
+fn lists_have_a_name() {
+    let dir = temp();
+    for command in ["datasets", "methods", "models", "presets"] {
+        let list = succeeds(&dir, &format!("{command} list")).out;
+        assert!(list.lines().count() > 5, "{command}: {list}");
+        assert_eq!(list, succeeds(&dir, command).out, "{command}");
+    }
+}
+
+#[test]
 fn numbers_at_their_limits_are_taken_or_refused() {
     let dir = temp();
     let largest = u64::MAX;

@@ -254,6 +254,7 @@ def conv2d(draw):
     yield case("k3_d3_s2_p3", (2, 2, 8, 11), (3, 2, 3, 3))
     yield case("k3x2_d2_s2_p1", (3, 2, 9, 6), (5, 2, 3, 2))
     yield case("k2_d6_s4_p2", (1, 2, 13, 11), (3, 2, 2, 2))
+    yield case("few_products_k3_s1_p1", (2, 20, 3, 4), (21, 20, 3, 3))  # enough channels for Winograd's
 
 
 @op

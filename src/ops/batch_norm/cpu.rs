@@ -7,22 +7,11 @@ use rayon::prelude::*;
 /// Partial sums of a plane: enough that additions need not wait for each other.
 const LANES: usize = 64;
 
-/// Scale, shift, mean and inverse deviation of every channel; moves the running statistics (2, C). `given` are partial
-/// statistics to go by instead of x.
-pub fn channels(
-    sizes: &Sizes,
-    x: &[f32],
-    given: Option<&[f32]>,
-    weight: &[f32],
-    bias: &[f32],
-    running: &mut [f32],
-) -> Vec<Channel> {
+/// Scale, shift, mean and inverse deviation of every channel; moves the running statistics (2, C).
+pub fn channels(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32], running: &mut [f32]) -> Vec<Channel> {
     let (running_mean, running_var) = running.split_at_mut(sizes.c);
     let count = (sizes.n * sizes.inner) as f64;
-    let batch = (sizes.mode != Mode::Eval).then(|| match given {
-        Some(given) => given.chunks_exact(given.len() / sizes.c).map(join).collect(),
-        None => moments(sizes, x),
-    });
+    let batch = (sizes.mode != Mode::Eval).then(|| moments(sizes, x));
     (0..sizes.c)
         .map(|c| {
             let (mean, variance) = match &batch {
@@ -41,14 +30,6 @@ pub fn channels(
             Channel { scale, shift: bias[c] - mean * scale, mean, inverse }
         })
         .collect()
-}
-
-/// Mean and Σ (x − mean)² of a channel from those of its slices: count, mean, Σ (x − mean)², unused.
-fn join(slices: &[f32]) -> (f64, f64) {
-    let slices = || slices.chunks_exact(4).map(|slice| [slice[0], slice[1], slice[2]].map(f64::from));
-    let count: f64 = slices().map(|[count, ..]| count).sum();
-    let mean = slices().map(|[count, mean, _]| count * mean).sum::<f64>() / count;
-    (mean, slices().map(|[count, of_slice, m2]| m2 + count * (of_slice - mean).powi(2)).sum())
 }
 
 /// Mean and Σ (x − mean)² of every channel: of each plane first, then joined (Chan, Golub, LeVeque 1979).

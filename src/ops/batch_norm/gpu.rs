@@ -209,21 +209,12 @@ impl Plan {
     }
 }
 
-/// The forward pass; `given` are partial statistics that were computed elsewhere.
-pub(super) fn forward(
-    gpu: &Gpu,
-    sizes: &Sizes,
-    x: &Array,
-    norm: &BatchNorm,
-    given: Option<&Array>,
-    table: &Array,
-    y: &Array,
-) -> Result<()> {
+pub(super) fn forward(gpu: &Gpu, sizes: &Sizes, x: &Array, norm: &BatchNorm, table: &Array, y: &Array) -> Result<()> {
     // Without a residual x stands in for the binding and is not read.
     let residual = norm.residual.map_or(x, crate::tensor::Tensor::array);
     let outputs = [x, norm.weight.array(), norm.bias.array(), norm.running, residual, table, y];
     let (kernels, forward, cut) = match Plan::new(gpu, sizes) {
-        Plan::Whole(wide, cut) if sizes.mode != Mode::Eval && given.is_none() => {
+        Plan::Whole(wide, cut) if sizes.mode != Mode::Eval => {
             return gpu.launch(&wide.forward_whole, &outputs, &sizes.params(&cut), cut.grid(sizes));
         }
         Plan::Software(cut) => (&SOFTWARE.statistics, &SOFTWARE.forward[sizes.residual.kind()], cut),
@@ -231,15 +222,9 @@ pub(super) fn forward(
             (&wide.statistics, &wide.forward, Cut::hardware(sizes, loads))
         }
     };
-    let mut params = sizes.params(&cut);
-    let partials = match given {
-        Some(given) => {
-            params[N_SLICES] = given.shape()[1] as u32;
-            given.clone()
-        }
-        None => Array::empty(&x.device(), [sizes.c, cut.n_slices, 4], DType::F32)?,
-    };
-    if sizes.mode != Mode::Eval && given.is_none() {
+    let params = sizes.params(&cut);
+    let partials = Array::empty(&x.device(), [sizes.c, cut.n_slices, 4], DType::F32)?;
+    if sizes.mode != Mode::Eval {
         gpu.launch(kernels, &[x, &partials], &params, cut.grid(sizes))?;
     }
     let [x, weight, bias, running, residual, table, y] = outputs;
@@ -298,8 +283,7 @@ pub(super) fn spread(gpu: &Gpu, sizes: &Sizes, dz: &Array, dresidual: &Array) ->
     gpu.launch(&SPREAD, &[dz, dresidual], &sizes.params(&Cut::software(sizes)), grid)
 }
 
-/// Where these stand in the parameter block.
-const N_SLICES: usize = 3;
+/// Where it stands in the parameter block.
 const LOWEST: usize = 9;
 
 impl Sizes {

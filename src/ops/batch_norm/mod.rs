@@ -120,31 +120,11 @@ impl Tensor {
     /// # Errors
     /// If the shapes do not fit, or a batch has a single number per channel and is to be its own statistics.
     pub fn batch_norm(&self, norm: &BatchNorm) -> Result<Tensor> {
-        self.normalized(norm, None)
-    }
-
-    /// As [`Tensor::batch_norm`], with statistics of this batch that whoever computed x took on the way: (C, S, 4), for each
-    /// channel and each of S slices of its numbers the count, the mean, Σ (x − mean)² and a number that is not read. Slices
-    /// may be of any size, and empty. In [`Mode::Eval`] they are not used.
-    ///
-    /// # Errors
-    /// As [`Tensor::batch_norm`], or if there are statistics of another shape.
-    pub fn batch_norm_given(&self, norm: &BatchNorm, statistics: &Array) -> Result<Tensor> {
-        self.normalized(norm, Some(statistics))
-    }
-
-    fn normalized(&self, norm: &BatchNorm, given: Option<&Array>) -> Result<Tensor> {
         let sizes = Sizes::new(self, norm)?;
-        if let Some(given) = given
-            && (!matches!(*given.shape(), [c, _, 4] if c == sizes.c) || !given.device().same(&self.device()))
-        {
-            let (shape, c) = (given.shape(), sizes.c);
-            return Err(Error::op("batch_norm", format!("statistics of shape {shape} are not [{c}, slices, 4]")));
-        }
         let device = self.device();
         let y = Array::empty(&device, self.shape(), DType::F32)?;
         let table = Array::empty(&device, [sizes.c, 4], DType::F32)?;
-        sizes.forward(self.array(), norm, given, &table, &y)?;
+        sizes.forward(self.array(), norm, &table, &y)?;
         let saved = || BatchNormBackward { sizes, x: self.array().clone(), table, y: y.clone() };
         let inputs: Vec<&Tensor> = [self, norm.weight, norm.bias].into_iter().chain(norm.residual).collect();
         Ok(Tensor::from_op("batch_norm", y.clone(), &inputs, saved))
@@ -190,22 +170,21 @@ impl Sizes {
         if self.mode == Mode::Train { self.momentum } else { 0.0 }
     }
 
-    fn forward(&self, x: &Array, norm: &BatchNorm, given: Option<&Array>, table: &Array, y: &Array) -> Result<()> {
+    fn forward(&self, x: &Array, norm: &BatchNorm, table: &Array, y: &Array) -> Result<()> {
         let (weight, bias, running) = (norm.weight.array(), norm.bias.array(), norm.running);
         match x.device() {
             Device::Cpu(_) => {
                 let channels = {
                     // One flat buffer may hold both parameters, and may not be locked for writing meanwhile.
                     let (weight, bias) = (weight.cpu(), bias.cpu());
-                    let given = given.map(Array::cpu);
-                    cpu::channels(self, &x.cpu(), given.as_deref(), &weight, &bias, &mut running.cpu_mut())
+                    cpu::channels(self, &x.cpu(), &weight, &bias, &mut running.cpu_mut())
                 };
                 let residual = norm.residual.map(|residual| residual.array().cpu());
                 cpu::forward(self, &x.cpu(), &channels, residual.as_deref(), &mut y.cpu_mut());
                 table.cpu_mut().copy_from_slice(bytemuck::cast_slice(&channels));
                 Ok(())
             }
-            Device::Gpu(gpu) => gpu::forward(&gpu, self, x, norm, given, table, y),
+            Device::Gpu(gpu) => gpu::forward(&gpu, self, x, norm, table, y),
         }
     }
 }
@@ -302,39 +281,6 @@ fn run(x: &[Tensor], mode: Mode, relu: bool) -> Result<Tensor> {
     x[0].batch_norm(&BatchNorm { weight, bias, running, mode, momentum: 0.1, epsilon: 1e-3, residual, relu })
 }
 
-/// As a convolution would hand them over: the statistics of every `per_slice` numbers of a channel, the last slice empty.
-fn run_given(x: &[Tensor], per_slice: usize) -> Result<Tensor> {
-    let (n, c, inner) = x[0].shape().batch_channels_inner();
-    let (values, mut statistics, mut n_slices) = (x[0].to_vec()?, Vec::new(), 0);
-    for channel in 0..c {
-        let of_channel: Vec<f64> =
-            (0..n).flat_map(|image| &values[(image * c + channel) * inner..][..inner]).map(|&x| f64::from(x)).collect();
-        n_slices = 1;
-        for slice in of_channel.chunks(per_slice) {
-            let mean = slice.iter().sum::<f64>() / slice.len() as f64;
-            let m2: f64 = slice.iter().map(|x| (x - mean).powi(2)).sum();
-            statistics.extend([slice.len() as f32, mean as f32, m2 as f32, f32::NAN]);
-            n_slices += 1;
-        }
-        statistics.extend([0.0; 4]);
-    }
-    let device = x[0].device();
-    let statistics = Array::from_f32(&device, [c, n_slices, 4], &statistics)?;
-    let running = Tensor::from_f32(&device, x[3].shape(), &x[3].to_vec()?)?;
-    let (mode, running) = (Mode::Train, running.array());
-    let norm = BatchNorm {
-        weight: &x[1],
-        bias: &x[2],
-        running,
-        mode,
-        momentum: 0.1,
-        epsilon: 1e-3,
-        residual: None,
-        relu: true,
-    };
-    x[0].batch_norm_given(&norm, &statistics)
-}
-
 /// Inputs of a case; the running variances must be positive, and so are the means.
 fn inputs<const R: usize>(x: [usize; R], residual: Option<[usize; 4]>) -> Vec<Input> {
     let c = x[1];
@@ -411,12 +357,6 @@ pub static OP: Op = Op {
                 .tolerance(sum)
                 .without_differences(),
             Case::new("slices_eval", inputs([39, 2, 30, 30], Some([39, 2, 30, 30])), |x| run(x, Mode::Eval, true))
-                .tolerance(sum)
-                .without_differences(),
-            Case::new("given_statistics", inputs([5, 3, 6, 4], None), |x| run_given(x, 2))
-                .tolerance(sum)
-                .without_differences(),
-            Case::new("given_in_many_slices", inputs([61, 2, 5, 7], None), |x| run_given(x, 3))
                 .tolerance(sum)
                 .without_differences(),
             // Far from 0 in terms of their spread: the mean must not lose the digits of the differences.

@@ -281,7 +281,7 @@ pub static OP: Op = Op {
             case::<2, 0>("even_pixels", [3, 18, 6, 8], [20, 1, 1]).without_differences(),
             case::<2, 1>("odd_phases", [2, 5, 7, 8], [20, 3, 3]).without_differences(),
             case::<1, 1>("narrow_images", [9, 24, 2, 2], [36, 3, 3]).without_differences(),
-            case::<1, 1>("few_products", [2, 20, 5, 4], [21, 3, 3]),
+            case::<1, 1>("few_products_k3_s1_p1", [2, 20, 5, 4], [21, 3, 3]),
             case::<1, 0>("few_products_unpadded", [3, 21, 8, 7], [20, 3, 3]).without_differences(),
             case::<1, 2>("few_products_wide_padding", [2, 20, 4, 6], [70, 3, 3]).without_differences(),
             case::<1, 3>("few_products_wider_padding", [1, 20, 5, 4], [20, 3, 3]).without_differences(),
