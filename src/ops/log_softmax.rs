@@ -1,13 +1,13 @@
 //! The logarithm of softmax, computed without leaving log space. Twin: `shaders/log_softmax.wgsl`.
 
 use super::case::{Case, EDGES, Fill, Input, Op, Tolerance};
-use super::softmax::{ByRow, log_sum_exp};
+use super::softmax::{ByRow, SOFTMAX_ROWS, log_sum_exp};
 use super::wide::ROWS;
 use crate::device::{Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/log_softmax.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, SOFTMAX_ROWS, include_str!("../../shaders/log_softmax.wgsl")];
 static FORWARD: Kernel = Kernel {
     name: "log_softmax.forward",
     source: SOURCE,
@@ -56,7 +56,7 @@ static LOG_SOFTMAX: ByRow = ByRow {
 pub static OP: Op = Op {
     name: "log_softmax",
     formula: "y = x/T − ln Σ exp(x/T)",
-    shaders: &["log_softmax", "rows"],
+    shaders: &["log_softmax", "softmax_rows", "rows"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

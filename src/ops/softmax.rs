@@ -7,7 +7,8 @@ use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::{Backward, Destinations, Tensor};
 
-const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/softmax.wgsl")];
+pub(super) const SOFTMAX_ROWS: &str = include_str!("../../shaders/softmax_rows.wgsl");
+const SOURCE: &[&str] = &[PRELUDE, ROWS, SOFTMAX_ROWS, include_str!("../../shaders/softmax.wgsl")];
 static FORWARD: Kernel = Kernel {
     name: "softmax.forward",
     source: SOURCE,
@@ -155,7 +156,7 @@ pub fn log_sum_exp(x: &[f32], temperature: f32) -> f64 {
 pub static OP: Op = Op {
     name: "softmax",
     formula: "y = exp(x/T) / Σ exp(x/T)",
-    shaders: &["softmax", "rows"],
+    shaders: &["softmax", "softmax_rows", "rows"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {
