@@ -83,6 +83,12 @@ pub fn packed_len(sizes: &Sizes, channels: usize) -> usize {
     sizes.o * sizes.c / channels * of_kernel * channels.next_multiple_of(UNIT)
 }
 
+/// How the images of a group are convolved: by tiles, or patch by patch.
+enum Way {
+    Tiles(Tiling),
+    Patches { pixels: Vec<u32>, taps: Vec<u32> },
+}
+
 /// yᵀ\[n\] = patches\[n\] (PQ, CKK) · wᵀ (CKK, O), and what becomes of it.
 pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Array) -> Result<()> {
     let (patch, pq, o, kh, kw) = (sizes.patch(), sizes.p * sizes.q, sizes.o, sizes.kh, sizes.kw);
@@ -101,7 +107,7 @@ pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Arr
         lowest = norm.lowest();
     }
     let (x, weight, y) = (&*x.cpu(), &*weight.cpu(), &mut *y.cpu_mut());
-    let (panels, tiling) = (panels(o), Tiling::of(sizes));
+    let panels = panels(o);
     let pack = |panel: Panel, channels: Range<usize>, to: &mut [f32]| {
         let (first, depth) = (channels.start * kh * kw, channels.len() * kh * kw);
         transpose_filled(panel, depth, &weight[panel.first * patch + first..], patch, to);
@@ -111,22 +117,27 @@ pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Arr
             }
         }
     };
-    match &tiling {
-        Some(tiling) => tiling.transform_weights(&panels, false, packed, pack),
+    let (way, group) = match Tiling::of(sizes) {
+        Some(tiling) => {
+            tiling.transform_weights(&panels, false, packed, pack);
+            let images = tiling.images;
+            (Way::Tiles(tiling), images)
+        }
         None => {
             let parts = split(&panels, patch, packed);
             parts.into_par_iter().for_each(|(panel, to)| pack(panel, 0..sizes.c, to));
+            let group = sizes.group(pq);
+            let (pixels, taps) = sizes.patches(group);
+            (Way::Patches { pixels, taps }, group)
         }
-    }
-    let group = tiling.as_ref().map_or(sizes.group(pq), |tiling| tiling.images);
-    let (pixels, taps) = sizes.patches(group);
+    };
     let run = if sizes.stride == 1 { run_along(sizes.q) } else { 1 };
     let image = sizes.c * sizes.h * sizes.w;
     let groups = y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).enumerate();
     groups.for_each(|(i, (y, x))| {
-        match &tiling {
-            Some(tiling) => tiling.convolve(x, packed, o, summands.as_deref(), y),
-            None => SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
+        match &way {
+            Way::Tiles(tiling) => tiling.convolve(x, packed, o, summands.as_deref(), y),
+            Way::Patches { pixels, taps } => SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
                 let rows = &pixels[..y.len() / o];
                 let a = framed.place(x, sizes.frame(), group);
                 let mut b = &**packed;
@@ -137,7 +148,7 @@ pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Arr
                             row[..columns].copy_from_slice(&summands[first..first + columns]);
                         }
                     }
-                    Product { a, rows, run, depth: &taps, b, width, y: result, accumulate: summands.is_some() }.run();
+                    Product { a, rows, run, depth: taps, b, width, y: result, accumulate: summands.is_some() }.run();
                     b = &b[patch * width..];
                     for (y, result) in y.chunks_exact_mut(o * pq).zip(result.chunks_exact(pq * width)) {
                         transpose(pq, columns, result, width, &mut y[first * pq..], pq);

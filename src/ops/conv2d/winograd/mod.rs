@@ -39,7 +39,6 @@ const MIN_CHANNELS: usize = 20;
 const MIN_TILES: usize = 4;
 
 /// Convolutions of images (N, C, H, W) with 3×3 kernels and a stride of 1, block by block of tiles.
-#[derive(Clone, Debug)]
 pub struct Tiling {
     c: usize,
     h: usize,
