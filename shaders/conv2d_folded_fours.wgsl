@@ -1,7 +1,7 @@
 // conv2d_folded.wgsl where image rows lie in whole vec4s. CPU twin: src/ops/conv2d/cpu.rs::forward
 
-@group(0) @binding(6) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(FIRST_BINDING + 4u) var<storage, read> residual: array<vec4<f32>>;
+@group(0) @binding(FIRST_BINDING + 5u) var<storage, read_write> y: array<vec4<f32>>;
 
 fn put_four(at: u32, n: u32, value: vec4<f32>) {
     var sum = value;

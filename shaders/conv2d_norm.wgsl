@@ -5,10 +5,13 @@
 // Shapes: bias, gamma, beta (O), running (2, O): means, then variances; residual and y (N, O, P, Q). This file stands in place of
 // conv2d_bias.wgsl; conv2d_folded.wgsl or conv2d_folded_fours.wgsl add the residual. CPU twin: src/ops/conv2d/cpu.rs::forward
 
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> beta: array<f32>;
-@group(0) @binding(5) var<storage, read> running: array<f32>;
+// The first binding behind those that the sum is computed from.
+const FIRST_BINDING: u32 = 2u;
+
+@group(0) @binding(FIRST_BINDING) var<storage, read> bias: array<f32>;
+@group(0) @binding(FIRST_BINDING + 1u) var<storage, read> gamma: array<f32>;
+@group(0) @binding(FIRST_BINDING + 2u) var<storage, read> beta: array<f32>;
+@group(0) @binding(FIRST_BINDING + 3u) var<storage, read> running: array<f32>;
 
 // Factor and summand of an out-channel.
 fn affine(o: u32) -> vec2<f32> {

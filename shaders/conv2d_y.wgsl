@@ -1,6 +1,6 @@
 // Where a convolution puts its result. CPU twin: none, it moves numbers for src/ops/conv2d/cpu.rs
 
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(FIRST_BINDING + 1u) var<storage, read_write> y: array<f32>;
 
 fn put(at: u32, value: f32) {
     y[at] = value;

@@ -169,20 +169,21 @@ impl Stack<'_> {
     }
 }
 
+/// The tile of a product of a and so many columns, in the adapter's precision.
+fn planned(gpu: &Gpu, [m, n]: [usize; 2], a: Stack) -> Tile {
+    match gpu.matrices() {
+        None if !a.is_transposed() => plan_crosswise(gpu, m, n, 1),
+        _ => coop::plan(gpu, m, n, 1, 1),
+    }
+}
+
 /// y\[s\] ← a\[s\] · b\[s\] by the tiles in shared memory, in f32. Shapes: (S, M, K) · (S, K, N) → (S, M, N); sizes are S, M, K, N.
 pub fn multiply_stack(gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
     multiply_by(plan(gpu, m, n, s, 1), gpu, [s, m, k, n], a, b, y)
 }
 
-/// The tile of a product of a and so many columns, in the adapter's precision.
-fn planned(gpu: &Gpu, [m, n]: [usize; 2], a: Stack) -> Tile {
-    match gpu.matrices() {
-        None if !a.is_transposed() => plan_crosswise(gpu, m, n),
-        _ => coop::plan(gpu, m, n, 1, 1),
-    }
-}
-
-fn multiply_by(tile: Tile, gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
+/// The same with a given tile.
+pub fn multiply_by(tile: Tile, gpu: &Gpu, [s, m, k, n]: [usize; 4], a: Stack, b: Stack, y: &Array) -> Result<()> {
     let splits = if s == 1 { n_splits(tile, m, n, k) } else { 1 };
     let per_split = k.div_ceil(splits).next_multiple_of(16);
     let splits = k.div_ceil(per_split);

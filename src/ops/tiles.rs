@@ -156,9 +156,9 @@ pub fn plan(gpu: &Gpu, rows: usize, columns: usize, slices: usize, run: usize) -
 }
 
 /// The same for a product whose A is read along k: the slab takes it crosswise, which more rows make slower.
-pub fn plan_crosswise(gpu: &Gpu, rows: usize, columns: usize) -> Tile {
-    let planned = plan(gpu, rows, columns, 1, 1);
-    if planned.workgroup[0] <= 64 { planned } else { plan(gpu, 64, columns * rows.div_ceil(64), 1, 1) }
+pub fn plan_crosswise(gpu: &Gpu, rows: usize, columns: usize, slices: usize) -> Tile {
+    let planned = plan(gpu, rows, columns, slices, 1);
+    if planned.workgroup[0] <= 64 { planned } else { plan(gpu, 64, columns * rows.div_ceil(64), slices, 1) }
 }
 
 fn plan_within(bytes: usize, rows: usize, columns: usize, slices: usize, run: usize) -> Tile {

@@ -26,13 +26,15 @@ const LAUNCHES: usize = 20;
 /// Products of square matrices, and convolutions by channels, image side, out-channels, kernel and stride: the layers of ResNet-32,
 /// ResNet-18, VGG11 and cnn5.
 const PRODUCTS: [usize; 4] = [512, 1024, 2048, 4096];
-const CONVOLUTIONS: [[usize; 5]; 19] = [
+const CONVOLUTIONS: [[usize; 5]; 21] = [
     [16, 32, 16, 3, 1],
     [32, 16, 32, 3, 1],
     [64, 8, 64, 3, 1],
     [64, 32, 64, 3, 1],
     [128, 16, 128, 3, 1],
+    [128, 8, 256, 3, 1],
     [256, 8, 256, 3, 1],
+    [256, 4, 512, 3, 1],
     [512, 4, 512, 3, 1],
     [512, 2, 512, 3, 1],
     [16, 32, 32, 3, 2],

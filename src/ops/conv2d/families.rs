@@ -1,6 +1,7 @@
 //! The kernels of a convolution on hardware: which files make each. Twins: the `shaders/conv2d_*.wgsl` named here.
 
 use super::gpu::{BIAS, FOLDED, NORM, SIZES, Y};
+use super::winograd::gpu::{FOLDED_TRANSFORMS, PLAIN_TRANSFORMS, TURNED_TRANSFORMS, Transforms};
 use crate::device::{Family, Kernel, Matrices};
 use crate::ops::coop;
 use crate::ops::tiles::{A_ALONG_K, A_FOURS, B_FOURS, GEMM_DOT, GEMM_TILE, all_dot_tiles, all_tiles};
@@ -31,12 +32,14 @@ pub struct Forward {
     pub windows: [Family; 2],
     /// Any four pixels at a time.
     pub fours: Family,
+    /// By fewer products.
+    pub winograd: Transforms,
 }
 
 /// A convolution of these names for image rows that are any, for such in whole vec4s, and for any four pixels: from the files that read the
-/// weight, and those that put a result, one number or four at a time.
+/// weight, and those that put a result, one number or four at a time; with the transforms for fewer products.
 macro_rules! forward {
-    ($names:expr, [$($weight:expr),+], [$($put:expr),+], [$($put_fours:expr),+], $bindings:literal) => {
+    ($names:expr, [$($weight:expr),+], [$($put:expr),+], [$($put_fours:expr),+], $winograd:expr, $bindings:literal) => {
         Forward {
             windows: [
                 family(
@@ -51,6 +54,7 @@ macro_rules! forward {
                 ),
             ],
             fours: family($names[2], &[GEMM_TILE, SIZES, $($weight,)+ B_FOURS, FOURS, $($put),+], $bindings),
+            winograd: $winograd,
         }
     };
 }
@@ -62,6 +66,7 @@ pub static PLAIN: [Forward; 2] = [
         [A_FOURS, WEIGHT_SCALARS],
         [BIAS, Y],
         [BIAS, Y_FOURS],
+        PLAIN_TRANSFORMS,
         "rrrw"
     ),
     forward!(
@@ -69,6 +74,7 @@ pub static PLAIN: [Forward; 2] = [
         [A_ALONG_K, WEIGHT_ROWS],
         [BIAS, Y],
         [BIAS, Y_FOURS],
+        PLAIN_TRANSFORMS,
         "rrrw"
     ),
 ];
@@ -82,6 +88,7 @@ pub static WITH_NORM: [Forward; 2] = [
         [A_FOURS, WEIGHT_SCALARS],
         [NORM, FOLDED],
         [NORM, FOLDED_FOURS],
+        FOLDED_TRANSFORMS,
         "rrrrrrrw"
     ),
     forward!(
@@ -89,6 +96,7 @@ pub static WITH_NORM: [Forward; 2] = [
         [A_ALONG_K, WEIGHT_ROWS],
         [NORM, FOLDED],
         [NORM, FOLDED_FOURS],
+        FOLDED_TRANSFORMS,
         "rrrrrrrw"
     ),
 ];
@@ -101,6 +109,7 @@ pub static TURNED: Forward = forward!(
     [A_FOURS, WEIGHT_FLIPPED],
     [BIAS, Y],
     [BIAS, Y_FOURS],
+    TURNED_TRANSFORMS,
     "rrrw"
 );
 pub static TURNED_DIRECT: Family =

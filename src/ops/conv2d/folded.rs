@@ -1,5 +1,5 @@
 //! A convolution with the batch norm after it folded in, for inference. Twins: `shaders/conv2d_norm.wgsl` and `conv2d_folded.wgsl`
-//! with `conv2d_forward.wgsl`, `conv2d_forward_window.wgsl`, `conv2d_forward_fours.wgsl`.
+//! with `conv2d_forward.wgsl`, `conv2d_forward_window.wgsl`, `conv2d_forward_fours.wgsl`, `conv2d_winograd_y.wgsl`.
 
 use super::{Conv2d, Sizes, cpu, gpu};
 use crate::device::{Array, DType, Device};
@@ -108,6 +108,9 @@ pub static OP: Op = Op {
         "conv2d_forward",
         "conv2d_forward_window",
         "conv2d_forward_fours",
+        "conv2d_winograd",
+        "conv2d_winograd_y",
+        "matmul_tile",
         "gemm_8x8",
         "gemm_tile",
         "pack",
@@ -121,6 +124,7 @@ pub static OP: Op = Op {
             case("relu_s2", inputs([2, 3, 6, 5], 17, None), run::<2, true>),
             case("residual_relu", inputs([3, 4, 7, 5], 5, Some([7, 5])), run::<1, true>),
             case("several_panels", inputs([2, 5, 9, 8], 70, Some([9, 8])), run::<1, true>),
+            case("few_products", inputs([2, 160, 5, 6], 164, Some([5, 6])), run::<1, true>),
         ]
     },
     refuses: |device| {

@@ -3,6 +3,7 @@
 //! `conv2d_backward_weight.wgsl`.
 
 use super::folded::Finish;
+use super::winograd::gpu as winograd;
 use super::{Sizes, hardware};
 use crate::device::{Array, DType, Gpu, Kernel};
 use crate::error::Result;
@@ -52,6 +53,12 @@ static FOLDED_BY_ROW: [Kernel; 5] =
     by_row(row_names!("conv2d.forward_folded"), &[GEMM_8X8, SIZES, NORM, FOLDED, FORWARD], "rrrrrrrw");
 pub static KERNELS: &[&Kernel] = &[
     &hardware::TURN,
+    &winograd::INPUTS,
+    &winograd::WEIGHTS,
+    &winograd::TURNED_WEIGHTS,
+    &winograd::OUTPUTS,
+    &winograd::GRADIENTS,
+    &winograd::WEIGHT_GRADIENTS,
     &FORWARD_BY_ROW[0],
     &FORWARD_BY_ROW[1],
     &FORWARD_BY_ROW[2],
@@ -65,8 +72,14 @@ pub static KERNELS: &[&Kernel] = &[
     &WEIGHT_BY_PIXEL,
 ];
 
-pub static FOLDED_KERNELS: &[&Kernel] =
-    &[&FOLDED_BY_ROW[0], &FOLDED_BY_ROW[1], &FOLDED_BY_ROW[2], &FOLDED_BY_ROW[3], &FOLDED_BY_ROW[4]];
+pub static FOLDED_KERNELS: &[&Kernel] = &[
+    &FOLDED_BY_ROW[0],
+    &FOLDED_BY_ROW[1],
+    &FOLDED_BY_ROW[2],
+    &FOLDED_BY_ROW[3],
+    &FOLDED_BY_ROW[4],
+    &winograd::FOLDED_OUTPUTS,
+];
 
 /// Where has_bias stands in the parameter block.
 const HAS_BIAS: usize = 13;

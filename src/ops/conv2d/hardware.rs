@@ -1,12 +1,13 @@
 //! Convolution on hardware: implicit matrix products by tiles in shared memory, whose planner is in `src/ops/tiles.rs`. Square kernels
-//! of 1, 3 or 5 rows with a stride of 1 or 2 read the image by windows, few out-channels are computed directly, and anything else is
-//! read four pixels at a time. Twins: see `families.rs`.
+//! of 1, 3 or 5 rows with a stride of 1 or 2 read the image by windows, few out-channels are computed directly, many channels by fewer
+//! products, and anything else is read four pixels at a time. Twins: see `families.rs`.
 
 use super::families::{
     Forward, INPUT_BY_PHASES, INPUT_BY_PIXEL, INPUT_OF_ANY, MAX_DIRECT_FOURS, PLAIN, PLAIN_DIRECT, RUNS, STRIDES,
     TURNED, TURNED_DIRECT, WEIGHT_BY_WINDOW, WEIGHT_OF_ANY, WITH_NORM, WITH_NORM_DIRECT, direct_kernel, window,
 };
 use super::gpu::add_slices;
+use super::winograd::gpu as winograd;
 use super::{Conv2d, Sizes};
 use crate::device::{Array, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
@@ -39,6 +40,7 @@ pub fn takes(gpu: &Gpu, depth: usize) -> bool {
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Direct,
+    Winograd(Tile),
     Windows(Tile),
     Fours(Tile),
 }
@@ -68,9 +70,10 @@ impl Sizes {
     /// The ways to compute this convolution on this adapter.
     fn ways(&self, gpu: &Gpu) -> Vec<Way> {
         let direct = self.fits_direct().then_some(Way::Direct);
+        let winograd = all_tiles(gpu, 1).into_iter().filter(|_| winograd::fits(self, gpu)).map(Way::Winograd);
         let windows = self.run().into_iter().flat_map(|run| all_tiles(gpu, run)).map(Way::Windows);
         let fours = all_tiles(gpu, 1).into_iter().map(Way::Fours);
-        direct.into_iter().chain(windows).chain(fours).collect()
+        direct.into_iter().chain(winograd).chain(windows).chain(fours).collect()
     }
 
     /// The way this convolution is computed.
@@ -78,6 +81,7 @@ impl Sizes {
         match self.run() {
             // Units for small matrices are quicker still.
             Some(_) if self.o <= MAX_DIRECT_CHANNELS && self.fits_direct() && gpu.matrices().is_none() => Way::Direct,
+            Some(_) if winograd::pays(self, gpu) => Way::Winograd(winograd::plan(self, gpu)),
             Some(run) => Way::Windows(plan(gpu, self.o, self.columns(), 1, run)),
             None => Way::Fours(plan(gpu, self.o, self.n * self.p * self.q, 1, 1)),
         }
@@ -98,6 +102,7 @@ impl Sizes {
                 let grid = Grid::Groups { x: n, y: p.div_ceil(DIRECT_BAND), z: o.div_ceil(MAX_DIRECT_CHANNELS) };
                 (direct_kernel(direct, w / 4), grid)
             }
+            Way::Winograd(tile) => return winograd::convolve(self, tile, gpu, &forward.winograd, bindings, params),
             Way::Windows(tile) => {
                 let family = &forward.windows[usize::from(self.is_whole())];
                 (tile.kernel(family, &window(kw, stride)), tile.grid(o, self.columns(), 1))
@@ -169,6 +174,9 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
 /// In slices whose sums are added afterwards, in order.
 pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
     let (o, patch) = (sizes.o, sizes.patch());
+    if winograd::pays(sizes, gpu) {
+        return winograd::backward_weight(sizes, winograd::plan_weight(sizes, gpu), gpu, dy, x, dw);
+    }
     if let Some(run) = sizes.run() {
         let tile = dot_plan(gpu, o, patch, run);
         return weight_by(tile, dot_groups(tile, o, patch), sizes, gpu, dy, x, dw);
@@ -200,6 +208,7 @@ impl Way {
     fn label(&self) -> String {
         match self {
             Way::Direct => "direct".into(),
+            Way::Winograd(tile) => format!("{} winograd", tile.label()),
             Way::Windows(tile) => format!("{} windows", tile.label()),
             Way::Fours(tile) => format!("{} fours", tile.label()),
         }
@@ -243,16 +252,24 @@ pub fn candidates<'a>(
         }
     };
     let (o, patch) = (sizes.o, sizes.patch());
-    let mut dot = Vec::new();
+    let by_points = winograd::pays(&sizes, gpu);
+    let mut weight_ways = Vec::new();
+    for tile in all_tiles(gpu, 1).into_iter().filter(|_| winograd::fits(&sizes, gpu)) {
+        let dw = dw.clone();
+        let chosen = by_points && tile == winograd::plan_weight(&sizes, gpu);
+        weight_ways.push(Candidate::new(Way::Winograd(tile).label(), chosen, move || {
+            winograd::backward_weight(&sizes, tile, gpu, dy, x, &dw)
+        }));
+    }
     for tile in sizes.run().into_iter().flat_map(|run| all_dot_tiles(gpu, run)) {
         let groups = dot_groups(tile, o, patch);
         for wanted in [groups.div_ceil(2), groups, 2 * groups] {
             let dw = dw.clone();
-            let chosen = tile == dot_plan(gpu, o, patch, sizes.kw) && wanted == groups;
-            dot.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
+            let chosen = !by_points && tile == dot_plan(gpu, o, patch, sizes.kw) && wanted == groups;
+            weight_ways.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
                 weight_by(tile, wanted, &sizes, gpu, dy, x, &dw)
             }));
         }
     }
-    Ok([forward.collect(), input, dot])
+    Ok([forward.collect(), input, weight_ways])
 }

@@ -2,8 +2,8 @@
 //! `shaders/conv2d_forward.wgsl`, `conv2d_backward_input.wgsl`, `conv2d_backward_weight.wgsl` on `gemm_8x8.wgsl`.
 //!
 //! On either device all three passes are implicit matrix products: the matrix of patches is never stored. The CPU's are
-//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`, and for 3×3 kernels in `winograd/`, which needs fewer
-//! products; the GPU's in `gpu.rs`.
+//! in `cpu.rs`, on `product.rs`, `layout.rs` and `transpose.rs`; the GPU's in `gpu.rs`. Of 3×3 kernels `winograd/` computes many
+//! by fewer products, on either.
 
 mod cpu;
 mod families;
@@ -234,6 +234,9 @@ pub static OP: Op = Op {
         "conv2d_forward_fours",
         "conv2d_direct",
         "conv2d_turn_weight",
+        "conv2d_winograd",
+        "conv2d_winograd_y",
+        "matmul_tile",
         "conv2d_backward_input_phases",
         "conv2d_backward_input_sparse",
         "conv2d_backward_input_fours",
@@ -287,6 +290,10 @@ pub static OP: Op = Op {
             case::<1, 3>("few_products_wider_padding", [1, 20, 5, 4], [20, 3, 3]).without_differences(),
             case::<1, 1>("few_products_in_bands", [2, 40, 37, 34], [20, 3, 3]).without_differences(),
             case::<1, 1>("few_products_small_images", [70, 70, 4, 4], [40, 3, 3]).without_differences(),
+            case::<1, 1>("few_products_many_channels", [2, 160, 6, 5], [164, 3, 3]).without_differences(),
+            case::<1, 2>("few_products_any_channels", [3, 161, 5, 4], [163, 3, 3]).without_differences(),
+            case::<1, 0>("few_products_many_unpadded", [1, 128, 9, 7], [256, 3, 3]).without_differences(),
+            case::<1, 1>("few_products_one_tile", [9, 164, 2, 2], [160, 3, 3]).without_differences(),
             dilated::<1, 2, 2>("fours_of_any_pixels", [3, 8, 5, 7], [36, 3, 3]).without_differences(),
         ]
     },

@@ -1,4 +1,4 @@
-//! Convolution of 3×3 kernels with a stride of 1 on the CPU, by fewer products: F(2×2, 3×3) of Winograd's minimal filtering (Lavin
+//! Convolution of 3×3 kernels with a stride of 1 by fewer products: F(2×2, 3×3) of Winograd's minimal filtering (Lavin
 //! and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
 //!
 //! A tile of 2×2 outputs y needs 4×4 inputs d. With the kernel g, all three of them seen as matrices,
@@ -11,8 +11,11 @@
 //! ```
 //!
 //! which takes 16 products for a tile and a kernel instead of 36. Summed over channels, or for dg over tiles, the products at each of
-//! the 16 points of a tile are a matrix product (`product.rs`). The input gradient is a convolution with kernels turned by half a turn.
+//! the 16 points of a tile are a matrix product. The input gradient is a convolution with kernels turned by half a turn.
+//!
+//! This file is the CPU's, on `product.rs` and `transforms.rs`; the GPU's is `gpu.rs`.
 
+pub mod gpu;
 mod transforms;
 
 use super::Sizes;
@@ -71,13 +74,17 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Whether a convolution is computed this way. The batch does not matter: an image's result is the same in any.
-pub fn pays(sizes: &Sizes) -> bool {
-    let &Sizes { c, o, kh, kw, p, q, stride, dilation, .. } = sizes;
+/// Tiles of an image, if it can be computed this way with a third fewer products: tiles that reach beyond it compute for nothing.
+fn tiles_of_image(sizes: &Sizes) -> Option<usize> {
+    let &Sizes { kh, kw, p, q, stride, dilation, .. } = sizes;
     let fits = (kh, kw, stride, dilation) == (3, 3, 1, 1);
     let n_tiles = p.div_ceil(2) * q.div_ceil(2);
-    // Tiles that reach beyond the outputs compute for nothing.
-    fits && c.min(o) >= MIN_CHANNELS && n_tiles >= MIN_TILES && 3 * POINTS * n_tiles <= 2 * 9 * p * q
+    (fits && 3 * POINTS * n_tiles <= 2 * 9 * p * q).then_some(n_tiles)
+}
+
+/// Whether a convolution is computed this way. The batch does not matter: an image's result is the same in any.
+pub fn pays(sizes: &Sizes) -> bool {
+    sizes.c.min(sizes.o) >= MIN_CHANNELS && tiles_of_image(sizes).is_some_and(|n_tiles| n_tiles >= MIN_TILES)
 }
 
 impl Tiling {
