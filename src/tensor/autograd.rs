@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// The derivative of one op application.
 pub trait Backward: Send + Sync {
     /// Given the gradient of the op's result, assigns the gradient of each input that wants one, at the destination the
-    /// tape hands out. Assigns, never adds.
+    /// tape hands out. Never adds unless the tape says so ([`Destinations::place_or_sum`]).
     fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()>;
 }
 
@@ -52,6 +52,19 @@ impl Destinations<'_> {
         };
         self.written.push((i, place.clone()));
         Ok(place)
+    }
+
+    /// For a kernel that can add: the sum of the gradients of input `i` so far and `true`, if it may be added to; else a place to assign
+    /// to and `false`.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn place_or_sum(&mut self, i: usize) -> Result<(Array, bool)> {
+        match self.gradients.get(&self.inputs[i].0.id) {
+            // Else another tensor's gradient is the same array.
+            Some(sum) if sum.is_unique() => Ok((sum.clone(), true)),
+            _ => Ok((self.place(i)?, false)),
+        }
     }
 
     /// Hands on an array that already is the gradient of input `i`.

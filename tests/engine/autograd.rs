@@ -4,7 +4,7 @@ use crate::common;
 use engram::device::{Array, DType};
 use engram::models::Network;
 use engram::nn::{Init, Parameter, Parameters};
-use engram::ops::Mode;
+use engram::ops::{Conv2d, Mode};
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
@@ -51,6 +51,44 @@ fn gradients_of_graphs_that_branch_and_join() {
         // A diamond on a diamond: 2⁶⁰ paths, 60 nodes.
         let y = |x: &Tensor| (0..60).try_fold(x.clone(), |y, _| y.add(&y))?.sum();
         assert_eq!(gradient(&device, y), [2f32.powi(60); 3]);
+    }
+}
+
+/// An input gradient of a convolution is added in place where there is one already, by each of the kernels that can.
+#[test]
+fn gradients_of_a_convolution_are_added_to_what_is_there() {
+    for device in devices().chain(common::gpu_as_hardware(false)) {
+        for (x, o, kernel, stride) in [
+            ([2, 5, 9, 12], 7, 3, 1),
+            ([3, 20, 6, 8], 40, 3, 1),
+            ([3, 20, 5, 7], 40, 3, 1),
+            ([2, 20, 6, 8], 18, 5, 1),
+            ([2, 18, 6, 8], 20, 2, 1),
+            ([2, 18, 6, 8], 20, 3, 2),
+            ([1, 160, 5, 6], 160, 3, 1),
+        ] {
+            let convolved = |x: &Tensor, w: &Tensor| x.conv2d(w, None, Conv2d::new(stride, kernel / 2));
+            let x = random(&device, x, 0).with_gradient();
+            let w = random(&device, [o, x.shape()[1], kernel, kernel], 1).with_gradient();
+            let y = convolved(&x, &w).unwrap();
+            let (a, b) = (random(&device, y.shape(), 2), random(&device, x.shape(), 3));
+            let alone = y.backward_with(a.array().clone()).unwrap().get(&x).unwrap().to_vec().unwrap();
+            // What is made later is gone through earlier: the gradient of x·b is there when that of the convolution comes.
+            let y = convolved(&x, &w).unwrap().mul(&a).unwrap().sum().unwrap();
+            let both = y.add(&x.mul(&b).unwrap().sum().unwrap()).unwrap().backward().unwrap();
+            let expected: Vec<f32> = alone.iter().zip(b.to_vec().unwrap()).map(|(alone, b)| alone + b).collect();
+            let case = format!("{} to {o}, {kernel}×{kernel} on {}", x.shape(), device.describe());
+            assert_eq!(both.get(&x).unwrap().to_vec().unwrap(), expected, "{case}");
+        }
+        // `add` hands the gradient of the sum on to both: what is added to that of x must not reach that of the convolution.
+        let x = random(&device, [2, 20, 6, 8], 0).with_gradient();
+        let w = random(&device, [20, 20, 3, 3], 1).with_gradient();
+        let y = x.conv2d(&w, None, Conv2d::new(1, 1)).unwrap();
+        let dy = random(&device, y.shape(), 2);
+        let alone = y.backward_with(dy.array().clone()).unwrap().get(&w).unwrap().to_vec().unwrap();
+        let y = x.conv2d(&w, None, Conv2d::new(1, 1)).unwrap().add(&x).unwrap();
+        let both = y.backward_with(dy.array().clone()).unwrap();
+        assert_eq!(both.get(&w).unwrap().to_vec().unwrap(), alone, "{}", device.describe());
     }
 }
 

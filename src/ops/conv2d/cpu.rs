@@ -16,7 +16,7 @@ use super::Sizes;
 use super::folded::Finish;
 use super::layout::{Frame, Framed};
 use super::product::{Panel, Product, UNIT, panels, run_along, split};
-use super::transpose::transpose;
+use super::transpose::{add_transposed, transpose};
 use super::winograd::{self, POINTS, Tiling};
 use crate::device::{Array, DType};
 use crate::error::Result;
@@ -136,7 +136,7 @@ pub fn forward(sizes: &Sizes, x: &Array, weight: &Array, finish: Finish, y: &Arr
     let groups = y.par_chunks_mut(group * o * pq).zip(x.par_chunks(group * image)).enumerate();
     groups.for_each(|(i, (y, x))| {
         match &way {
-            Way::Tiles(tiling) => tiling.convolve(x, packed, o, summands.as_deref(), y),
+            Way::Tiles(tiling) => tiling.convolve(x, packed, o, summands.as_deref(), false, y),
             Way::Patches { pixels, taps } => SCRATCH.with_borrow_mut(|Scratch { framed, pixels: result }| {
                 let rows = &pixels[..y.len() / o];
                 let a = framed.place(x, sizes.frame(), group);
@@ -224,7 +224,8 @@ struct Kind<'a> {
 }
 
 /// dxᵀ\[n\] = patches of dy\[n\] (HW, OKK) · w (OKK, C), for each kind of pixel; `packed` is for w.
-pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mut [f32], dx: &mut [f32]) {
+/// It `adds` that to what is there, or assigns.
+pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mut [f32], adds: bool, dx: &mut [f32]) {
     let &Sizes { c, h, w, o, kh, kw, p, q, stride, .. } = sizes;
     let panels = panels(c);
     if let Some(tiling) = Tiling::of_input(sizes) {
@@ -234,9 +235,10 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mu
             }
         });
         let groups = dx.par_chunks_mut(tiling.images * c * h * w).zip(dy.par_chunks(tiling.images * o * p * q));
-        groups.for_each(|(dx, dy)| tiling.convolve(dy, packed, c, None, dx));
+        groups.for_each(|(dx, dy)| tiling.convolve(dy, packed, c, None, adds, dx));
         return;
     }
+    let put = if adds { add_transposed } else { transpose };
     let group = sizes.group(h * w);
     let ((top, height), (left, width)) = (Reach::margin(h, p, kh, sizes), Reach::margin(w, q, kw, sizes));
     let frame = Frame { c: o, h: p, w: q, top, left, height, width };
@@ -275,7 +277,7 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mu
                     for (dx, result) in dx.chunks_exact_mut(c * h * w).zip(result.chunks_exact(n_pixels * width)) {
                         let dx = &mut dx[first * h * w..];
                         if stride == 1 {
-                            transpose(n_pixels, columns, result, width, dx, h * w);
+                            put(n_pixels, columns, result, width, dx, h * w);
                             continue;
                         }
                         for (i, row) in result.chunks_exact(right.n_pixels * width).enumerate() {
@@ -284,7 +286,7 @@ pub fn backward_input(sizes: &Sizes, dy: &[f32], weight: &[f32], mut packed: &mu
                                 for (dx, &value) in
                                     dx[at + j * stride..].iter_mut().step_by(h * w).zip(&pixel[..columns])
                                 {
-                                    *dx = value;
+                                    *dx = if adds { *dx + value } else { value };
                                 }
                             }
                         }

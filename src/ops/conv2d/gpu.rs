@@ -81,8 +81,10 @@ pub static FOLDED_KERNELS: &[&Kernel] = &[
     &winograd::FOLDED_OUTPUTS,
 ];
 
-/// Where has_bias stands in the parameter block.
+/// Where has_bias and adds stand in the parameter block.
 const HAS_BIAS: usize = 13;
+pub(super) const ADDS: usize = 15;
+
 /// The kernel for rows of so many columns.
 fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'static Kernel {
     match (sliding, columns) {
@@ -96,9 +98,10 @@ fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'stat
 
 impl Sizes {
     /// The parameter block of shaders/conv2d.wgsl.
-    pub(super) fn params(&self, per_slice: usize) -> [u32; 15] {
+    pub(super) fn params(&self, per_slice: usize) -> [u32; 16] {
         let Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding, dilation } = *self;
-        [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), 0, per_slice].map(|size| size as u32)
+        [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), 0, per_slice, 0]
+            .map(|size| size as u32)
     }
 }
 
@@ -126,11 +129,16 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Fini
     gpu.launch(kernel, &[&[&packed, x][..], &rest].concat(), &params, grid)
 }
 
-/// One dispatch, whatever the stride: its phases are slices of the grid.
-pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
+/// Whether the kernels that compute this input gradient can add it to another.
+pub fn can_add_input(sizes: &Sizes, gpu: &Gpu) -> bool {
+    hardware::takes(gpu, sizes.o * sizes.kh * sizes.kw) && sizes.turned().is_some()
+}
+
+/// On software adapters one dispatch, whatever the stride: its phases are slices of the grid.
+pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array, adds: bool) -> Result<()> {
     let &Sizes { n, c, h, w, o, kh, kw, stride, dilation, .. } = sizes;
     if hardware::takes(gpu, o * kh * kw) {
-        return hardware::backward_input(sizes, gpu, dy, weight, dx);
+        return hardware::backward_input(sizes, gpu, dy, weight, dx, adds);
     }
     let (window, patch) = (kh * kw, sizes.patch());
     let packing = Packing { n_k: o * window, n_m: c, inner: window, outer_step: patch, inner_step: 1, m_step: window };

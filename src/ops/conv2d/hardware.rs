@@ -6,7 +6,7 @@ use super::families::{
     Forward, INPUT_BY_PHASES, INPUT_BY_PIXEL, INPUT_OF_ANY, MAX_DIRECT_FOURS, PLAIN, PLAIN_DIRECT, RUNS, STRIDES,
     TURNED, TURNED_DIRECT, WEIGHT_BY_WINDOW, WEIGHT_OF_ANY, WITH_NORM, WITH_NORM_DIRECT, direct_kernel, window,
 };
-use super::gpu::add_slices;
+use super::gpu::{ADDS, add_slices};
 use super::winograd::gpu as winograd;
 use super::{Conv2d, Sizes};
 use crate::device::{Array, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup};
@@ -113,7 +113,7 @@ impl Sizes {
     }
 
     /// The convolution of dy that computes the input gradient of this one, if the stride is 1.
-    fn turned(&self) -> Option<Sizes> {
+    pub(super) fn turned(&self) -> Option<Sizes> {
         let &Sizes { c, h, w, o, kh, kw, p, q, stride, padding, dilation, .. } = self;
         let padding = (kw - 1).checked_sub(padding)?;
         let fits = stride == 1 && dilation == 1 && kh == kw;
@@ -133,20 +133,22 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], para
     sizes.convolve(sizes.way(gpu), gpu, families, bindings, params)
 }
 
-/// With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn; else its phases are slices of
-/// the grid.
-pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
+/// With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn, which can be added to another; else
+/// its phases are slices of the grid.
+pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array, adds: bool) -> Result<()> {
     let &Sizes { n, c, h, w, p, q, stride, .. } = sizes;
     if let Some(turned) = sizes.turned() {
+        let mut params = turned.params(0);
+        params[ADDS] = u32::from(adds);
         if gpu.matrices().is_some() {
             // Units for small matrices would wait for loads across the rows of a weight.
             let flat = Array::empty(&weight.device(), weight.shape(), DType::F32)?;
-            let params = [turned.c, turned.o, sizes.kh * sizes.kw].map(|size| size as u32);
-            gpu.launch(&TURN, &[weight, &flat], &params, Grid::Invocations(weight.n_elements()))?;
-            return forward(&turned, gpu, false, &[&flat, dy, &flat, dx], &turned.params(0));
+            let shape = [turned.c, turned.o, sizes.kh * sizes.kw].map(|size| size as u32);
+            gpu.launch(&TURN, &[weight, &flat], &shape, Grid::Invocations(weight.n_elements()))?;
+            return forward(&turned, gpu, false, &[&flat, dy, &flat, dx], &params);
         }
         let bindings = [weight, dy, weight, dx];
-        return turned.convolve(turned.way(gpu), gpu, (&TURNED, &TURNED_DIRECT), &bindings, &turned.params(0));
+        return turned.convolve(turned.way(gpu), gpu, (&TURNED, &TURNED_DIRECT), &bindings, &params);
     }
     let (bindings, params) = ([weight, dy, dx], sizes.params(0));
     match sizes.run() {
@@ -248,7 +250,7 @@ pub fn candidates<'a>(
             candidates.collect()
         }
         None => {
-            vec![Candidate::new("phases".into(), true, move || backward_input(&sizes, gpu, dy, weight, &dx))]
+            vec![Candidate::new("phases".into(), true, move || backward_input(&sizes, gpu, dy, weight, &dx, false))]
         }
     };
     let (o, patch) = (sizes.o, sizes.patch());

@@ -140,14 +140,20 @@ impl Sizes {
         a
     }
 
-    fn backward_input(&self, dy: &Array, weight: &Array, dx: &Array) -> Result<()> {
+    /// Assigns the input gradient, or adds it to what is there, where the kernels can.
+    fn backward_input(&self, dy: &Array, weight: &Array, inputs: &mut Destinations) -> Result<()> {
         match dy.device() {
             Device::Cpu(_) => {
+                let (dx, adds) = inputs.place_or_sum(0)?;
                 let packed = Array::empty(&dx.device(), [cpu::packed_len(self, self.c)], DType::F32)?;
-                cpu::backward_input(self, &dy.cpu(), &weight.cpu(), &mut packed.cpu_mut(), &mut dx.cpu_mut());
+                cpu::backward_input(self, &dy.cpu(), &weight.cpu(), &mut packed.cpu_mut(), adds, &mut dx.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) => gpu::backward_input(self, &gpu, dy, weight, dx),
+            Device::Gpu(gpu) if gpu::can_add_input(self, &gpu) => {
+                let (dx, adds) = inputs.place_or_sum(0)?;
+                gpu::backward_input(self, &gpu, dy, weight, &dx, adds)
+            }
+            Device::Gpu(gpu) => gpu::backward_input(self, &gpu, dy, weight, &inputs.place(0)?, false),
         }
     }
 
@@ -172,7 +178,7 @@ struct Conv2dBackward {
 impl Backward for Conv2dBackward {
     fn backward(&self, dy: &Array, inputs: &mut Destinations) -> Result<()> {
         if inputs.wants(0) {
-            self.sizes.backward_input(dy, &self.weight, &inputs.place(0)?)?;
+            self.sizes.backward_input(dy, &self.weight, inputs)?;
         }
         if inputs.wants(1) {
             self.sizes.backward_weight(dy, &self.x, &inputs.place(1)?)?;

@@ -6,6 +6,15 @@ const BLOCK: usize = 16;
 /// to[j, i] = from[i, j] for i < rows and j < columns; a step leads from row to row of either. In blocks, so that neither
 /// side strays through memory.
 pub fn transpose(rows: usize, columns: usize, from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
+    put::<false>(rows, columns, from, from_step, to, to_step);
+}
+
+/// The same, added to what is there.
+pub fn add_transposed(rows: usize, columns: usize, from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
+    put::<true>(rows, columns, from, from_step, to, to_step);
+}
+
+fn put<const ADD: bool>(rows: usize, columns: usize, from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
     if rows == 0 || columns == 0 {
         return;
     }
@@ -21,12 +30,12 @@ pub fn transpose(rows: usize, columns: usize, from: &[f32], from_step: usize, to
             #[cfg(target_arch = "x86_64")]
             if has_avx512 {
                 // SAFETY: the processor has AVX-512, and the assertion bounds both blocks.
-                unsafe { avx512::transpose_block(height, width, from, from_step, to, to_step) };
+                unsafe { avx512::put_block::<ADD>(height, width, from, from_step, to, to_step) };
                 continue;
             }
             for j in 0..width {
                 for (to, from) in to[j * to_step..][..height].iter_mut().zip(from[j..].iter().step_by(from_step)) {
-                    *to = *from;
+                    *to = if ADD { *to + *from } else { *from };
                 }
             }
         }
@@ -43,7 +52,7 @@ mod avx512 {
     /// # Safety
     /// AVX-512 must be there; `from` must hold `height` ≤ 16 rows of `width` ≤ 16 numbers, and `to` their transpose.
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn transpose_block(
+    pub unsafe fn put_block<const ADD: bool>(
         height: usize,
         width: usize,
         from: &[f32],
@@ -85,9 +94,11 @@ mod avx512 {
             columns[12 + k] = odd(upper_odd, lower_odd);
         }
         for (j, &column) in columns.iter().enumerate() {
+            let (to, lanes) = (to.as_mut_ptr().wrapping_add(j * to_step), lanes(j, width, height));
             // SAFETY: lanes of missing rows and columns are not touched.
             unsafe {
-                _mm512_mask_storeu_ps(to.as_mut_ptr().wrapping_add(j * to_step), lanes(j, width, height), column)
+                let sum = if ADD { _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, to), column) } else { column };
+                _mm512_mask_storeu_ps(to, lanes, sum);
             };
         }
     }
@@ -95,7 +106,7 @@ mod avx512 {
 
 #[cfg(test)]
 mod tests {
-    use super::transpose;
+    use super::{add_transposed, transpose};
 
     #[test]
     fn every_size_is_transposed_and_nothing_else_touched() {
@@ -108,6 +119,9 @@ mod tests {
                 let (j, i) = (at / to_step, at % to_step);
                 assert_eq!(to, if i < rows { from[i * from_step + j] } else { -1.0 }, "{rows}×{columns} at {i}, {j}");
             }
+            let twice: Vec<f32> = to.iter().map(|&to| if to < 0.0 { to } else { 2.0 * to }).collect();
+            add_transposed(rows, columns, &from, from_step, &mut to, to_step);
+            assert_eq!(to, twice, "{rows}×{columns}, added");
         }
     }
 }

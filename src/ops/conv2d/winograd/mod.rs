@@ -21,7 +21,7 @@ mod transforms;
 use super::Sizes;
 use super::cpu::{TASKS, transpose_filled};
 use super::product::{Panel, Product, UNIT, panels, run_along, split};
-use super::transpose::transpose;
+use super::transpose::{add_transposed, transpose};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -162,8 +162,9 @@ impl Tiling {
     }
 
     /// y (N, O, P, Q) of the images x (N, C, H, W), at most `images` of them, with transformed weights; `summands` are for the
-    /// channels of y.
-    pub fn convolve(&self, x: &[f32], weights: &[f32], o: usize, summands: Option<&[f32]>, y: &mut [f32]) {
+    /// channels of y. It `adds` them to what is there, or assigns.
+    pub fn convolve(&self, x: &[f32], weights: &[f32], o: usize, summands: Option<&[f32]>, adds: bool, y: &mut [f32]) {
+        let put = if adds { add_transposed } else { transpose };
         let &Tiling { c, p, q, .. } = self;
         let n_images = y.len() / (o * p * q);
         let depth = self.places(c);
@@ -192,7 +193,7 @@ impl Tiling {
                     Arch::new().dispatch(Outputs { n_pixels, q, width, transformed, n_tiles, add, y: result });
                     for (y, result) in y.chunks_exact_mut(o * p * q).zip(result.chunks_exact(n_pixels * width)) {
                         let y = &mut y[(first * p + 2 * first_row) * q..];
-                        transpose(n_pixels, columns, result, width, y, p * q);
+                        put(n_pixels, columns, result, width, y, p * q);
                     }
                 }
             }
