@@ -13,12 +13,13 @@ struct Params {
 @group(0) @binding(0) var<storage, read_write> filled: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-// destination = origin
+// destination = origin. What is behind the end stays: a part of a vector may end inside a vec4 whose rest is in use.
 @compute @workgroup_size(WG)
 fn copy(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
     let i = flat_index(wid, nwg, lid.x);
     if 4u * i < params.n {
-        destination[i] = keep_inside(origin[i], i, params.n);
+        let lane = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u);
+        destination[i] = select(destination[i], origin[i], lane < vec4<u32>(params.n));
     }
 }
 

@@ -69,6 +69,9 @@ impl Grid {
         if let Some(name) = self.given.names().find(|name| !rows_of.iter().flatten().any(|row| row.name == *name)) {
             return Err(Error::usage(format!("none of these methods has {}", flag(name))));
         }
+        if let Some(twice) = (1..self.memories.len()).find(|&i| self.memories[..i].contains(&self.memories[i])) {
+            return Err(Error::usage(format!("--memory has {} twice", self.memories[twice])));
+        }
         let mut cells: Vec<Cell> = Vec::new();
         for (spec, rows) in self.methods.iter().zip(&rows_of) {
             let mine = self.own.iter().rev().filter(|(method, _)| method.name == spec.name);

@@ -63,7 +63,18 @@ pub fn scheme_cells(
         let shared = given.names().filter(|name| !DistillConfig::suits(spec, name) || OF_ONE_SCHEME.contains(name));
         let shared = shared.fold(given.clone().without("scheme"), Values::without);
         let own = own.iter().filter(|(of, _)| of.name == spec.name).map(|(_, values)| values.clone());
-        let own = own.fold(Values::default(), |all, values| values.or(all));
+        let own: Vec<Values> = own.collect();
+        let is_own =
+            |name: &str| OF_ONE_SCHEME.contains(&name) || spec.options.iter().any(|option| option.name == name);
+        if let Some(name) = own.iter().flat_map(Values::names).find(|name| !is_own(name)) {
+            let (scheme, flag) = (spec.name, flag(name));
+            return Err(Error::usage(format!(
+                "--of {scheme}:{}: all schemes are measured against the same students from labels alone, so that none can have a {flag} of \
+                 its own. Give {flag} to all of them, or run engram distill --scheme {scheme} by itself",
+                &flag[2..]
+            )));
+        }
+        let own = own.into_iter().fold(Values::default(), |all, values| values.or(all));
         let scheme = Values::of(&rows(), &[("scheme", spec.name)], &Origin::Flag)?;
         let config = DistillConfig::resolve(scheme.or(own).or(shared))?;
         cells.push(SchemeCell { config, path: out.join(spec.name) });

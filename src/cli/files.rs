@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::report::message;
 use std::path::PathBuf;
 
-/// The files that are meant: those of a folder in the order of their names, and of `-` those that standard input lists.
+/// The files that are meant: those of a folder in the order of their names but for hidden ones, and of `-` those that standard input lists.
 ///
 /// # Errors
 /// If a folder cannot be read or has no picture in it.
@@ -20,7 +20,7 @@ pub fn pictures(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
         } else if path.is_dir() {
             let entries = std::fs::read_dir(path).map_err(Error::io(path, "read the folder"))?;
             let (mut inside, others): (Vec<PathBuf>, Vec<PathBuf>) =
-                entries.flatten().map(|entry| entry.path()).partition(|path| is_picture(path));
+                entries.flatten().filter(is_visible).map(|entry| entry.path()).partition(|path| is_picture(path));
             let counted: Vec<String> =
                 left_out(&others).into_iter().map(|one| format!("{} {}", one.n, one.reason)).collect();
             let counted = counted.join(", ");
@@ -38,4 +38,8 @@ pub fn pictures(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(all)
+}
+
+fn is_visible(entry: &std::fs::DirEntry) -> bool {
+    !entry.file_name().to_string_lossy().starts_with('.')
 }

@@ -283,6 +283,10 @@ fn tell_left_out(found: &Found, unreadable: &[(String, Error)]) {
 /// How a learner did on pictures whose classes are known.
 struct JudgedPictures {
     estimate: Estimate,
+    /// Pictures of its classes.
+    n_own: usize,
+    /// Pictures that it has learned.
+    n_learned: usize,
     /// Pictures of classes that it does not know, and those of them that it called none of its own.
     n_foreign: usize,
     n_foreign_refused: usize,
@@ -312,8 +316,10 @@ fn judged(session: &Session, pictures: Vec<(crate::session::Picture, String)>) -
             }
         }
     }
+    let n_learned = pictures.iter().filter(|picture| session.has_learned(picture)).count();
+    let n_own = truth.len();
     let estimate = Estimate::of(Judged::HeldOut, session.classes().len(), &truth, &said);
-    Ok(Some(JudgedPictures { estimate, n_foreign, n_foreign_refused, n_own_refused }))
+    Ok(Some(JudgedPictures { estimate, n_own, n_learned, n_foreign, n_foreign_refused, n_own_refused }))
 }
 
 /// Judges a learner on pictures whose classes are known.
@@ -331,7 +337,13 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     if args.json {
         return print_json(&EvaluatedJson::new(&session, &judged));
     }
-    println!("{}", accuracy_text(estimate));
+    match judged.n_own {
+        0 => println!("none of these pictures is of a class that it knows"),
+        _ => println!("{}", accuracy_text(estimate)),
+    }
+    if judged.n_learned > 0 {
+        println!("{} of them were learned: of new pictures fewer are right. Judge on others", judged.n_learned);
+    }
     print!("{}", confusions_text(&session, estimate));
     if judged.n_own_refused > 0 {
         println!("{} of them called none of its classes", judged.n_own_refused);
@@ -348,6 +360,9 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let session = Session::load(&args.learner, &Device::cpu())?;
     let n_bytes = args.learner.metadata().map_err(Error::io(&args.learner, "read"))?.len();
     if let Some(path) = &args.sheet {
+        if path.exists() {
+            return Err(Error::usage(format!("{} exists: name another file", path.display())));
+        }
         let names: Vec<String> = session.classes().iter().map(|class| class.name.clone()).collect();
         sheet::write(session.exemplars().images(), &names, session.settings().exemplars, path)?;
     }
@@ -430,6 +445,8 @@ impl<'a> LearnedJson<'a> {
 struct EvaluatedJson<'a> {
     accuracy: AccuracyJson,
     classes: Vec<ClassJson<'a>>,
+    /// Of the pictures asked about, those that were learned.
+    learned: usize,
     own_called_none: usize,
     unknown: usize,
     unknown_called_none: usize,
@@ -440,6 +457,7 @@ impl<'a> EvaluatedJson<'a> {
         EvaluatedJson {
             accuracy: AccuracyJson::of(&judged.estimate),
             classes: classes_json(session, Some(&judged.estimate)),
+            learned: judged.n_learned,
             own_called_none: judged.n_own_refused,
             unknown: judged.n_foreign,
             unknown_called_none: judged.n_foreign_refused,

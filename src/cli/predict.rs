@@ -77,6 +77,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             Target::Class => answer(args, &pictures)?,
             Target::Mask => segment::answer(args, &pictures)?,
         }
+    } else if args.json {
+        println!("[]");
     }
     let Some(last) = errors.pop() else { return Ok(()) };
     errors.iter().for_each(|error| eprint!("{}", message(&format!("error: {error}"))));

@@ -181,6 +181,9 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     expect: "Task-incremental: forgets little without any image, at some cost in what is learnt: the more so the larger a. Wide networks \
              leave more room than narrow ones.",
     deviations: &[
+        "the penalty's importances are means over batches of squared mean gradients; the authors multiply each with the size of its batch: their \
+         weight 100 is --norm-penalty 3200 here with batches of 32. The table of the short form has 100",
+        "where tasks share outputs or compete with them, the steps of the last layer are projected too",
         "covariances sum up over tasks and images in eval mode, images as they are; the authors' loader crops and mirrors them",
         "a least eigenvalue below 2⁻²³ of the largest counts as that: in f32 what is below is rounding",
         "one penalty for batch norms: importances add up, the latest values count; the authors keep a penalty per task",

@@ -7,6 +7,7 @@
 //!
 //! Deviations: none known; the paper describes the method in one sentence.
 
+use super::icarl::LOSS;
 use super::{Activation, Batch, Learner, Loss, Method, MethodSpec, TaskData};
 use crate::data::Scenario;
 use crate::error::Result;
@@ -33,9 +34,10 @@ impl Method for FixedRepresentation {
 
 pub(super) const SPEC: MethodSpec = MethodSpec {
     name: "fixed-representation",
-    summary: "features learned on the first task and kept; later tasks train their own outputs only",
+    summary: "features learned on the first task and kept; later tasks train outputs only, and keep the old ones",
     paper: "Rebuffi et al., CVPR 2017",
-    equations: "first task: BCE(f(x), onehot(y)); later: the same, with respect to the outputs of new classes only",
+    equations: "first task: BCE(f(x), onehot(y)); later: the same, with respect to all outputs but those of old classes",
+    deviations: &[LOSS],
     expect: "Cannot forget its features, and cannot learn to see: good only if the first task is large and typical.",
     scenarios: &[Scenario::Class, Scenario::Task],
     needs_boundaries: true,

@@ -153,6 +153,10 @@ impl Method for Frozen {
         Tensor::from_f32(&output.features.device(), [n, scores.len() / n], &scores)
     }
 
+    fn can_answer(&self, _: &Classifier) -> bool {
+        self.statistics.is_some()
+    }
+
     fn class_means(&self, _: &Classifier) -> Option<&Tensor> {
         self.means.as_ref()
     }

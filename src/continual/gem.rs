@@ -85,16 +85,21 @@ pub fn gem_multipliers(h: &Matrix, q: &[f64], margin: f64, ridge: f64) -> Result
 }
 
 impl Gem {
+    /// The memories of earlier tasks that have one: with fewer images than tasks, the oldest have none.
+    fn memories(&self) -> impl Iterator<Item = &Vec<Stored>> {
+        self.tasks.iter().filter(|items| !items.is_empty())
+    }
+
     /// The gradients of each earlier task's memory, below that of the new images.
     fn collect(&mut self, learner: &Learner, batch: &Batch, own: &Array) -> Result<Array> {
-        let (parameters, n) = (&learner.network.parameters, own.n_elements());
+        let (parameters, n, m) = (&learner.network.parameters, own.n_elements(), self.memories().count() + 1);
         let all = match self.gradients.take() {
-            Some(all) if all.n_elements() == (self.tasks.len() + 1) * n => all,
-            _ => Array::empty(&learner.device, [self.tasks.len() + 1, n], DType::F32)?,
+            Some(all) if all.n_elements() == m * n => all,
+            _ => Array::empty(&learner.device, [m, n], DType::F32)?,
         };
         device::copy(own, &all.slice(0, [n])?)?;
         let mut rng = Rng::keyed(learner.seed, Purpose::Replay, batch.key);
-        for (t, items) in self.tasks.iter().enumerate() {
+        for (t, items) in self.memories().enumerate() {
             let mut slots: Vec<u32> = (0..items.len() as u32).collect();
             rng.shuffle(&mut slots);
             slots.truncate(self.replay_batch.unwrap_or(batch.images.len()));
@@ -113,12 +118,13 @@ impl Method for Gem {
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, batch: &Batch) -> Result<()> {
-        if self.tasks.is_empty() {
+        if self.memories().next().is_none() {
             return Ok(());
         }
         let gradients = learner.network.parameters.gradients();
         let gradients = gradients.ok_or_else(|| Error::op("gem", "the parameters are frozen"))?;
-        let (all, n, m) = (self.collect(learner, batch, gradients)?, gradients.n_elements(), self.tasks.len() + 1);
+        let (all, n, m) =
+            (self.collect(learner, batch, gradients)?, gradients.n_elements(), self.memories().count() + 1);
         let stack = Tensor::constant(all.clone());
         let products = stack.reshape([1, m, n])?.gram()?.to_vec()?;
         let product = |i: usize, j: usize| f64::from(products[i * m + j]);
@@ -137,14 +143,15 @@ impl Method for Gem {
         Ok(())
     }
 
-    /// Only now: the memory speaks for earlier tasks. Each has as much of it.
+    /// Only now: the memory speaks for earlier tasks. Each has as much of it, and the latest one image each of what is left over.
     fn end_task(&mut self, learner: &Learner, task: &TaskData) -> Result<()> {
         let mut all: Vec<Stored> = task.labelled().collect();
         Rng::keyed(learner.seed, Purpose::Memory, task.index as u64).shuffle(&mut all);
         self.tasks.push(all);
-        let share = self.capacity / self.tasks.len();
-        self.tasks.iter_mut().for_each(|items| items.truncate(share));
-        self.tasks.retain(|items| !items.is_empty());
+        let (share, rest) = (self.capacity / self.tasks.len(), self.capacity % self.tasks.len());
+        for (age, items) in self.tasks.iter_mut().rev().enumerate() {
+            items.truncate(share + usize::from(age < rest));
+        }
         Ok(())
     }
 

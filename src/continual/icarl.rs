@@ -257,7 +257,7 @@ const OLD_NETWORK: &str = "the frozen old network is evaluated on each (augmente
                            beforehand: without augmentation these are the same numbers";
 const SHARES: &str = "m = ⌈K/t⌉ by default, so that the memory may exceed K by less than one exemplar per class \
                       (--memory-rounding floor keeps it below)";
-const LOSS: &str = "the loss is the mean, not the sum, over batch and outputs, and runs over all outputs: those of classes not \
+pub(super) const LOSS: &str = "the loss is the mean, not the sum, over batch and outputs, and runs over all outputs: those of classes not \
                     seen yet have target 0";
 const MIRRORS: &str = "for natural images class means average over mirror images too";
 const HERDING_OF_THE_CODE: &str = "--herding original chooses exemplars as the authors' code does: by the largest product with a running \
@@ -304,7 +304,7 @@ pub(super) const HYBRID3_SPEC: MethodSpec = MethodSpec {
     name: "hybrid3",
     summary: "iCaRL without distillation and means: exemplars, the network's outputs",
     equations: "L = BCE(f(x), onehot(y))",
-    memory: "K images",
+    memory: "K images, and the class means, which are measured but not gone by",
     deviations: &[SHARES, LOSS, HERDING_OF_THE_CODE],
     expect: "Shows what iCaRL's classifier is worth: few exemplars beside many new images bias the outputs.",
     options: &[MEMORY, MEMORY_ROUNDING, HERDING],

@@ -172,7 +172,10 @@ impl Learner {
     pub fn class_means(&self, classes: &[Vec<u32>]) -> Result<Tensor> {
         let mut rows = Vec::new();
         for samples in classes {
-            rows.extend(self.class_mean(samples)?);
+            match samples.is_empty() {
+                true => rows.resize(rows.len() + self.network.n_features, 0.0),
+                false => rows.extend(self.class_mean(samples)?),
+            }
         }
         Tensor::from_f32(&self.device, [classes.len(), self.network.n_features], &rows)
     }

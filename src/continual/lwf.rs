@@ -53,7 +53,10 @@ impl Lwf {
         match self.ce {
             CeOver::Seen => learner.cross_entropy(logits, labels, batch.n_seen),
             CeOver::New => {
-                let logits = learner.masked(logits, |_, output| self.new.contains(&output))?;
+                // In a mask what is not of the task is background, output 0.
+                let background = learner.has_masks().then_some(0);
+                let logits =
+                    learner.masked(logits, |_, output| self.new.contains(&output) || background == Some(output))?;
                 learner.cross_entropy(&logits, labels, batch.n_seen)
             }
         }

@@ -272,6 +272,11 @@ pub trait Method {
         None
     }
 
+    /// True if a classifier knows a class that it could answer.
+    fn can_answer(&self, classifier: &Classifier) -> bool {
+        !classifier.by_means || self.class_means(classifier).is_some()
+    }
+
     /// Outputs of the network for each class; more than one where [`Method::scores`] makes one score of several.
     fn outputs_per_class(&self) -> usize {
         1

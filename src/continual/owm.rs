@@ -92,7 +92,9 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
         "the step is projected, not the gradient: with plain sgd both are the same, with adam only the first keeps outputs",
         "projectors change between tasks, from a pass over the task in eval mode with one α; the authors' code changes them in each \
          step, with an α that falls within a task",
-        "convolutions are projected too, by the patches of a batch's mean input; the authors train layers on fixed features",
+        "a task's images are gone through class by class, so that a batch's mean input is that of one or two classes; the authors' batches are \
+         mixed",
+        "where the task is known, the last layer is not projected: each task has outputs of its own",
         "scales, shifts and biases of all layers but the last stay as they are after the first task",
     ],
     needs_boundaries: true,

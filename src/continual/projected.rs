@@ -31,17 +31,19 @@ pub fn unfold(map: &[f32], [c, h, w]: [usize; 3], kernel: usize, geometry: Conv2
     rows
 }
 
-/// Σ x·xᵀ over the inputs x of every layer with a weight, all but the last: of a convolution the patches, at every place.
+/// Σ x·xᵀ over the inputs x of every layer whose steps are projected: of a convolution the patches, at every place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InputMoments {
     /// (I, I) for each layer, row after row.
     pub sums: Vec<Vec<f32>>,
 }
 
-/// The layers whose steps are projected: all with a weight but the last.
+/// The layers whose steps are projected: all with a weight, but the last where every task has outputs of its own in it.
 fn layers(learner: &Learner) -> Vec<Product> {
     let mut all = learner.network.products();
-    all.pop();
+    if !learner.heads.is_empty() {
+        all.pop();
+    }
     all
 }
 
@@ -118,7 +120,7 @@ fn rows_of(input: &Tensor, kernel: usize, geometry: Option<Conv2d>, averaged: bo
 }
 
 /// Changes what an optimiser's step has done: each weight's part is multiplied with a projector, and other parameters of the
-/// layers in between move by a factor. The last layer is left as the optimiser has it.
+/// layers in between move by a factor. Of the last layer only the weight may be projected.
 pub(super) struct ProjectedSteps {
     /// The parameters before the step.
     before: Array,

@@ -3,8 +3,9 @@
 use super::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
-use image::{GrayImage, RgbImage};
+use image::{GrayImage, ImageFormat, RgbImage};
 use rayon::prelude::*;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -76,13 +77,19 @@ fn write_both(dataset: &Dataset, dir: &Path, chosen: Chosen, interrupted: &Atomi
 fn write(images: &Images, i: usize, path: &Path) -> Result<()> {
     let (width, height, pixels) = (images.width as u32, images.height as u32, images.image(i));
     let plane = images.width * images.height;
-    let saved = match images.channels {
-        1 => GrayImage::from_raw(width, height, pixels.to_vec()).map(|picture| picture.save(path)),
+    // First into memory: a writer of files that is dropped says nothing of a full disk.
+    let mut bytes = Cursor::new(Vec::new());
+    let encoded = match images.channels {
+        1 => GrayImage::from_raw(width, height, pixels.to_vec())
+            .map(|picture| picture.write_to(&mut bytes, ImageFormat::Png)),
         3 => {
             let interleaved = (0..plane).flat_map(|at| [pixels[at], pixels[plane + at], pixels[2 * plane + at]]);
-            RgbImage::from_raw(width, height, interleaved.collect()).map(|picture| picture.save(path))
+            RgbImage::from_raw(width, height, interleaved.collect())
+                .map(|picture| picture.write_to(&mut bytes, ImageFormat::Png))
         }
         n => return Err(Error::usage(format!("images of {n} channels are no pictures"))),
     };
-    saved.expect("bug: an image of another size").map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+    let encoded = encoded.expect("bug: an image of another size");
+    encoded.map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
+    std::fs::write(path, bytes.into_inner()).map_err(Error::io(path, "write"))
 }

@@ -234,10 +234,15 @@ impl Gpu {
         }
     }
 
+    /// Bytes of the largest tensor.
+    pub fn max_bytes(&self) -> u64 {
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+    }
+
     /// A buffer of at least `words` words with arbitrary content. One `for_upload` is not used by any recorded kernel.
     pub(super) fn allocate(self: &Arc<Self>, words: usize, for_upload: bool) -> Result<GpuBuffer> {
         let class = size_class(words);
-        let limit = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        let limit = self.max_bytes();
         if 4 * words.next_multiple_of(4) as u64 > limit {
             return Err(Error::Device(format!(
                 "a tensor of {:.0} MiB does not fit: {} binds at most {:.0} MiB at once. Use a smaller --batch-size",
@@ -356,7 +361,7 @@ impl Gpu {
             Some(staging) if staging.size() >= bytes => staging,
             _ => self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("read-back"),
-                size: bytes.next_power_of_two().max(4096),
+                size: bytes.next_power_of_two().max(4096).min(self.limits.max_buffer_size),
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             }),

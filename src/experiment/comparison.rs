@@ -34,7 +34,7 @@ impl Outcome {
 
     /// Seconds of training, without the measurements of any-time accuracy in between.
     pub fn seconds_training(&self) -> f64 {
-        self.timing.seconds_training.iter().sum::<f64>() - self.timing.training_loop.evaluation
+        self.timing.seconds_training.iter().sum()
     }
 }
 
@@ -67,14 +67,10 @@ impl Entry {
         mean_sd(&self.values(|run| run.main().final_accuracy()))
     }
 
-    /// The accuracy of guessing: one over the number of answers to choose from.
+    /// The accuracy of guessing.
     pub fn chance(&self) -> f64 {
         let metrics = &self.outcomes[0].metrics;
-        let n_answers = match metrics.scenario.as_str() {
-            "task" => metrics.classes_per_task.iter().map(Vec::len).max().unwrap_or(1),
-            _ => self.outcomes[0].main().confusion.len(),
-        };
-        1.0 / n_answers.max(1) as f64
+        metrics.guessing(metrics.classes_per_task.len())
     }
 
     /// True if nothing says that it is better than guessing: by a t-test over its seeds, or, with one, by half as much again.

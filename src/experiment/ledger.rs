@@ -423,6 +423,8 @@ mod tests {
             n_tasks: 10,
             classes_per_task: Vec::new(),
             score: Default::default(),
+            n_candidates: None,
+            n_tested: Vec::new(),
             domains_per_task: Vec::new(),
             left_out: Vec::new(),
             memory_bytes: Vec::new(),

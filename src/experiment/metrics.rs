@@ -31,8 +31,13 @@ pub fn average_accuracy(r: &[Vec<Option<f64>>]) -> Option<f64> {
 }
 
 /// LA, how well tasks were learnt when they were new: `1/T · Σ_i R[i][i]` (Riemer et al., ICLR 2019). `None` without a
-/// diagonal.
+/// diagonal, and where several tasks were learnt at once.
 pub fn learning_accuracy(r: &[Vec<Option<f64>>]) -> Option<f64> {
+    if let [at_once] = r
+        && at_once.iter().flatten().count() > 1
+    {
+        return None;
+    }
     let diagonal = r.iter().enumerate().map(|(i, row)| entry(row, i)).collect::<Option<Vec<f64>>>()?;
     (!diagonal.is_empty()).then(|| mean_sd(&diagonal).0)
 }

@@ -135,7 +135,7 @@ const TIL_DEVIATIONS: &[&str] = &[
 const DER_DEVIATIONS: &[&str] = &[
     "the rate is DER's 0.03 for all methods: the authors run ER with 0.1 (--lr 0.1), and DER with weights by buffer: \
      der 0.3; der++ 0.1 and 0.5 for 200, 0.2 and 0.5 for 500, 0.1 and 1 for 5120",
-    "the cross-entropy runs over the classes seen so far, and samples are taken in during the first epoch only",
+    "samples are taken in during the first epoch only",
     "weights begin with the deviation √(2/fan-in); the authors' network has PyTorch's default, √(1/(3·fan-in)), which is 2.45 \
      times smaller",
     "initial values, the order of images and draws come from engram's own generator",

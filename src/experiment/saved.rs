@@ -215,6 +215,11 @@ fn what_is_missing(folder: &Path) -> String {
     if let Some(seed) = seeds.filter(|path| path.join(CARD).is_file()).min() {
         return format!("this folder holds runs; choose one, for example {}", seed.display());
     }
+    if std::fs::read_to_string(folder.join("config.json")).is_ok_and(|text| text.contains("\"scheme\"")) {
+        return "this is a distillation: its students are compared, and are no model of a run. Its model.safetensors has the weights of \
+                the first one"
+            .into();
+    }
     if folder.join("config.json").is_file() {
         return "this run ended before its first task was learnt, so it has no model.json; run it again".into();
     }

@@ -75,6 +75,14 @@ pub struct Metrics {
     pub score: Score,
     /// The class labels of the data set, by task in order of arrival.
     pub classes_per_task: Vec<Vec<u32>>,
+    /// Labels that each answer is chosen among from the first task on, where that is not the labels seen so far: in a blurry stream,
+    /// and with `--candidates all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_candidates: Option<usize>,
+    /// With `--candidates all`, the test images of each label seen: those that were answered with another label are in no confusion
+    /// matrix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub n_tested: Vec<u32>,
     /// Where tasks are groups of domains: the names of those, by task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub domains_per_task: Vec<Vec<String>>,
@@ -130,6 +138,21 @@ impl Metrics {
         }
     }
 
+    /// Labels that a classifier has been shown in the first `n_tasks`: where tasks share labels, those of a single task.
+    pub fn n_labels(&self, n_tasks: usize) -> usize {
+        let seen = self.classes_per_task.iter().take(n_tasks).map(Vec::len);
+        match self.scenario.as_str() {
+            "class" | "task" => seen.sum(),
+            _ => seen.max().unwrap_or(0),
+        }
+    }
+
+    /// The accuracy of guessing after `n_tasks`: among all labels, or where the task is known among those of a task.
+    pub fn guessing(&self, n_tasks: usize) -> f64 {
+        let n_choices = self.n_candidates.unwrap_or(self.n_labels(n_tasks)) as f64;
+        if self.scenario == "task" { n_tasks as f64 / n_choices } else { 1.0 / n_choices }
+    }
+
     /// What no run can have measured; a reader may count on the rest.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let Some(first) = self.classifiers.values().next() else { return Some("classifiers") };
@@ -139,13 +162,19 @@ impl Metrics {
             return Some("judged_by");
         }
         let (n_done, n_columns) = (first.matrix.len(), self.classes_per_task.len());
-        let n_classes: usize = self.classes_per_task.iter().map(Vec::len).sum();
+        let n_seen: usize = self.classes_per_task.iter().map(Vec::len).sum();
+        let n_classes = n_seen.max(self.n_candidates.unwrap_or(0));
         if n_done == 0 || n_done > n_columns || n_done > self.n_tasks || self.n_tasks > n_columns {
             return Some("n_tasks");
         }
         if self.classes_per_task.iter().any(Vec::is_empty) || self.complete != (n_done == self.n_tasks) {
             return Some("classes_per_task");
         }
+        let covers = |n_tested: &[u32], confusion: &[Vec<u32>]| {
+            let counted = |row: &[u32]| row.iter().map(|&n| u64::from(n)).sum::<u64>();
+            n_tested.len() == confusion.len()
+                && n_tested.iter().zip(confusion).all(|(&n, row)| counted(row) <= n.into())
+        };
         let is_share = |x: &f64| (0.0..=1.0).contains(x);
         let rows_are_good = |rows: &[Vec<Option<f64>>]| {
             rows.iter().all(|row| row.len() <= n_columns && row.iter().flatten().all(is_share))
@@ -159,6 +188,7 @@ impl Metrics {
                 ([0, n_done].contains(&result.task_known.len()) && rows_are_good(&result.task_known), "task_known"),
                 (result.confusion.iter().all(|row| row.len() == n_labels) && n_labels <= n_classes, "confusion"),
                 (counts <= u64::from(u32::MAX), "confusion"),
+                (self.n_tested.is_empty() || covers(&self.n_tested, &result.confusion), "n_tested"),
                 (result.masks.as_ref().is_none_or(|masks| masks.has_shares(n_labels)), "masks"),
             ];
             if let Some((_, what)) = checks.into_iter().find(|(good, _)| !good) {

@@ -255,6 +255,19 @@ impl Parameters {
         (last(true).unwrap_or(0), last(false))
     }
 
+    /// Sets the gradients of the last layer to 0.
+    ///
+    /// # Errors
+    /// If the parameters are frozen.
+    pub fn clear_last_layer_gradients(&self) -> Result<()> {
+        let gradients = self.gradients().ok_or_else(|| Error::op("gradients", "the parameters are frozen"))?;
+        let (weight, bias) = self.last_layer();
+        for (entry, start) in self.places().filter(|(_, start)| *start == weight || Some(*start) == bias) {
+            device::fill(&gradients.slice(start, entry.shape)?, 0.0)?;
+        }
+        Ok(())
+    }
+
     /// Host copies of all gradients, in order of declaration.
     ///
     /// # Errors

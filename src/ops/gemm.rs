@@ -44,7 +44,8 @@ pub fn gemm_rows(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, y: &mut [f3
             // SAFETY: the processor has AVX-512, and the assertion bounds every index the kernel forms.
             return unsafe { avx512::multiply_rows(m, k, n, a, b, y, accumulate) };
         }
-        if b.row == 1 && a.column == 1 {
+        // A column of a stored matrix goes where more columns of it do, even if it is the only one.
+        if b.row == 1 && a.column == 1 && a.row >= k {
             // SAFETY: as above.
             return unsafe { avx512::multiply_dots(m, k, n, a, b, y, accumulate) };
         }
@@ -304,6 +305,14 @@ mod tests {
                         };
                         for accumulate in [false, true] {
                             let whole = from(0, m, accumulate);
+                            if a_row == 1 {
+                                // A row that is the only column of what is stored.
+                                let only: Vec<f32> = (0..k).map(|d| a[d * m]).collect();
+                                let mut y = vec![0.1; n];
+                                product(1, k, n, Matrix { data: &only, row: 1, column: 1 }, b, &mut y, accumulate);
+                                let y: Vec<u32> = y.into_iter().map(f32::to_bits).collect();
+                                assert!(y == whole[..n], "a column of {k} in {m}×{k}×{n}, strides {b_row} {b_column}");
+                            }
                             for (first, rows) in [(0, 1), (m - 1, 1), (1, 2), (0, m - 1)] {
                                 let same = from(first, rows, accumulate) == whole[first * n..(first + rows) * n];
                                 assert!(same, "{rows} of {m}×{k}×{n}, strides {a_row} {a_column}, {b_row} {b_column}");

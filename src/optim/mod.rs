@@ -112,6 +112,11 @@ impl Optimizer {
         Optimizer { last_layer: factor, ..self }
     }
 
+    /// Changes the factor of [`Optimizer::with_last_layer`].
+    pub fn set_last_layer(&mut self, factor: f32) {
+        self.last_layer = Some(factor);
+    }
+
     /// Forgets velocity and moments.
     ///
     /// # Errors

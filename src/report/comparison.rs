@@ -159,7 +159,7 @@ fn verdict(first: &Entry, places: &[Place]) -> String {
     let name = first.name();
     if first.outcomes[0].metrics.score == Score::Accuracy && first.is_at_chance() {
         let chance = hundredfold(first.chance());
-        return format!("none; the best, {name} ({accuracy} %), is at chance level ({chance:.1} %)");
+        return format!("none is shown to be above guessing ({chance:.1} %); the best is {name} ({accuracy} %)");
     }
     let others = &places[1..];
     let ties: Vec<String> =

@@ -67,7 +67,7 @@ impl Summary<'_> {
         let n_tasks = result.matrix.len();
         // Training at once has one row, on all tasks.
         let n_seen = result.matrix.last().map_or(0, |row| row.iter().flatten().count());
-        let n_classes = n_labels(m, n_seen);
+        let n_classes = m.n_labels(n_seen);
         let how = match n_tasks {
             1 => "learnt at once".to_string(),
             _ => format!("learnt in {} one after the other", counted(n_tasks, "task", "tasks")),
@@ -82,7 +82,7 @@ impl Summary<'_> {
         );
         match &result.masks {
             None => {
-                let _ = write!(text, " Guessing would give {}.", percent(guessing(m, n_seen)));
+                let _ = write!(text, " Guessing would give {}.", percent(m.guessing(n_seen)));
                 text += told(&m.scenario);
             }
             Some(_) => text += of_pixels(m),
@@ -107,7 +107,8 @@ impl Summary<'_> {
             .collect();
         if let Some(accuracy) = m.average_any_time_accuracy {
             let title = m.score.worded("average any-time accuracy");
-            lines += &line(&title, percent(accuracy), "of the network, along the stream");
+            let own = m.judged_by.first().map_or("", |classifier| classifier.name.as_str());
+            lines += &line(&title, percent(accuracy), &format!("of {own}, along the stream"));
         }
         if lines.is_empty() { lines } else { format!("\n{lines}") }
     }
@@ -196,21 +197,6 @@ fn of_pixels(metrics: &Metrics) -> &'static str {
     }
 }
 
-/// Labels that a classifier has been shown in the first `n_tasks`: where tasks share labels, those of a single task.
-pub(super) fn n_labels(metrics: &Metrics, n_tasks: usize) -> usize {
-    let seen = metrics.classes_per_task.iter().take(n_tasks).map(Vec::len);
-    match metrics.scenario.as_str() {
-        "class" | "task" => seen.sum(),
-        _ => seen.max().unwrap_or(0),
-    }
-}
-
-/// The accuracy of guessing after `n_tasks`: among all labels, or where the task is known among those of a task.
-pub(super) fn guessing(metrics: &Metrics, n_tasks: usize) -> f64 {
-    let n_choices = n_labels(metrics, n_tasks) as f64;
-    if metrics.scenario == "task" { n_tasks as f64 / n_choices } else { 1.0 / n_choices }
-}
-
 /// What is special about a scenario.
 pub(super) fn told(scenario: &str) -> &'static str {
     Scenario::named(scenario).map_or("", Scenario::told)
@@ -250,6 +236,8 @@ pub(super) mod tests {
             n_tasks: 3,
             score: Score::default(),
             classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+            n_candidates: None,
+            n_tested: Vec::new(),
             domains_per_task: Vec::new(),
             left_out: Vec::new(),
             memory_bytes: vec![

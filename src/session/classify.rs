@@ -61,6 +61,9 @@ impl Session {
             }
             None => self.seen_by_network(&self.as_images(pictures.iter()))?,
         };
+        if self.known.is_empty() {
+            return Err(Error::usage("no picture is kept any more that an answer could be shown by: learn some first"));
+        }
         let known: Vec<(&u128, &Known)> = self.known.iter().collect();
         let nearest = nearest(&self.rows().0, &features, self.backbone.n_features())?;
         let answer = |(row, (place, similarity)): (&[f32], (usize, f32))| {

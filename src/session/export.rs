@@ -17,7 +17,9 @@ impl Session {
         let means = self.grown.as_ref().and_then(|grown| grown.means.clone());
         let (head, unit_length) = match (&fitted.statistics, means) {
             (Some(statistics), _) => statistics.head()?,
-            (None, Some(means)) => (Head::NearestMean { means }, true),
+            (None, Some(means)) => {
+                (Head::NearestMean { means: out_of_reach(means, self.backbone.network().n_features) }, true)
+            }
             (None, None) => (Head::Network, false),
         };
         let (mean, std) = self.backbone.normalization();
@@ -34,4 +36,12 @@ impl Session {
             classes: self.classes.iter().map(|class| class.name.clone()).collect(),
         })
     }
+}
+
+/// A class without exemplars has a mean of zeros, which nothing is to be near to.
+fn out_of_reach(mut means: Vec<f32>, d: usize) -> Vec<f32> {
+    for mean in means.chunks_exact_mut(d).filter(|mean| mean.iter().all(|&x| x == 0.0)) {
+        mean.fill(1e6);
+    }
+    means
 }

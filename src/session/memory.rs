@@ -10,7 +10,7 @@ use crate::learner::ImageStore;
 use crate::learner::frozen::FrozenKind;
 use crate::tensor::Tensor;
 use crate::training::{Listener, Silent};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -41,6 +41,15 @@ impl Picture {
 
     fn digest(&self) -> u128 {
         digest(&self.pixels)
+    }
+}
+
+impl Session {
+    /// Whether this very picture was learned.
+    pub fn has_learned(&self, picture: &Picture) -> bool {
+        let digest = picture.digest();
+        let is_own = |learned: &BTreeMap<u128, u32>| learned.contains_key(&digest);
+        self.grown.as_ref().map_or(self.known.contains_key(&digest), |grown| is_own(&grown.learned))
     }
 }
 

@@ -35,9 +35,7 @@ impl Quarters {
         let place = stage.checked_sub(1).and_then(|stage| stages.get(stage));
         let fits = |[c, h, w]: [usize; 3]| h > 1 && w > 1 && 4 * c <= MOST;
         match place {
-            Some(place) if fits(place.shape) => {
-                Ok(Quarters { tap: Tap { layer: place.layer, before_relu: false }, shape: place.shape })
-            }
+            Some(place) if fits(place.shape) => Ok(Quarters { tap: place.tap(false), shape: place.shape }),
             _ => Err(Error::op(
                 "quarters",
                 format!("stage {stage} of {} has no map that can be quartered", network.name),

@@ -126,6 +126,8 @@ fn entry(method: &str, accuracies: &[f64], bytes: u64, seconds: f64) -> Entry {
             n_tasks: 1,
             classes_per_task: vec![vec![0, 1]],
             score: Default::default(),
+            n_candidates: None,
+            n_tested: Vec::new(),
             domains_per_task: Vec::new(),
             left_out: Vec::new(),
             memory_bytes: vec![held.into()],

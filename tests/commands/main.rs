@@ -6,6 +6,7 @@
 mod common;
 
 mod cli;
+mod combinations;
 mod compare;
 mod distill;
 mod export;

@@ -275,6 +275,32 @@ fn uploads_do_not_reach_recorded_dispatches() {
     }
 }
 
+/// Weights and biases of the outputs that are kept come back, and nothing behind them is touched.
+#[test]
+fn all_but_the_new_outputs_are_restored() {
+    for device in devices().chain(common::gpu_as_hardware(false)) {
+        let network = Network::new("mlp", [1, 8, 8], 10, &device, 1).unwrap();
+        let parameters = &network.parameters;
+        for n_kept in [0, 1, 2, 3, 7, 10] {
+            let copy = parameters.snapshot().unwrap();
+            let before = parameters.to_host().unwrap();
+            let moved: Vec<f32> = parameters.values().to_vec().unwrap().iter().map(|x| x + 1.0).collect();
+            parameters.values().write(&moved).unwrap();
+            let after = parameters.to_host().unwrap();
+            parameters.restore_all_but_outputs(&copy, n_kept).unwrap();
+            let restored = parameters.to_host().unwrap();
+            let n = restored.len();
+            for (i, (name, shape, values)) in restored.iter().enumerate() {
+                // The last weight and the last bias have a row for each output.
+                let n_back = if i + 2 < n { values.len() } else { n_kept * values.len() / shape[0] };
+                let expected = [&before[i].2[..n_back], &after[i].2[n_back..]].concat();
+                assert_eq!(values, &expected, "{name} with {n_kept} outputs on {}", device.describe());
+            }
+            parameters.values().write(&copy.values().to_vec().unwrap()).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_training_loop_allocates_nothing_after_its_first_steps() {
     for device in devices() {

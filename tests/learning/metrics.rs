@@ -35,6 +35,8 @@ fn run() -> Metrics {
         n_tasks: 3,
         classes_per_task: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
         score: Default::default(),
+        n_candidates: None,
+        n_tested: Vec::new(),
         domains_per_task: Vec::new(),
         left_out: Vec::new(),
         memory_bytes: vec![

@@ -304,3 +304,34 @@ fn the_memory_counts_as_much_more_as_it_is_worse_learnt() {
     let [new, old] = [0, 1].map(|i| loss.0[i].value.item().unwrap());
     assert_eq!([loss.0[0].weight, loss.0[1].weight], [1.0, old / new]);
 }
+
+/// With fewer images than tasks the latest tasks have one each; the memory is never thrown away.
+#[test]
+fn gem_with_fewer_images_than_tasks_keeps_the_latest() {
+    let formula = Formula::new(&Device::cpu());
+    let mut gem = formula::method("gem", &[("memory", "8")]);
+    for task in 0..12 {
+        let first = 4 * task as u32;
+        let data = formula.task_of(task, first..first + 4);
+        gem.begin_task(&formula.learner, &data).unwrap();
+        gem.end_task(&formula.learner, &data).unwrap();
+        let expected = if task == 0 { 4 } else { 8 };
+        assert_eq!(gem.exemplars().concat().len(), expected, "after task {task}");
+    }
+}
+
+/// Where tasks compete for the outputs, the steps of the last layer are projected too.
+#[test]
+fn without_the_task_owm_projects_the_last_layer() {
+    let mut learner = Formula::new(&Device::cpu()).learner;
+    let n_layers = learner.network.products().len();
+    let formula = Formula::new(&Device::cpu());
+    let count = |learner: &engram::continual::Learner| {
+        let mut moments = InputMoments::default();
+        moments.add_task(learner, &formula.task(0), &[0, 1, 2], true).unwrap();
+        moments.sums.len()
+    };
+    assert_eq!(count(&learner), n_layers - 1);
+    learner.heads.clear();
+    assert_eq!(count(&learner), n_layers);
+}

@@ -73,7 +73,8 @@ impl Gd {
     pub(super) fn fine_tune(&self, learner: &Learner, task: &TaskData) -> Result<()> {
         let labels = labels_of(learner, task, &self.training_set(task));
         let n_epochs = self.balanced_epochs;
-        let drops = [n_epochs / 2, 3 * n_epochs / 4].into_iter().filter(|&epoch| epoch > 0).collect();
+        let (half, three_quarters) = (n_epochs / 2, (3 * n_epochs).div_ceil(4));
+        let drops = if half > 0 { vec![half, three_quarters] } else { Vec::new() };
         let lr = DROP * self.recipe.schedule.lr;
         let recipe = Recipe {
             epochs: n_epochs,

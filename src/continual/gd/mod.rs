@@ -68,7 +68,11 @@ struct Gd {
 impl Gd {
     fn new(settings: &Values) -> Gd {
         // A run with a recipe that makes no sense does not come this far.
-        let recipe = Recipe::of(settings).expect("bug: a run whose recipe makes no sense");
+        let mut recipe = Recipe::of(settings).expect("bug: a run whose recipe makes no sense");
+        // All that the method trains itself it trains in later tasks.
+        if let Some(lr) = settings.find("later_lr") {
+            recipe.schedule.lr = lr;
+        }
         Gd {
             memory: settings.get("memory"),
             kd_weight: settings.get("kd_weight"),
@@ -167,6 +171,7 @@ impl Method for Gd {
             self.fine_tune(learner, task)?;
         }
         self.keep_exemplars(learner, task);
+        self.current = Before::default();
         Ok(())
     }
 
@@ -194,7 +199,7 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     equations: "L = CE(f(x), y) + λ·(old/seen·T²·KL(p_T(f_P(x)) ‖ p_T(f(x))) over old outputs + new/seen·the same of f_C over new ones), \
                 f_P: the network before the task; f_C: from f_P on, min CE over new outputs + KL(uniform ‖ p(f_C(x_M))) on exemplars; \
                 then the last layer alone on the same losses, a sample of class k weighted by n/(classes·n_k)",
-    memory: "K images, the old network, while a task is learnt the new task's teacher",
+    memory: "K images, the old network; while a task is learnt the new task's teacher",
     expect: "Teachers and fine-tuning each help (MNIST with 1,000 images a task, 4 epochs, K = 200, one seed: 86.0 %, without teachers 82.5, \
              without fine-tuning 79.5). Where images are seen a few times only, er, which repeats the memory in every batch, does as well \
              at a third of the cost: two trainings a task, and two teachers a step.",

@@ -207,7 +207,8 @@ impl Method for Vdfd {
             ));
         }
         let n: usize = task.samples.iter().map(Vec::len).sum();
-        let per_epoch = if self.drop_last { n / self.batch_size } else { n.div_ceil(self.batch_size) };
+        // A task smaller than a batch is a batch.
+        let per_epoch = if self.drop_last { (n / self.batch_size).max(1) } else { n.div_ceil(self.batch_size) };
         self.place = Place { task: task.index, labels: task.labels.clone(), per_epoch };
         self.holding = self.hold(learner, None)?;
         Ok(())
@@ -229,6 +230,10 @@ impl Method for Vdfd {
         let fall = self.fall(batch);
         let Some(holding) = &mut self.holding else { return Ok(()) };
         holding.drift.add_gradient(learner)?;
+        // Where all tasks answer with the same outputs, what is held are the outputs of this last layer; with λ = 0 nothing is.
+        if self.place.labels.start == 0 && self.reg_weight > 0.0 {
+            learner.network.parameters.clear_last_layer_gradients()?;
+        }
         match (&mut holding.relation, &self.precision) {
             (Some(relation), Some(own)) => relation.step(own.lr * fall),
             _ => Ok(()),
@@ -313,6 +318,8 @@ const DEVIATIONS: &[&str] = &[
     "old heads stay as they are where the task is known and --head-lr is given, which takes the L2 penalty from them; else it pulls at \
      them",
     "in class-incremental learning every earlier task is held; the authors' code for it holds the last one only, t² times as much",
+    "where tasks share their outputs, the last layer stays as the first task left it: its derivatives are not kept, and trained freely it would \
+     undo what is held in front of it",
     "with masks an output is the mean logit over images and pixels, and the cross-entropy runs over all classes seen; the authors' code for \
      it is not published",
 ];

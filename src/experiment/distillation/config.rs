@@ -284,6 +284,16 @@ impl DistillConfig {
                 return Err(Error::usage(message));
             }
         }
+        if self.seed.checked_add(self.seeds as u64).is_none() {
+            return Err(Error::usage(format!(
+                "--seed {}: there are not --seeds {} from there on",
+                self.seed, self.seeds
+            )));
+        }
+        let fractions = &self.train_fraction;
+        if let Some(twice) = (1..fractions.len()).find(|&i| fractions[..i].contains(&fractions[i])) {
+            return Err(Error::usage(format!("--train-fraction has {} twice", fractions[twice])));
+        }
         let (n, files) = (self.teacher.len(), self.teacher_weights.len());
         if files != 0 && files != n {
             return Err(Error::usage(format!("{files} files of weights for {n} teachers: one for each, or none")));

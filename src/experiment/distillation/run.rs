@@ -4,7 +4,7 @@ use super::config::DistillConfig;
 use super::measure::{calibration_error, inference_ms, logits, omitted, predictions};
 use super::results::{Arm, DistillResults, NetworkReport, StudentResult, StudentTerm, TeacherReport};
 use super::student::Student;
-use super::teacher::{Trained, network, samples, trained};
+use super::teacher::{Trained, load_weights, network, samples, trained};
 use crate::continual::Learner;
 use crate::data::Dataset;
 use crate::device::Device;
@@ -235,7 +235,7 @@ pub fn check(config: &DistillConfig, dataset: &Dataset, device: &Device) -> Resu
     for (i, name) in config.teacher.iter().enumerate() {
         let teacher = network(name, config.teacher_width, dataset, device, config.teacher_seed)?;
         if let Some(file) = config.teacher_weights.get(i) {
-            teacher.load_safetensors(file)?;
+            load_weights(&teacher, file)?;
         }
         teachers.push(teacher);
     }

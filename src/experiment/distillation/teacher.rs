@@ -9,13 +9,14 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::accuracy;
 use crate::experiment::results::RunFolder;
+use crate::experiment::saved::ModelCard;
 use crate::models::{self, Network, Options};
 use crate::records::lock::is_in_use;
 use crate::records::{create_folder, sealed};
 use crate::training::{Listener, Recipe, Trainer};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const WEIGHTS: &str = "teacher.safetensors";
 const CARD: &str = "teacher.json";
@@ -70,6 +71,25 @@ pub(super) fn samples(dataset: &Dataset, limit: Option<usize>) -> Result<Vec<u32
     Ok(stream.tasks.remove(0).train)
 }
 
+/// Reads a teacher's weights. Outputs of a run are in the order in which its classes came; a teacher's must be in that of the data set.
+pub(super) fn load_weights(network: &Network, file: &Path) -> Result<Vec<String>> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    if file.ends_with("model.safetensors") && folder.join("model.json").is_file() {
+        let card = ModelCard::read(folder)?;
+        if let Some((output, class)) = (0..).zip(&card.classes).find(|(output, class)| *output != class.class) {
+            return Err(Error::file(
+                file,
+                format!(
+                    "output {output} of this run is class {}, as its classes came in another order (--class-order): a teacher's outputs must \
+                     be in the order of the data set",
+                    class.class
+                ),
+            ));
+        }
+    }
+    network.load_safetensors(file)
+}
+
 /// The teacher of this number, trained.
 pub(super) fn trained<L: Listener + ?Sized>(
     config: &DistillConfig,
@@ -81,7 +101,7 @@ pub(super) fn trained<L: Listener + ?Sized>(
     let seed = config.teacher_seed + i as u64;
     let network = network(name, config.teacher_width, dataset, device, seed)?;
     if let Some(file) = config.teacher_weights.get(i) {
-        let notes = network.load_safetensors(file)?;
+        let notes = load_weights(&network, file)?;
         let origin = std::iter::once(file.display().to_string()).chain(notes).collect::<Vec<_>>().join(", ");
         return Ok(Trained { network, seconds_training: None, origin });
     }

@@ -63,6 +63,9 @@ impl Run<'_> {
                 pair[0] = accuracy;
             }
             result.confusion = confusion(&truth, &answered, n_seen);
+            if self.config.candidates == Candidates::All {
+                self.metrics.n_tested = counted_labels(&truth, n_seen);
+            }
         }
         if index + 1 == self.phases.len() {
             self.end_any_time();
@@ -80,7 +83,8 @@ impl Run<'_> {
             let score = self.miou(std::slice::from_ref(task), self.stream.n_classes)?;
             return Ok(BTreeMap::from([(Classifier::NETWORK.name, score)]));
         }
-        let able: Vec<Classifier> = self.method.classifiers().iter().filter(|one| !one.by_means).copied().collect();
+        let is_able = |one: &&Classifier| !one.by_means && self.method.can_answer(one);
+        let able: Vec<Classifier> = self.method.classifiers().iter().filter(is_able).copied().collect();
         let answers = self.answers(&able, task, self.stream.n_classes)?;
         let accuracy = |answers: &Answers| accuracy(&answers.truth, self.counted(answers));
         Ok(able.iter().map(|one| one.name).zip(answers.iter().map(accuracy)).collect())
@@ -174,8 +178,7 @@ impl Run<'_> {
             return tasks[0].classes.iter().map(|&class| Class { class, name: name(class) }).collect();
         }
         if self.config.stream.blurry > 0 {
-            let all = self.stream.tasks.iter().flat_map(|task| &task.classes);
-            return all.map(|&class| Class { class, name: name(class) }).collect();
+            return self.all_classes.iter().map(|&class| Class { class, name: name(class) }).collect();
         }
         let mut classes: Vec<Class> = Vec::new();
         for task in tasks {
@@ -229,7 +232,7 @@ fn answers(
     let own = task.first_label..task.first_label + task.classes.len();
     learner.evaluate(images, &task.test, |_, output| {
         for (answers, classifier) in answers.iter_mut().zip(classifiers) {
-            if classifier.by_means && method.class_means(classifier).is_none() {
+            if !method.can_answer(classifier) {
                 let n = answers.among_all.len() + output.logits.shape()[0];
                 answers.among_all.resize(n, NO_ANSWER);
                 answers.task_known.resize(n, NO_ANSWER);
@@ -245,6 +248,13 @@ fn answers(
         Ok(())
     })?;
     Ok(answers)
+}
+
+/// How many images have each label below `n`.
+fn counted_labels(labels: &[u32], n: usize) -> Vec<u32> {
+    let mut counts = vec![0; n];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    counts
 }
 
 /// The first place in `range` of the largest score.

@@ -15,7 +15,7 @@ use super::results::{METRICS_FILE, peak_host_bytes};
 use super::saved::ModelCard;
 use super::sink::{Phase, RunHeader, Sink, TaskFinished};
 use super::{exemplars, saved};
-use crate::continual::{Learner, Method, TaskData};
+use crate::continual::{Candidates, Learner, Method, TaskData};
 use crate::data::{Dataset, Fingerprint, Images, Scenario, Target, Task, TaskStream};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -69,6 +69,8 @@ struct Run<'a> {
     /// Filled where it is needed: it reads all images.
     origin: OnceCell<Origin>,
     stream: TaskStream,
+    /// By label, those of tasks beyond `--max-tasks` too: in a blurry stream they may come at any time.
+    all_classes: Vec<u32>,
     /// What is learnt in turn: the tasks of the stream, or all of them at once.
     phases: Vec<Task>,
     folder: Option<&'a RunFolder>,
@@ -100,6 +102,7 @@ impl<'a> Run<'a> {
     ) -> Result<Run<'a>> {
         let given = dataset;
         let (dataset, mut stream) = config.stream.split().tasks(given)?;
+        let all_classes = stream.tasks.iter().flat_map(|task| &task.classes).copied().collect();
         stream.tasks.truncate(config.stream.max_tasks.unwrap_or(usize::MAX));
         let phases = match config.method.sees_everything {
             true => vec![all_at_once(&stream)],
@@ -121,6 +124,9 @@ impl<'a> Run<'a> {
             n_tasks: phases.len(),
             score: Score::of(dataset.target()),
             classes_per_task: stream.tasks.iter().map(|task| task.classes.clone()).collect(),
+            n_candidates: (config.stream.blurry > 0 || config.candidates == Candidates::All)
+                .then_some(stream.n_classes),
+            n_tested: Vec::new(),
             domains_per_task: domains_per_task(&dataset, &stream),
             left_out: dataset.left_out.clone(),
             memory_bytes: Vec::new(),
@@ -143,6 +149,7 @@ impl<'a> Run<'a> {
             given,
             origin: OnceCell::new(),
             stream,
+            all_classes,
             phases,
             folder,
             learner,
@@ -310,7 +317,9 @@ impl<'a> Run<'a> {
 
     /// What a quadratic penalty does to plain gradient descent is known beforehand.
     fn stiffness_warning(&mut self, task: usize) -> Option<String> {
-        let value = self.method.stiffness()? * self.config.training.schedule.lr;
+        // Later tasks are what it acts in.
+        let lr = self.config.find("later_lr").unwrap_or(self.config.training.schedule.lr);
+        let value = self.method.stiffness()? * lr;
         let term = "stiffness·lr".into();
         let (epoch, weight, gradient_norm) = (self.config.training.epochs, 1.0, None);
         self.losses.push(LossRow { task, record: TermRecord { step: 0, epoch, term, weight, value, gradient_norm } });

@@ -53,6 +53,9 @@ impl Run<'_> {
         if let Some(lr) = self.config.find("later_lr").filter(|_| task.index > 0) {
             plan.schedule.lr = lr;
         }
+        if let Some(lr) = self.config.find::<f32>("head_lr") {
+            self.optimizer.set_last_layer(lr / plan.schedule.lr);
+        }
         plan.log = Some(Log::for_curve(plan.n_steps()));
         // What holds the network to earlier tasks may be what a step overshoots by.
         let holds = if task.index > 0 { self.config.method.trade_off } else { &[] };

@@ -56,6 +56,11 @@ impl<'a> Search<'a> {
         if trade_off(config, 1.0).iter().any(|(_, value)| *value == 0.0) {
             return Err(Error::usage("a trade-off that begins at 0 cannot be decayed: give a high value"));
         }
+        if (method.build)(&config.values).outputs_per_class() > 1 {
+            return Err(Error::usage(
+                "a search begins with fine-tuning, which has one output for each class: --rotations true has four. Tune without it",
+            ));
+        }
         let dataset = dataset.held_out(validation.fraction, validation.seed)?;
         // Accuracies while the stream goes on are not asked for here.
         let search =

@@ -28,6 +28,8 @@ pub static TURN: Kernel = Kernel {
 const MAX_DEPTH: usize = 1 << 20;
 /// Out-channels that a direct convolution is quicker for.
 const MAX_DIRECT_CHANNELS: usize = 16;
+/// Images that a direct convolution takes: a column of workgroups each.
+const MAX_DIRECT_IMAGES: usize = 65_535;
 /// Image rows that a workgroup of a direct convolution takes: `BAND` of shaders/conv2d_direct.wgsl.
 const DIRECT_BAND: usize = 16;
 
@@ -64,7 +66,8 @@ impl Sizes {
 
     /// Whether the direct kernel can compute this convolution.
     fn fits_direct(&self) -> bool {
-        self.run() == Some(3) && self.stride == 1 && self.is_whole() && self.w <= 4 * MAX_DIRECT_FOURS
+        let has_room = self.w <= 4 * MAX_DIRECT_FOURS && self.n <= MAX_DIRECT_IMAGES;
+        self.run() == Some(3) && self.stride == 1 && self.is_whole() && has_room
     }
 
     /// The ways to compute this convolution on this adapter.

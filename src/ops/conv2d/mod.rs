@@ -68,13 +68,16 @@ struct Sizes {
     dilation: usize,
 }
 
+/// Pairs of the phases of a stride are slices of a grid, which has at most 65,535.
+const MAX_STRIDE: usize = 255;
+
 impl Tensor {
     /// y[n, o, p, q] = b\[o\] + Σ_{c, i, j} w[o, c, i, j] · x[n, c, p·s + i·d − padding, q·s + j·d − padding] with the stride s
     /// and the dilation d, zero outside the image. Shapes: x (N, C, H, W), w (O, C, KH, KW), b (O) → y (N, O, P, Q) with
     /// P = ⌊(H + 2·padding − d·(KH − 1) − 1) / s⌋ + 1.
     ///
     /// # Errors
-    /// If the shapes do not fit or the kernel is larger than the padded image.
+    /// If the shapes do not fit, the kernel is larger than the padded image, or the stride than 255.
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, geometry: Conv2d) -> Result<Tensor> {
         self.expect_f32("conv2d")?;
         weight.expect_f32("conv2d")?;
@@ -115,6 +118,9 @@ impl Sizes {
         }
         if stride == 0 || dilation == 0 {
             return unfit("the stride or the dilation is 0");
+        }
+        if stride > MAX_STRIDE {
+            return unfit("the stride is larger than 255");
         }
         let (Some(p), Some(q)) = (geometry.outputs(h, kh), geometry.outputs(w, kw)) else {
             return unfit("the kernel is larger than the padded image");

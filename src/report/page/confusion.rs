@@ -15,7 +15,10 @@ const MAX_MISTAKES: usize = 12;
 pub(super) fn confusion(run: &RunFiles, classifier: &str, result: &ClassifierResult) -> String {
     let counts = &result.confusion;
     let names: Vec<&str> = run.card.classes.iter().map(|class| class.name.as_str()).collect();
-    let tested: Vec<u32> = counts.iter().map(|row| row.iter().sum()).collect();
+    let tested: Vec<u32> = match run.metrics.n_tested.as_slice() {
+        [] => counts.iter().map(|row| row.iter().sum()).collect(),
+        n_tested => n_tested.to_vec(),
+    };
     if counts.is_empty() || counts.len() != names.len() {
         return "<p>The files of this run hold no confusion matrix.</p>\n".into();
     }

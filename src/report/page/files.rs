@@ -100,6 +100,9 @@ impl RunFiles {
 
     /// The number of test images of all classes seen.
     pub fn n_tested(&self) -> u64 {
+        if !self.metrics.n_tested.is_empty() {
+            return self.metrics.n_tested.iter().map(|&n| u64::from(n)).sum();
+        }
         let confusion = self.metrics.classifiers.values().next().map(|result| &result.confusion);
         confusion.into_iter().flatten().flatten().map(|&n| u64::from(n)).sum()
     }

@@ -88,7 +88,7 @@ fn in_words(run: &RunFiles, main: &ClassifierResult) -> String {
     let n_classes = run.card.classes.len();
     let accuracy = percent(main.final_accuracy().unwrap_or(f64::NAN));
     let n_seen = main.matrix.last().map_or(0, |row| row.iter().flatten().count());
-    let guess = percent(summary::guessing(&run.metrics, n_seen));
+    let guess = percent(run.metrics.guessing(n_seen));
     let tested = match run.n_tested() {
         0 => "test images".to_string(),
         n => counted(n as usize, "test image", "test images"),
@@ -139,12 +139,20 @@ pub(super) fn after_each_task(metrics: &Metrics) -> &'static str {
     }
 }
 
-/// Guessing among the classes seen after each task; nothing for masks.
+/// What an answer is chosen among, where the task is not known.
+pub(super) fn choices(metrics: &Metrics) -> &'static str {
+    match metrics.n_candidates {
+        Some(_) => "all classes of the stream, those that are yet to come as well",
+        None => "all classes seen at that time",
+    }
+}
+
+/// Guessing among the classes after each task; nothing for masks.
 pub(super) fn guessing(run: &RunFiles) -> Vec<f64> {
     if run.metrics.score == Score::MeanIou {
         return Vec::new();
     }
-    (1..=run.n_tasks_done()).map(|n_tasks| summary::guessing(&run.metrics, n_tasks)).collect()
+    (1..=run.n_tasks_done()).map(|n_tasks| run.metrics.guessing(n_tasks)).collect()
 }
 
 /// The classes of a task in words.
@@ -179,11 +187,12 @@ fn accuracy(run: &RunFiles) -> String {
         })
         .collect();
     let explanation = match m.score {
-        Score::Accuracy => {
-            "On the test images of all classes seen so far, choosing among all of them. The task gets harder as classes are \
-             added: even without any forgetting the lines would fall."
-        }
-        Score::MeanIou => masks::EXPLANATION,
+        Score::Accuracy => format!(
+            "On the test images of all classes seen so far, choosing among {}. The task gets harder as classes are \
+             added: even without any forgetting the lines would fall.",
+            choices(m)
+        ),
+        Score::MeanIou => masks::EXPLANATION.into(),
     };
     format!(
         "<p>{explanation}</p>\n<figure>{}</figure>\n{}",
@@ -219,8 +228,8 @@ pub(super) fn matrices(run: &RunFiles) -> String {
         );
     }
     let chosen = match m.scenario.as_str() {
-        "task" => "Every answer is chosen among the classes of the image's task.",
-        _ => "Every answer is chosen among all classes seen at that time.",
+        "task" => "Every answer is chosen among the classes of the image's task.".to_string(),
+        _ => format!("Every answer is chosen among {}.", choices(m)),
     };
     format!(
         "<p>A row per task learnt, a column per task tested. The diagonal shows a task when it was new; reading a \

@@ -4,10 +4,10 @@ use super::FILE;
 use super::charts::{Series, line_chart};
 use super::files::{RunFiles, command};
 use super::html::{Section, commands, escape, facts, key_figures, page as whole_page, table};
-use super::run::{after_each_task, guessing, measures_table, task_classes};
+use super::run::{after_each_task, choices, guessing, measures_table, task_classes};
 use crate::experiment::measures::{self, MEASURES, Measure};
 use crate::experiment::metrics::mean_sd;
-use crate::experiment::results::{ClassifierResult, Score};
+use crate::experiment::results::{ClassifierResult, Metrics, Score};
 use crate::report::summary::{main_classifier, ordered_classifiers};
 use crate::report::table::explained;
 use crate::report::text::{capital, counted, hundredfold, mean_and_sd, percent};
@@ -64,7 +64,7 @@ fn top(runs: &[RunFiles], title: &str, n_planned: usize) -> String {
          numbers at the top are those of the classifier {}{}.</p>",
         counted(runs.len(), "time", "times"),
         counted(n_classes, "class", "classes"),
-        reached(&mean_text(runs, name, &MEASURES[0]), first.metrics.score, n_classes),
+        reached(&mean_text(runs, name, &MEASURES[0]), &first.metrics),
         escape(name),
         escape(&explained(&first.metrics, name))
     );
@@ -79,11 +79,11 @@ fn summary(runs: &[RunFiles]) -> impl Iterator<Item = &'static Measure> {
     main.into_iter().flat_map(measures::summary).map(|(measure, _)| measure)
 }
 
-fn reached(mean: &str, score: Score, n_classes: usize) -> String {
-    match score {
+fn reached(mean: &str, metrics: &Metrics) -> String {
+    match metrics.score {
         Score::Accuracy => format!(
             "names {mean} percent of the test images correctly, where guessing would give {}",
-            percent(1.0 / n_classes as f64)
+            percent(metrics.guessing(metrics.classes_per_task.len()))
         ),
         Score::MeanIou => format!("reaches a mIoU of {mean} percent"),
     }
@@ -125,8 +125,9 @@ fn accuracy(runs: &[RunFiles]) -> String {
         .collect();
     let label = "Mean accuracy on the test images of all classes seen so far, after each task, by classifier";
     format!(
-        "<p>On the test images of all classes seen so far, choosing among all of them. The lines are means over the \
+        "<p>On the test images of all classes seen so far, choosing among {}. The lines are means over the \
          seeds, the bands reach one standard deviation up and down.</p>\n<figure>{}</figure>\n{}",
+        choices(&first.metrics),
         line_chart(&first.metrics.score.worded(label), &series, &guessing(first)),
         table("The same as numbers: mean ± standard deviation in percent", 2, &head, &rows)
     )

@@ -11,7 +11,7 @@ use crate::ops::tiles::{self, Tile};
 /// c·o / (c + o) from which this way is quicker. For each number of a tile that is moved, ⅝ of it are the products that are saved;
 /// an H100 computes 35 in the time that its memory takes for a number.
 const MIN_CHANNELS: usize = 80;
-/// Numbers of the transformed tiles of a batch, at most (256 MiB).
+/// Numbers of the transformed tiles of a batch, or of the weight, at most (256 MiB).
 const MAX_NUMBERS: usize = 1 << 26;
 
 const TRANSFORMS: &[&str] = &[PRELUDE, SIZES, include_str!("../../../../shaders/conv2d_winograd.wgsl")];
@@ -58,9 +58,10 @@ fn n_tiles(sizes: &Sizes) -> usize {
 
 /// Whether a convolution can be computed this way: in f32, as transformed numbers have other sizes than f16 is scaled for.
 pub fn fits(sizes: &Sizes, gpu: &Gpu) -> bool {
-    gpu.matrices().is_none()
-        && tiles_of_image(sizes).is_some()
-        && POINTS * sizes.c.max(sizes.o) * n_tiles(sizes) <= MAX_NUMBERS
+    let (&Sizes { c, o, .. }, t) = (sizes, n_tiles(sizes));
+    let n_numbers = [c * t, o * t, c * o].map(|of_point| POINTS * of_point).into_iter().max().unwrap_or(0);
+    let fits = n_numbers <= MAX_NUMBERS && 4 * n_numbers as u64 <= gpu.max_bytes();
+    fits && gpu.matrices().is_none() && tiles_of_image(sizes).is_some()
 }
 
 /// Whether it is.
