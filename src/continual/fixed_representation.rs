@@ -4,8 +4,6 @@
 //!
 //! The loss is iCaRL's binary cross-entropy over all outputs. The target of an old class's output is what the output says, so
 //! that its gradient is zero.
-//!
-//! Deviations: none known; the paper describes the method in one sentence.
 
 use super::icarl::LOSS;
 use super::{Activation, Batch, Learner, Loss, Method, MethodSpec, TaskData};

@@ -52,6 +52,9 @@ impl Session {
             let [c, h, w] = self.input();
             return Err(Error::usage(format!("{}: no picture of {c}×{h}×{w} bytes", wrong.name)));
         }
+        if self.known.is_empty() {
+            return Err(Error::usage("no picture is kept any more that an answer could be shown by: learn some first"));
+        }
         let n_classes = self.classes.len();
         let (features, scores) = match &fitted.statistics {
             Some(statistics) => {
@@ -61,9 +64,6 @@ impl Session {
             }
             None => self.seen_by_network(&self.as_images(pictures.iter()))?,
         };
-        if self.known.is_empty() {
-            return Err(Error::usage("no picture is kept any more that an answer could be shown by: learn some first"));
-        }
         let known: Vec<(&u128, &Known)> = self.known.iter().collect();
         let nearest = nearest(&self.rows().0, &features, self.backbone.n_features())?;
         let answer = |(row, (place, similarity)): (&[f32], (usize, f32))| {

@@ -10,7 +10,7 @@ use crate::learner::ImageStore;
 use crate::learner::frozen::FrozenKind;
 use crate::tensor::Tensor;
 use crate::training::{Listener, Silent};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -48,8 +48,10 @@ impl Session {
     /// Whether this very picture was learned.
     pub fn has_learned(&self, picture: &Picture) -> bool {
         let digest = picture.digest();
-        let is_own = |learned: &BTreeMap<u128, u32>| learned.contains_key(&digest);
-        self.grown.as_ref().map_or(self.known.contains_key(&digest), |grown| is_own(&grown.learned))
+        match &self.grown {
+            Some(grown) => grown.learned.contains_key(&digest),
+            None => self.known.contains_key(&digest),
+        }
     }
 }
 

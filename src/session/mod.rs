@@ -4,8 +4,8 @@
 //! As a rule the features of a [`Backbone`] do not change, so nothing is forgotten by learning: what is kept of a picture is its vector of
 //! features (and of a few pictures per class the bytes, as [exemplars](Session::exemplars)), and what tells classes apart is
 //! computed anew from all of them ([`frozen`](crate::learner::frozen)). The order in which pictures came leaves no trace in that,
-//! and neither does a picture that was forgotten: the bits are the same. Which pictures are kept as exemplars may depend on both. By a [`Growing`] method the network itself is trained, on new
-//! pictures and on those of a bounded memory; what weights have learned cannot be taken out of them again. A complete run of such
+//! and neither does a picture that was forgotten: the bits are the same. Which pictures are kept as exemplars may depend on both.
+//! By a [`Growing`] method the network itself is trained, on new pictures and on those of a bounded memory; what weights have learned cannot be taken out of them again. A complete run of such
 //! a method becomes a session by [`Session::of_run`].
 //!
 //! ```

@@ -63,9 +63,10 @@ impl Run<'_> {
                 pair[0] = accuracy;
             }
             result.confusion = confusion(&truth, &answered, n_seen);
-            if self.config.candidates == Candidates::All {
-                self.metrics.n_tested = counted_labels(&truth, n_seen);
-            }
+        }
+        if self.config.candidates == Candidates::All {
+            let truth = by_task.iter().flat_map(|answers| &answers[0].truth);
+            self.metrics.n_tested = counted_labels(truth, n_seen);
         }
         if index + 1 == self.phases.len() {
             self.end_any_time();
@@ -251,9 +252,9 @@ fn answers(
 }
 
 /// How many images have each label below `n`.
-fn counted_labels(labels: &[u32], n: usize) -> Vec<u32> {
+fn counted_labels<'a>(labels: impl Iterator<Item = &'a u32>, n: usize) -> Vec<u32> {
     let mut counts = vec![0; n];
-    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    labels.for_each(|&label| counts[label as usize] += 1);
     counts
 }
 
