@@ -45,12 +45,9 @@ const LATER_FACTOR: Setting =
         .positive()
         .usually("0.5");
 
-const NORM_FACTOR: Setting = Setting::number(
-    "norm_factor",
-    "FACTOR",
-    "Factor on --lr for scales, shifts and biases of all layers but the last, after the first task",
-)
-.usually("5");
+const NORM_FACTOR: Setting =
+    Setting::number("norm_factor", "FACTOR", "Factor on --lr for scales, shifts and biases of all layers but the last")
+        .usually("5");
 
 const NORM_PENALTY: Setting = Setting::number(
     "norm_penalty",
@@ -68,7 +65,7 @@ struct AdamNscl {
     moments: InputMoments,
     /// On scales and shifts.
     penalty: Penalty,
-    /// From the first step of a task after the first until its end.
+    /// From the first step of a task until its end; in the first, nothing is projected.
     steps: Option<ProjectedSteps>,
     batch_size: usize,
 }
@@ -119,7 +116,7 @@ impl AdamNscl {
             Ok(())
         })?;
         let on = Measured { samples, labels: &labels, outputs };
-        let all = fisher(learner, &on, FisherKind::Batch, self.batch_size, 0)?.to_vec()?;
+        let all = fisher(learner, &on, FisherKind::ScaledBatch, self.batch_size, 0)?.to_vec()?;
         let mut own = vec![0.0; all.len()];
         let norms = learner.network.statistics.to_host()?;
         let norms: Vec<&str> = norms.iter().filter_map(|(name, _)| name.strip_suffix(".running_mean")).collect();
@@ -137,12 +134,12 @@ impl AdamNscl {
 impl Method for AdamNscl {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         self.batch_size = self.batch_size.max(batch.images.len());
-        self.penalty.added_to(learner.loss_on(batch)?, learner, None)
+        self.penalty.added_to(learner.loss_on(batch)?, learner)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
         self.penalty.add_gradient(learner)?;
-        if self.steps.is_none() && !self.moments.sums.is_empty() {
+        if self.steps.is_none() {
             self.steps = Some(self.projected(learner)?);
         }
         self.steps.as_ref().map_or(Ok(()), |steps| steps.remember(learner))
@@ -159,7 +156,7 @@ impl Method for AdamNscl {
         self.moments.add_task(learner, task, &samples, self.averaging == Averaging::Batches)?;
         let new = self.norms_fisher(learner, task, &samples)?;
         self.steps = None;
-        self.penalty.raise(learner, &new)
+        self.penalty.add(learner, &new)
     }
 
     fn stiffness(&self) -> Option<f32> {
@@ -176,18 +173,15 @@ pub(super) const SPEC: MethodSpec = MethodSpec {
     summary: "steps of Adam are projected onto directions in which earlier tasks' inputs of a layer hardly vary",
     paper: "Wang et al., CVPR 2021",
     equations: "after task 1, Δw_l ← factor·Δw_l·P_l, Δw the optimiser's step, P_l = UUᵀ/‖UUᵀ‖, U the eigenvectors of Σ x·xᵀ (x the \
-                unfolded inputs of layer l, all tasks so far) with eigenvalues ≤ a·the least; batch norms: CE + weight·Σ F_i (θ_i − θ*_i)²",
+                unfolded inputs of layer l, all tasks so far) with eigenvalues ≤ a·the least; batch norms: CE + weight·Σ_t Σ_i F_t,i (θ_i − θ*_t,i)²",
     memory: "Σ x·xᵀ of each layer, (in·k·k)² numbers: 92 million for preact-resnet18 (369 MB); and two numbers per parameter",
     expect: "Task-incremental: forgets little without any image, at some cost in what is learnt: the more so the larger a. Wide networks \
              leave more room than narrow ones.",
     deviations: &[
-        "the penalty's importances are means over batches of squared mean gradients; the authors multiply each with the size of its batch: their \
-         weight 100 is --norm-penalty 3200 here with batches of 32. The table of the short form has 100",
         "where tasks share outputs or compete with them, the steps of the last layer are projected too",
         "covariances sum up over tasks and images in eval mode, images as they are; the authors' loader crops and mirrors them",
         "a least eigenvalue below 2⁻²³ of the largest counts as that: in f32 what is below is rounding",
-        "one penalty for batch norms: importances add up, the latest values count; the authors keep a penalty per task",
-        "in the first task --lr holds for all but the last layer; the authors' batch norms have 5 times as much in all tasks",
+        "the penalties on batch norms of all tasks are stored as one, of the same gradient",
         "biases of layers in between move as scales and shifts do, unprojected; the authors' networks have none",
     ],
     scenarios: super::ANY,

@@ -1,9 +1,6 @@
 //! Elastic weight consolidation (Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017), and its
 //! online form (Schwarz et al., "Progress & Compress", ICML 2018): parameters are held near the values that earlier tasks
 //! ended with, the more so the more those tasks' predictions depend on them.
-//!
-//! Per task, every (F_t, θ*_t) acts; they are stored as A = Σ F_t and the weighted mean m = Σ F_t θ*_t / A, because
-//! Σ_t F_t(θ − θ*_t)² = A(θ − m)² + a constant, which the logged penalty includes.
 
 use super::fisher::{FisherKind, Measured, fisher};
 use super::importance::{FISHER_SAMPLES, PENALTY_WEIGHT, Penalty};
@@ -26,8 +23,6 @@ struct Ewc {
     fisher_samples: usize,
     /// γ of the online form.
     decay: Option<f32>,
-    /// Σ_t F_t(θ*_t − m)², the constant of the penalty.
-    constant: f32,
     batch_size: usize,
 }
 
@@ -46,34 +41,15 @@ impl Ewc {
             fisher: settings.get("fisher"),
             fisher_samples: settings.get("fisher_samples"),
             decay: settings.find("fisher_decay"),
-            constant: 0.0,
             batch_size: 1,
         }
-    }
-
-    /// (A, m) with (F, θ*) taken in, and the constant that is split off.
-    fn merge(&self, old: (&[f32], &[f32]), new: (&[f32], &[f32])) -> (Vec<f32>, Vec<f32>, f64) {
-        let mut constant = 0.0;
-        let one = |((&a, &m), (&f, &w)): ((&f32, &f32), (&f32, &f32))| {
-            if let Some(decay) = self.decay {
-                return (decay * a + f, w);
-            }
-            if f == 0.0 {
-                return (a, m);
-            }
-            let share = f / (a + f);
-            constant += f64::from(a * share) * f64::from(w - m).powi(2);
-            (a + f, m + share * (w - m))
-        };
-        let (a, m) = old.0.iter().zip(old.1).zip(new.0.iter().zip(new.1)).map(one).unzip();
-        (a, m, constant)
     }
 }
 
 impl Method for Ewc {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
         self.batch_size = self.batch_size.max(batch.images.len());
-        self.penalty.added_to(learner.loss_on(batch)?, learner, Some(self.constant))
+        self.penalty.added_to(learner.loss_on(batch)?, learner)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {
@@ -84,11 +60,10 @@ impl Method for Ewc {
         let (samples, labels) = measured_samples(learner, task, self.fisher_samples);
         let on = Measured { samples: &samples, labels: &labels, outputs: learner.active_outputs(task) };
         let new = fisher(learner, &on, self.fisher, self.batch_size, task.index as u64)?.to_vec()?;
-        let w = learner.network.parameters.values().to_vec()?;
-        let [old, m] = self.penalty.held(learner)?;
-        let (importance, anchor, constant) = self.merge((&old, &m), (&new, &w));
-        self.constant += constant as f32;
-        self.penalty.hold(learner, importance, &anchor)
+        let Some(decay) = self.decay else { return self.penalty.add(learner, &new) };
+        let [old, _] = self.penalty.held(learner)?;
+        let importance = old.iter().zip(&new).map(|(old, new)| decay * old + new).collect();
+        self.penalty.hold(learner, importance, &learner.network.parameters.values().to_vec()?)
     }
 
     fn stiffness(&self) -> Option<f32> {
@@ -96,7 +71,7 @@ impl Method for Ewc {
     }
 
     fn keeps(&mut self) -> Keeps<'_> {
-        vec![("penalty", &mut self.penalty), ("constant", &mut self.constant), ("batch_size", &mut self.batch_size)]
+        vec![("penalty", &mut self.penalty), ("batch_size", &mut self.batch_size)]
     }
 }
 

@@ -24,6 +24,8 @@ choices! {
         Empirical = "empirical",
         /// The squared gradient of a batch's mean loss, over batches: as avalanche-lib has it, for comparison only.
         Batch = "batch",
+        /// The same times the number of images in the batch, which brings it to the scale of single images: fast, and noisier.
+        ScaledBatch = "scaled-batch",
     }
 }
 
@@ -39,7 +41,7 @@ pub struct Measured<'a> {
 
 /// The diagonal of the Fisher information of p(y|x) = softmax over `outputs`, the mean over the samples, as a flat vector
 /// like the parameters (Kirkpatrick et al., PNAS 2017; van de Ven, "On the Computation of the Fisher Information in Continual
-/// Learning", 2025, for the kinds). `batch_size` matters to [`FisherKind::Batch`] only, `key` to [`FisherKind::Sampled`]. Where an
+/// Learning", 2025, for the kinds). `batch_size` matters to the two kinds of batches only, `key` to [`FisherKind::Sampled`]. Where an
 /// image has a class for each pixel, of the mean of log p over its pixels, and [`FisherKind::Sampled`] only.
 ///
 /// # Errors
@@ -51,11 +53,12 @@ pub fn fisher(learner: &Learner, on: &Measured, kind: FisherKind, batch_size: us
         add_pixels(learner, &total, on, kind, &mut rng)?;
         return Ok(total);
     }
-    let size = if kind == FisherKind::Batch { batch_size } else { 1 };
+    let size = if matches!(kind, FisherKind::Batch | FisherKind::ScaledBatch) { batch_size } else { 1 };
     let n_pieces = on.samples.len().div_ceil(size);
     for (samples, labels) in on.samples.chunks(size).zip(on.labels.chunks(size)) {
         let logits = learner.network.forward(&learner.plain_input(samples)?, Mode::Eval)?.logits;
-        let factor = 1.0 / n_pieces as f32;
+        let own = if kind == FisherKind::ScaledBatch { samples.len() } else { 1 };
+        let factor = own as f32 / n_pieces as f32;
         let p = probabilities(&logits.to_vec()?, logits.shape()[1], &on.outputs);
         let add = |y: &[usize], weight: f64| add_squared(learner, &total, &logits, &p, y, weight, factor);
         match kind {
@@ -68,7 +71,7 @@ pub fn fisher(learner: &Learner, on: &Measured, kind: FisherKind, batch_size: us
                 let u = f64::from(rng.uniform());
                 add(&[drawn(&p[0], &on.outputs, u)], 1.0)?;
             }
-            FisherKind::Empirical | FisherKind::Batch => {
+            FisherKind::Empirical | FisherKind::Batch | FisherKind::ScaledBatch => {
                 let labels: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
                 if labels.iter().any(|label| !on.outputs.contains(label)) {
                     return Err(Error::op("fisher", "a label is none of the outputs"));

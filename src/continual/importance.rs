@@ -36,6 +36,8 @@ struct Quadratic {
     largest: f32,
     /// Ω before it was limited; empty where it is not.
     unlimited: Vec<f32>,
+    /// What the penalty is where θ = θ*, over its weight.
+    constant: f32,
 }
 
 /// A vector of zeros as long as the parameters.
@@ -60,12 +62,12 @@ impl Penalty {
         Penalty { weight, limit, quadratic: None }
     }
 
-    /// The loss with the penalty, whose gradient is left to [`Penalty::add_gradient`]. `constant` is added to Σ Ω (θ − θ*)².
-    pub fn added_to(&self, loss: Loss, learner: &Learner, constant: Option<f32>) -> Result<Loss> {
-        let Some(Quadratic { importance, anchor, .. }) = &self.quadratic else { return Ok(loss) };
+    /// The loss with the penalty, whose gradient is left to [`Penalty::add_gradient`].
+    pub fn added_to(&self, loss: Loss, learner: &Learner) -> Result<Loss> {
+        let Some(Quadratic { importance, anchor, constant, .. }) = &self.quadratic else { return Ok(loss) };
         let mut value = penalty(learner.network.parameters.values(), anchor, importance)?;
-        if let Some(constant) = constant {
-            value = value.add(&Tensor::from_f32(&learner.device, [1], &[constant])?)?;
+        if *constant > 0.0 {
+            value = value.add(&Tensor::from_f32(&learner.device, [1], &[*constant])?)?;
         }
         Ok(loss.and("penalty", self.weight, value))
     }
@@ -104,10 +106,32 @@ impl Penalty {
             importance.iter_mut().for_each(|total| *total = total.min(limit));
         }
         let largest = importance.iter().copied().fold(0.0, f32::max);
-        let kept = Quadratic { importance: zeros(learner)?, anchor: zeros(learner)?, largest, unlimited };
+        let (omega, theta) = (zeros(learner)?, zeros(learner)?);
+        let kept = Quadratic { importance: omega, anchor: theta, largest, unlimited, constant: 0.0 };
         kept.importance.write(&importance)?;
         kept.anchor.write(anchor)?;
         self.quadratic = Some(kept);
+        Ok(())
+    }
+
+    /// Adds Σ F (θ − θ*)² at the parameters θ* as they are to what is held, kept as one: Σ_t F_t (θ − θ*_t)² = A(θ − m)² + a
+    /// constant, with A = Σ F_t and m = Σ F_t θ*_t / A.
+    pub fn add(&mut self, learner: &Learner, new: &[f32]) -> Result<()> {
+        let mut constant = self.quadratic.as_ref().map_or(0.0, |quadratic| f64::from(quadratic.constant));
+        let w = learner.network.parameters.values().to_vec()?;
+        let [mut importance, mut anchor] = self.held(learner)?;
+        for (((a, m), &f), &w) in importance.iter_mut().zip(&mut anchor).zip(new).zip(&w) {
+            if f > 0.0 {
+                let share = f / (*a + f);
+                constant += f64::from(*a * share) * f64::from(w - *m).powi(2);
+                *a += f;
+                *m += share * (w - *m);
+            }
+        }
+        self.hold(learner, importance, &anchor)?;
+        if let Some(quadratic) = &mut self.quadratic {
+            quadratic.constant = constant as f32;
+        }
         Ok(())
     }
 
@@ -127,6 +151,7 @@ impl Keep for Penalty {
         if !quadratic.unlimited.is_empty() {
             state.put(format!("{name}.unlimited"), quadratic.unlimited.clone());
         }
+        state.put(format!("{name}.constant"), vec![quadratic.constant]);
         Ok(())
     }
 
@@ -134,7 +159,11 @@ impl Keep for Penalty {
         self.quadratic = None;
         let Some(limited) = state.take(&format!("{name}.importance")) else { return Ok(()) };
         let importance = state.take(&format!("{name}.unlimited")).unwrap_or(limited);
-        self.hold(learner, importance, &state.need(&format!("{name}.anchor"))?)
+        self.hold(learner, importance, &state.need(&format!("{name}.anchor"))?)?;
+        if let Some(quadratic) = &mut self.quadratic {
+            quadratic.constant = state.need(&format!("{name}.constant"))?[0];
+        }
+        Ok(())
     }
 
     fn count(&self, _learner: &Learner, held: &mut Held) {

@@ -15,7 +15,7 @@ struct Mas {
 
 impl Method for Mas {
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        self.penalty.added_to(learner.loss_on(batch)?, learner, None)
+        self.penalty.added_to(learner.loss_on(batch)?, learner)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {

@@ -145,7 +145,7 @@ struct Piece {
 }
 
 impl ProjectedSteps {
-    /// With a projector for each layer, in order.
+    /// With a projector for each layer, in order; without any, weights move as they would.
     pub fn new(learner: &Learner, projectors: &[Matrix], factor: f32, factor_of_others: f32) -> Result<ProjectedSteps> {
         let parameters = &learner.network.parameters;
         let places: Vec<_> = parameters.places().collect();
@@ -165,7 +165,9 @@ impl ProjectedSteps {
         let is_other = |i: usize, start: usize| {
             Some(i) != last && Some(start) != last_bias && layers.iter().all(|layer| layer.weight != i)
         };
-        let others = places.iter().enumerate().filter(|(i, (_, start))| is_other(*i, *start));
+        // By 1 they move as they would: to the bit.
+        let others =
+            places.iter().enumerate().filter(|(i, (_, start))| factor_of_others != 1.0 && is_other(*i, *start));
         Ok(ProjectedSteps {
             before: Array::empty(&learner.device, parameters.values().shape(), DType::F32)?,
             others: others.map(|(_, (entry, start))| Piece { start: *start, n: entry.shape.n_elements() }).collect(),

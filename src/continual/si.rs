@@ -106,7 +106,7 @@ impl Method for Si {
     }
 
     fn observe(&mut self, learner: &Learner, batch: &Batch) -> Result<Loss> {
-        self.penalty.added_to(learner.loss_on(batch)?, learner, None)
+        self.penalty.added_to(learner.loss_on(batch)?, learner)
     }
 
     fn adjust_gradients(&mut self, learner: &Learner, _batch: &Batch) -> Result<()> {

@@ -47,17 +47,21 @@ fn fisher_information_is_that_of_single_images() {
         close(&measured(FisherKind::Exact), &exact, 1e-4);
         close(&measured(FisherKind::Empirical), &empirical, 1e-4);
 
-        // Batches of 4 and 2: the squared gradient of the mean loss, which is another number.
-        let mut batches = vec![0.0; n];
+        // Batches of 4 and 2: the squared gradient of the mean loss, which is another number, and 4 and 2 times that.
+        let (mut batches, mut scaled) = (vec![0.0; n], vec![0.0; n]);
         for chunk in samples.chunks(4) {
             let mut mean = vec![0.0; n];
             for &sample in chunk {
                 let g = score(sample, learner.class_of(sample));
                 mean.iter_mut().zip(g).for_each(|(mean, g)| *mean += f64::from(g) / chunk.len() as f64);
             }
-            batches.iter_mut().zip(mean).for_each(|(total, mean)| *total += mean * mean / 2.0);
+            for (i, mean) in mean.into_iter().enumerate() {
+                batches[i] += mean * mean / 2.0;
+                scaled[i] += chunk.len() as f64 * mean * mean / 2.0;
+            }
         }
         close(&measured(FisherKind::Batch), &batches, 1e-4);
+        close(&measured(FisherKind::ScaledBatch), &scaled, 1e-4);
 
         // Labels drawn from p: right on average. The trace over many draws.
         let trace = |values: &[f32]| values.iter().map(|&x| f64::from(x)).sum::<f64>();

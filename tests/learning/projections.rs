@@ -142,10 +142,44 @@ fn gem_leaves_a_gradient_that_opposes_nothing_as_it_is() {
 fn the_first_task_is_finetuning() {
     let usual: Pairs =
         &[("model", "mlp"), ("width", "0.125"), ("classes_per_task", "4"), ("epochs", "2"), ("memory", "20")];
-    let first = |name: &str| trained(&config(name, usual, &[("max_tasks", "1")]), &glyphs(160, 60)).1;
-    let plain = first("finetune");
-    for name in ["gem", "mega", "adam-nscl", "owm"] {
-        assert!(first(name) == plain, "{name}");
+    let first = |name: &str, more: Pairs| {
+        let more = [&[("max_tasks", "1")], more].concat();
+        trained(&config(name, usual, &more), &glyphs(160, 60)).1
+    };
+    let plain = first("finetune", &[]);
+    for (name, more) in [("gem", &[][..]), ("mega", &[]), ("adam-nscl", &[("norm_factor", "1")]), ("owm", &[])] {
+        assert!(first(name, more) == plain, "{name}");
+    }
+}
+
+/// In the first task too; weights, and all of the last layer, move as they would.
+#[test]
+fn other_parameters_have_a_rate_of_their_own_in_every_task() {
+    let step = |name: &str| -> Vec<Vec<f32>> {
+        let formula = Formula::new(&Device::cpu());
+        formula.set_weights(3);
+        let (learner, mut method) = (&formula.learner, formula::method(name, &[]));
+        let parameters = &learner.network.parameters;
+        let values = || parameters.to_host().unwrap();
+        method.begin_task(learner, &formula.task(0)).unwrap();
+        let before = values();
+        let batch = formula.batch(&(0..24).collect::<Vec<_>>(), 0, 0);
+        parameters.backward(&method.observe(learner, &batch).unwrap().total().unwrap()).unwrap();
+        method.adjust_gradients(learner, &batch).unwrap();
+        Optimizer::new(Kind::Sgd, 0.0, 0.0, parameters).unwrap().step(parameters, 0.1).unwrap();
+        method.after_step(learner, &batch).unwrap();
+        let moved = |((_, _, after), (_, _, before)): ((&str, _, Vec<f32>), (&str, _, Vec<f32>))| {
+            after.into_iter().zip(before).map(|(after, before)| after - before).collect()
+        };
+        values().into_iter().zip(before).map(moved).collect()
+    };
+    // Weight and bias of two hidden layers, and of the last.
+    for (i, (own, plain)) in step("adam-nscl").iter().zip(step("finetune")).enumerate() {
+        let factor = if [1, 3].contains(&i) { 5.0 } else { 1.0 };
+        assert!(plain.iter().any(|by| by.abs() > 1e-4), "parameter {i} does not move");
+        for (own, plain) in own.iter().zip(plain) {
+            assert!((own - factor * plain).abs() < 1e-6, "parameter {i}: {own}, {plain} alone");
+        }
     }
 }
 
