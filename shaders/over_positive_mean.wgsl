@@ -1,7 +1,7 @@
 // y = x/m, m the mean of the positive x (1 if there is none)          dx = dy/m − [x > 0]·Σ dy·x/(count·m²)
 //
 // Shapes: x, y (n_rows, n_columns); per row two numbers in rows: the sum of positive x and their count, and one in along: Σ dy·x.
-//   rows, along:       one invocation owns one row
+//   rows, along:       the invocations of a row, see rows.wgsl
 //   forward, backward: one invocation owns one element and adds up all rows' numbers in order
 // CPU twin: src/ops/over_positive_mean.rs
 
@@ -29,18 +29,20 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
-    let row = flat_index(wid, nwg, lid.x);
-    if row < params.n_rows {
-        var total = 0.0;
-        var count = 0.0;
-        for (var i = row * params.n_columns; i < (row + 1u) * params.n_columns; i++) {
-            if values[i] > 0.0 {
-                total += values[i];
-                count += 1.0;
-            }
+    let row = row_of(flat_index(wid, nwg, lid.x), params.n_rows);
+    var total = 0.0;
+    var count = 0.0;
+    for (var i = row.row * params.n_columns + row.lane; i < (row.row + 1u) * params.n_columns; i += ROW) {
+        if values[i] > 0.0 {
+            total += values[i];
+            count += 1.0;
         }
-        row_numbers[2u * row] = total;
-        row_numbers[2u * row + 1u] = count;
+    }
+    total = sum_of_row(row.lane, total);
+    count = sum_of_row(row.lane, count);
+    if row.exists && row.lane == 0u {
+        row_numbers[2u * row.row] = total;
+        row_numbers[2u * row.row + 1u] = count;
     }
 }
 
@@ -60,13 +62,14 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
 
 @compute @workgroup_size(WG)
 fn along(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
-    let row = flat_index(wid, nwg, lid.x);
-    if row < params.n_rows {
-        var total = 0.0;
-        for (var i = row * params.n_columns; i < (row + 1u) * params.n_columns; i++) {
-            total += dy[i] * x_in[i];
-        }
-        along_rows[row] = total;
+    let row = row_of(flat_index(wid, nwg, lid.x), params.n_rows);
+    var total = 0.0;
+    for (var i = row.row * params.n_columns + row.lane; i < (row.row + 1u) * params.n_columns; i += ROW) {
+        total += dy[i] * x_in[i];
+    }
+    total = sum_of_row(row.lane, total);
+    if row.exists && row.lane == 0u {
+        along_rows[row.row] = total;
     }
 }
 

@@ -133,6 +133,19 @@ impl Array {
         }
     }
 
+    /// Fails unless all live on one device.
+    pub(crate) fn expect_same_device<'a>(
+        &self,
+        op: &'static str,
+        others: impl IntoIterator<Item = &'a Array>,
+    ) -> Result<()> {
+        let device = self.device();
+        match others.into_iter().all(|other| device.same(&other.device())) {
+            true => Ok(()),
+            false => Err(Error::op(op, "the inputs live on different devices")),
+        }
+    }
+
     /// The sizes of the axes.
     pub fn shape(&self) -> Shape {
         self.shape

@@ -5,7 +5,7 @@ use super::adapters::{Adapter, Options};
 use super::array::Array;
 use super::bind_groups::{BindGroups, MAX_BINDINGS};
 use super::cache::DiskCache;
-use super::kernel::{Grid, Kernel};
+use super::kernel::{Grid, Kernel, MAX_TURNS};
 use super::pipelines::Pipelines;
 use super::pool::{FreeLists, size_class};
 use super::precision::{Matrices, Precision};
@@ -152,7 +152,7 @@ impl Gpu {
                 free: FreeLists::default(),
                 free_uploads: FreeLists::default(),
                 staging: None,
-                pipelines: Pipelines::new(recorder.arena_layout().clone(), software),
+                pipelines: Pipelines::new(recorder.arena_layout().clone()),
                 cache: DiskCache::open(&device, &adapter.info),
                 bind_groups: BindGroups::default(),
                 recorder,
@@ -232,6 +232,18 @@ impl Gpu {
             Some(message) => Err(Error::Device(format!("{}: {message}", self.info.name))),
             None => Ok(()),
         }
+    }
+
+    /// Fails on a software adapter where one invocation's loops would have to turn too often: numbers would be wrong, without a word.
+    pub fn expect_turns(&self, op: &'static str, turns: usize) -> Result<()> {
+        if !self.software || turns <= MAX_TURNS {
+            return Ok(());
+        }
+        let what = format!(
+            "{turns} numbers one after another, and {} cannot count beyond {MAX_TURNS}: use --device cpu, which is faster too",
+            self.info.name
+        );
+        Err(Error::op(op, what))
     }
 
     /// Bytes of the largest tensor.
@@ -430,11 +442,12 @@ impl Gpu {
     ) -> Result<()> {
         assert_eq!(bindings.len(), kernel.bindings.len(), "bug: {} got other bindings than it declares", kernel.name);
         assert!(bindings.len() <= MAX_BINDINGS, "bug: {} binds more than is portable", kernel.name);
-        let groups = grid.workgroups(kernel, self.software)?;
+        let software = self.software && kernel.workgroup.is_for_software(bindings, grid);
+        let groups = grid.workgroups(kernel, software)?;
         let mut state = self.state.lock();
         let state = &mut *state;
 
-        let pipeline = state.pipelines.number(&self.device, kernel, checked);
+        let pipeline = state.pipelines.number(&self.device, kernel, checked, software);
         let layout = state.pipelines.layout_of(pipeline);
         let layout = (layout, state.pipelines.layout(layout));
         let (bind_group, is_new) = state.bind_groups.get(&self.device, layout, bindings);

@@ -1,5 +1,6 @@
 //! What a kernel is: WGSL text, an entry point, its bindings, its workgroup and its constants.
 
+use super::array::Array;
 use super::text;
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
@@ -108,8 +109,8 @@ pub enum Workgroup {
     Flat,
     /// One invocation per row or output: groups small enough that a software adapter's threads share few rows.
     Rows,
-    /// One row per group on hardware, where the invocations share it; one row per invocation on a software adapter. For
-    /// launches by [`Grid::Rows`]; `ROW` says how many invocations have a row.
+    /// One row per group on hardware, where the invocations share it; one row per invocation on a software adapter, unless rows
+    /// are long. For launches by [`Grid::Rows`]; `ROW` says how many invocations have a row.
     Row,
     /// Invocations that share memory: one group per channel and slice.
     Shared,
@@ -139,11 +140,27 @@ impl Workgroup {
         }
     }
 
+    /// Whether a launch gets the workgroups of a software adapter, on one. Rows of more than [`LONG_ROW`] numbers are shared
+    /// there too.
+    pub(super) fn is_for_software(self, bindings: &[&Array], grid: Grid) -> bool {
+        match (self, grid) {
+            (Workgroup::Row, Grid::Rows(n)) => bindings.iter().all(|array| array.n_elements() <= LONG_ROW * n),
+            _ => true,
+        }
+    }
+
     /// Invocations per workgroup in y.
     pub fn height(self, software: bool) -> usize {
         if self == Workgroup::Tile && !software { 8 } else { 1 }
     }
 }
+
+/// A row that one invocation of a software adapter can go over some times: see [`MAX_TURNS`].
+const LONG_ROW: usize = 1024;
+
+/// An invocation of llvmpipe leaves its loops after 65,535 turns, all of them counted together, and says nothing. This is a little
+/// less.
+pub const MAX_TURNS: usize = 60_000;
 
 /// How many invocations a launch needs.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,7 @@ pub use adapters::{Adapter, Options, Selection, list as list_adapters};
 pub use array::{Array, CpuRef, CpuRefMut, DType};
 pub use cpu::Cpu;
 pub use gpu::Gpu;
-pub use kernel::{Family, Grid, Kernel, Workgroup};
+pub use kernel::{Family, Grid, Kernel, MAX_TURNS, Workgroup};
 pub use precision::{Matrices, Precision};
 pub use primitives::{KERNELS as PRIMITIVE_KERNELS, PRELUDE, add_assign, copy, fill, scale};
 pub use settings::{PLACE, PlaceSettings};

@@ -9,14 +9,14 @@ use std::thread;
 
 /// Every kernel that was launched, with its pipeline once that is compiled.
 pub(super) struct Pipelines {
-    software: bool,
     /// The layout of the parameter block: group 1 of every kernel.
     params_layout: wgpu::BindGroupLayout,
     /// Layouts of group 0 by access letters.
     layouts: Vec<(&'static str, wgpu::BindGroupLayout)>,
     entries: Vec<Entry>,
-    /// By the address of the kernel (two crates may give theirs the same name), and whether it has bounds checks.
-    by_kernel: QuickMap<(usize, bool), usize>,
+    /// By the address of the kernel (two crates may give theirs the same name), whether it has bounds checks, and whether it has the
+    /// workgroups of a software adapter.
+    by_kernel: QuickMap<(usize, [bool; 2]), usize>,
     /// Entries to compile, in the order of their first launch.
     missing: Vec<usize>,
 }
@@ -24,6 +24,7 @@ pub(super) struct Pipelines {
 struct Entry {
     kernel: &'static Kernel,
     checked: bool,
+    software: bool,
     layout: usize,
     pipeline: Option<wgpu::ComputePipeline>,
 }
@@ -34,9 +35,8 @@ const MAX_THREADS: usize = 16;
 const STACK_BYTES: usize = 8 << 20;
 
 impl Pipelines {
-    pub(super) fn new(params_layout: wgpu::BindGroupLayout, software: bool) -> Pipelines {
+    pub(super) fn new(params_layout: wgpu::BindGroupLayout) -> Pipelines {
         Pipelines {
-            software,
             params_layout,
             layouts: Vec::new(),
             entries: Vec::new(),
@@ -46,14 +46,20 @@ impl Pipelines {
     }
 
     /// The number of a kernel's pipeline, which may have to be compiled yet.
-    pub(super) fn number(&mut self, device: &wgpu::Device, kernel: &'static Kernel, checked: bool) -> usize {
-        let key = (std::ptr::from_ref(kernel).addr(), checked);
+    pub(super) fn number(
+        &mut self,
+        device: &wgpu::Device,
+        kernel: &'static Kernel,
+        checked: bool,
+        software: bool,
+    ) -> usize {
+        let key = (std::ptr::from_ref(kernel).addr(), [checked, software]);
         if let Some(&number) = self.by_kernel.get(&key) {
             return number;
         }
         let number = self.entries.len();
         let layout = self.find_layout(device, kernel.bindings);
-        self.entries.push(Entry { kernel, checked, layout, pipeline: None });
+        self.entries.push(Entry { kernel, checked, software, layout, pipeline: None });
         self.by_kernel.insert(key, number);
         self.missing.push(number);
         number
@@ -114,7 +120,7 @@ impl Pipelines {
         entry: &Entry,
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<wgpu::ComputePipeline, String> {
-        let Entry { kernel, checked, layout, .. } = *entry;
+        let Entry { kernel, checked, software, layout, .. } = *entry;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
@@ -133,7 +139,7 @@ impl Pipelines {
             bind_group_layouts: &[Some(self.layout(layout)), Some(&self.params_layout)],
             immediate_size: 0,
         });
-        let constants = kernel.overrides(self.software);
+        let constants = kernel.overrides(software);
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&layout),

@@ -58,6 +58,7 @@ impl Tensor {
                 }
             }
             Device::Gpu(gpu) => {
+                gpu.expect_turns(op, n_active)?;
                 let n = y.n_elements();
                 let params = [n as u32, columns as u32, plane as u32, n_active as u32, sign.to_bits()];
                 gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n))?;

@@ -50,6 +50,7 @@ impl Tensor {
                 });
             }
             Device::Gpu(gpu) => {
+                gpu.expect_turns("attention_map", channels)?;
                 let params = [n * plane, channels, plane].map(|size| size as u32);
                 gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n * plane))?;
             }

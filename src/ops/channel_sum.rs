@@ -100,6 +100,7 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             sum_columns(&gpu, &partials, n_slices, y)
         }
         Device::Gpu(gpu) => {
+            gpu.expect_turns("channel_sum", n.max(inner))?;
             let outer =
                 |x: &Array| gpu.launch(&OUTER, &[x, y], &[n as u32, channels as u32, 1], Grid::Invocations(channels));
             if inner == 1 {

@@ -23,7 +23,7 @@ static COUNT: Kernel = Kernel {
 pub fn count_confusion(predictions: &Tensor, labels: &Tensor, counts: &Array) -> Result<()> {
     predictions.expect_u32("confusion")?;
     labels.expect_u32("confusion")?;
-    predictions.expect_same_device("confusion", labels)?;
+    counts.expect_same_device("confusion", [predictions.array(), labels.array()])?;
     let (n_classes, columns) = counts.shape().rows_cols();
     let square = counts.shape().len() == 2 && n_classes == columns && counts.dtype() == DType::U32;
     if predictions.shape() != labels.shape() || !square {

@@ -203,7 +203,7 @@ impl Filters {
         if arrays.iter().any(|array| array.dtype() != DType::F32) {
             return Err(Error::op("filters", "the vectors must hold numbers"));
         }
-        Ok(())
+        self.filters.expect_same_device("filters", arrays.iter().copied())
     }
 }
 

@@ -91,6 +91,7 @@ impl GradientScale {
         if gradient.dtype() != DType::F32 {
             return Err(Error::op("gradient_scale", "gradients must hold numbers"));
         }
+        self.state.expect_same_device("gradient_scale", [gradient])?;
         match gradient.device() {
             Device::Cpu(_) => {
                 let inverse = self.state.cpu()[INVERSE];

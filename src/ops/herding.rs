@@ -47,6 +47,7 @@ impl Tensor {
         match &device {
             Device::Cpu(_) => herd(&self.array().cpu(), &mean.array().cpu(), &mut picks.cpu_mut()),
             Device::Gpu(gpu) => {
+                gpu.expect_turns("herding", n.max(d))?;
                 let (features, mean) = (self.array(), mean.array());
                 let target = Array::empty(&device, [d], DType::F32)?;
                 copy(mean, &target)?;

@@ -37,6 +37,7 @@ pub fn add_magnitudes(total: &Array, g: &Array, factor: f32) -> Result<()> {
 /// # Errors
 /// If the lengths differ.
 pub fn add_path(total: &Array, g: &Array, w: &Array, before: &Array) -> Result<()> {
+    total.expect_same_device("importance", [g, w, before])?;
     let moved: Option<(_, _)> = match w.device() {
         Device::Cpu(_) => Some((w.cpu(), before.cpu())),
         Device::Gpu(_) => None,
@@ -61,6 +62,7 @@ fn accumulate(
     if inputs.iter().copied().chain([total]).any(|array| array.dtype() != DType::F32) {
         return Err(Error::op("importance", "gradients, parameters and importances must hold numbers"));
     }
+    total.expect_same_device("importance", inputs.iter().copied())?;
     match total.device() {
         Device::Cpu(_) => {
             let g = inputs[0].cpu();

@@ -2,17 +2,18 @@
 
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use super::threads::for_rows;
+use super::wide::ROWS;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/l2_normalize.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/l2_normalize.wgsl")];
 static FORWARD: Kernel = Kernel {
     name: "l2_normalize.forward",
     source: SOURCE,
     entry: "forward",
     bindings: "rw",
-    workgroup: Workgroup::Rows,
+    workgroup: Workgroup::Row,
     constants: &[],
 };
 static BACKWARD: Kernel = Kernel {
@@ -20,7 +21,7 @@ static BACKWARD: Kernel = Kernel {
     source: SOURCE,
     entry: "backward",
     bindings: "rrrw",
-    workgroup: Workgroup::Rows,
+    workgroup: Workgroup::Row,
     constants: &[],
 };
 
@@ -51,7 +52,7 @@ impl Tensor {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32];
-                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Invocations(n_rows))?;
+                gpu.launch(&FORWARD, &[self.array(), &y], &params, Grid::Rows(n_rows))?;
             }
         }
         let saved = L2NormalizeBackward { x: self.array().clone(), y: y.clone() };
@@ -95,7 +96,7 @@ impl Backward for L2NormalizeBackward {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32];
-                gpu.launch(&BACKWARD, &[dy, &self.x, &self.y, &dx], &params, Grid::Invocations(n_rows))
+                gpu.launch(&BACKWARD, &[dy, &self.x, &self.y, &dx], &params, Grid::Rows(n_rows))
             }
         }
     }
@@ -104,7 +105,7 @@ impl Backward for L2NormalizeBackward {
 pub static OP: Op = Op {
     name: "l2_normalize",
     formula: "y[n] = x[n] / max(‖x[n]‖, 1e-12)",
-    shaders: &["l2_normalize"],
+    shaders: &["l2_normalize", "rows"],
     kernels: &[&FORWARD, &BACKWARD],
     gradient: true,
     cases: || {

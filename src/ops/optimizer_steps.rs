@@ -57,6 +57,7 @@ impl SgdStep {
 /// If the lengths differ.
 pub fn sgd_step(gradient: &Array, w: &Array, velocity: &Array, step: SgdStep, unless: Option<&Array>) -> Result<()> {
     check_lengths("sgd", gradient, &[w, velocity])?;
+    w.expect_same_device("sgd", [gradient, velocity].into_iter().chain(unless))?;
     match w.device() {
         Device::Cpu(_) if unless.is_some_and(skips) => Ok(()),
         Device::Cpu(_) => {
@@ -121,6 +122,7 @@ pub fn adam_step(
     unless: Option<&Array>,
 ) -> Result<()> {
     check_lengths("adam", gradient, &[w, m, v])?;
+    w.expect_same_device("adam", [gradient, m, v].into_iter().chain(unless))?;
     let correction = |beta: f32| 1.0 - f64::from(beta).powi(step.t as i32);
     // lr·m̂/(√v̂ + ε) = rate·m/(√v·scale + ε)
     let rate = (f64::from(step.lr) / correction(step.beta1)) as f32;

@@ -2,18 +2,19 @@
 
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use super::threads::CHUNK;
+use super::wide;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/over_positive_mean.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, wide::ROWS, include_str!("../../shaders/over_positive_mean.wgsl")];
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static str, workgroup: Workgroup) -> Kernel {
     Kernel { name, source: SOURCE, entry, bindings, workgroup, constants: &[] }
 }
-static ROWS: Kernel = kernel("over_positive_mean.rows", "rows", "rw", Workgroup::Rows);
+static ROWS: Kernel = kernel("over_positive_mean.rows", "rows", "rw", Workgroup::Row);
 static FORWARD: Kernel = kernel("over_positive_mean.forward", "forward", "rrw", Workgroup::Flat);
-static ALONG: Kernel = kernel("over_positive_mean.along", "along", "rrw", Workgroup::Rows);
+static ALONG: Kernel = kernel("over_positive_mean.along", "along", "rrw", Workgroup::Row);
 static BACKWARD: Kernel = kernel("over_positive_mean.backward", "backward", "rrrrw", Workgroup::Flat);
 
 impl Tensor {
@@ -41,7 +42,7 @@ impl Tensor {
             }
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32];
-                gpu.launch(&ROWS, &[self.array(), &sums], &params, Grid::Invocations(n_rows))?;
+                gpu.launch(&ROWS, &[self.array(), &sums], &params, Grid::Rows(n_rows))?;
                 gpu.launch(&FORWARD, &[self.array(), &sums, &y], &params, Grid::Invocations(n_rows * n_columns))?;
             }
         }
@@ -85,7 +86,7 @@ impl Backward for OverPositiveMeanBackward {
             Device::Gpu(gpu) => {
                 let params = [n_rows as u32, n_columns as u32];
                 let along = Array::empty(&dx.device(), [n_rows], DType::F32)?;
-                gpu.launch(&ALONG, &[dy, &self.x, &along], &params, Grid::Invocations(n_rows))?;
+                gpu.launch(&ALONG, &[dy, &self.x, &along], &params, Grid::Rows(n_rows))?;
                 let bindings = [dy, &self.x, &self.sums, &along, &dx];
                 gpu.launch(&BACKWARD, &bindings, &params, Grid::Invocations(n_rows * n_columns))
             }
@@ -96,7 +97,7 @@ impl Backward for OverPositiveMeanBackward {
 pub static OP: Op = Op {
     name: "over_positive_mean",
     formula: "y = x / mean of the positive x",
-    shaders: &["over_positive_mean"],
+    shaders: &["over_positive_mean", "rows"],
     kernels: &[&ROWS, &FORWARD, &ALONG, &BACKWARD],
     gradient: true,
     cases: || {

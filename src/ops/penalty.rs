@@ -57,6 +57,7 @@ fn apply(
     if [w, anchor, importance, result].iter().any(|array| array.dtype() != DType::F32) {
         return Err(Error::op("penalty", "parameters, anchors and importances must hold numbers"));
     }
+    w.expect_same_device("penalty", [anchor, importance, result])?;
     match w.device() {
         Device::Cpu(_) => {
             let (w, anchor, importance) = (w.cpu(), anchor.cpu(), importance.cpu());

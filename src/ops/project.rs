@@ -2,21 +2,22 @@
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::threads::CHUNK;
+use super::wide::ROWS;
 use crate::device::{Array, DType, Device, Grid, Kernel, PRELUDE, Workgroup};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
-const SOURCE: &[&str] = &[PRELUDE, include_str!("../../shaders/project.wgsl")];
+const SOURCE: &[&str] = &[PRELUDE, ROWS, include_str!("../../shaders/project.wgsl")];
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static str, workgroup: Workgroup) -> Kernel {
     Kernel { name, source: SOURCE, entry, bindings, workgroup, constants: &[] }
 }
-static PARTIAL: Kernel = kernel("project.partial", "partial", "rrw", Workgroup::Rows);
-static FINISH: Kernel = kernel("project.finish", "finish", "rw", Workgroup::One);
+static PARTIAL: Kernel = kernel("project.partial", "partial", "rrw", Workgroup::Row);
+static FINISH: Kernel = kernel("project.finish", "finish", "rw", Workgroup::Row);
 static SUBTRACT: Kernel = kernel("project.subtract", "subtract", "rrw", Workgroup::Flat);
 
-/// Most partial sums of the first of two stages.
-const MAX_PARTIALS: usize = 256;
+/// Most partial sums of the first of two stages: as many workgroups as keep a large GPU busy.
+const MAX_PARTIALS: usize = 512;
 
 /// gradient ← gradient − (⟨gradient, memory⟩/⟨memory, memory⟩)·memory if that product is negative; else it stays as it is,
 /// bit by bit. Both of one length.
@@ -31,6 +32,7 @@ pub fn project(gradient: &Array, memory: &Array) -> Result<()> {
     if [gradient, memory].iter().any(|array| array.dtype() != DType::F32) {
         return Err(Error::op("project", "gradients must hold numbers"));
     }
+    gradient.expect_same_device("project", [memory])?;
     match gradient.device() {
         Device::Cpu(_) => {
             let memory = memory.cpu();
@@ -56,8 +58,8 @@ pub fn project(gradient: &Array, memory: &Array) -> Result<()> {
             let partials = Array::empty(&device, [2 * n_partials], DType::F32)?;
             let dots = Array::empty(&device, [2], DType::F32)?;
             let params = [n as u32, n_partials as u32];
-            gpu.launch(&PARTIAL, &[gradient, memory, &partials], &params, Grid::Invocations(n_partials))?;
-            gpu.launch(&FINISH, &[&partials, &dots], &params, Grid::Invocations(1))?;
+            gpu.launch(&PARTIAL, &[gradient, memory, &partials], &params, Grid::Rows(n_partials))?;
+            gpu.launch(&FINISH, &[&partials, &dots], &params, Grid::Rows(1))?;
             gpu.launch(&SUBTRACT, &[&dots, memory, gradient], &params, Grid::Invocations(n.div_ceil(4)))
         }
     }
@@ -66,7 +68,7 @@ pub fn project(gradient: &Array, memory: &Array) -> Result<()> {
 pub static OP: Op = Op {
     name: "project",
     formula: "g = g − (⟨g,r⟩ / ⟨r,r⟩) · r if ⟨g,r⟩ < 0",
-    shaders: &["project"],
+    shaders: &["project", "rows"],
     kernels: &[&PARTIAL, &FINISH, &SUBTRACT],
     gradient: false,
     cases: || {

@@ -22,6 +22,7 @@ static KERNEL: Kernel = Kernel {
 pub fn scatter_rows(x: &Tensor, slots: &Tensor, table: &Array) -> Result<()> {
     x.expect_f32("scatter_rows")?;
     slots.expect_u32("scatter_rows")?;
+    table.expect_same_device("scatter_rows", [x.array(), slots.array()])?;
     let ((k, d), (m, width)) = (x.shape().rows_cols(), table.shape().rows_cols());
     if width != d || slots.n_elements() != k || table.dtype() != DType::F32 {
         let (x, slots, table) = (x.shape(), slots.shape(), table.shape());

@@ -52,6 +52,7 @@ impl Tensor {
                 });
             }
             Device::Gpu(gpu) => {
+                gpu.expect_turns("squared_distances", n.max(m).max(d))?;
                 let params = [n as u32, m as u32, d as u32];
                 gpu.launch(&FORWARD, &[self.array(), means.array(), &y], &params, Grid::Invocations(n * m))?;
             }

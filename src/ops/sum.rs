@@ -3,7 +3,7 @@
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use super::threads::{CHUNK, sum_f64};
 use super::wide::{ADD_UP, WIDTH};
-use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, PRELUDE, Workgroup};
+use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, MAX_TURNS, PRELUDE, Workgroup};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
@@ -68,7 +68,7 @@ impl Tensor {
     }
 }
 
-/// Most partial sums of the first of two stages, on a software adapter.
+/// Partial sums of the first of two stages, on a software adapter, where one invocation can add as many numbers as each is of.
 const MAX_PARTIALS: usize = 256;
 /// The same on hardware: as many workgroups as the largest GPUs hold at once.
 const MAX_WIDE_PARTIALS: usize = 1024;
@@ -98,7 +98,7 @@ pub fn sum_into(x: &Array, factor: f32, y: &Array) -> Result<()> {
                 let params = [x.n_elements() as u32, factor.to_bits()];
                 gpu.launch(&FINISH, &[x, y], &params, Grid::Invocations(1))
             };
-            let n_partials = n.div_ceil(16).min(MAX_PARTIALS);
+            let n_partials = n.div_ceil(16).min(MAX_PARTIALS).max(n.div_ceil(MAX_TURNS));
             if n <= MAX_PARTIALS {
                 return finish(x);
             }

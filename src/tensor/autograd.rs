@@ -118,6 +118,7 @@ impl Tensor {
         if cotangent.shape() != self.shape() {
             return Err(Error::op("backward", format!("{} is not the shape {}", cotangent.shape(), self.shape())));
         }
+        self.array().expect_same_device("backward", [&cotangent])?;
         if !self.wants_gradient() {
             return Err(Error::op("backward", "the tensor depends on nothing that wants a gradient"));
         }

@@ -197,10 +197,7 @@ impl Tensor {
 
     /// Fails unless both tensors live on one device.
     pub(crate) fn expect_same_device(&self, op: &'static str, other: &Tensor) -> Result<()> {
-        if !self.device().same(&other.device()) {
-            return Err(Error::op(op, "the inputs live on different devices"));
-        }
-        Ok(())
+        self.array().expect_same_device(op, [other.array()])
     }
 
     /// The history as text, newest first: id, op, shape, ids of the inputs.

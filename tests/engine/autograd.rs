@@ -4,7 +4,10 @@ use crate::common;
 use engram::device::{Array, DType};
 use engram::models::Network;
 use engram::nn::{Init, Parameter, Parameters};
-use engram::ops::{Conv2d, Mode};
+use engram::ops::{
+    AdamStep, BatchNorm, Conv2d, FilterRun, Filters, Mode, SgdStep, adam_step, add_path, add_squares, count_confusion,
+    penalty, project, scatter_rows, sgd_step,
+};
 use engram::optim::{Kind, Optimizer};
 use engram::rng::{Purpose, Rng};
 use engram::shape::Shape;
@@ -157,6 +160,53 @@ fn backward_needs_a_number_with_a_history() {
         let cotangent = random(&device, [4], 0).array().clone();
         let shape = x.relu().unwrap().backward_with(cotangent).err().unwrap().to_string();
         assert!(shape.contains('4') && shape.contains('3'), "{shape}");
+    }
+}
+
+/// Those that change arrays in place too: whichever of them is elsewhere.
+#[test]
+fn arrays_of_two_devices_are_refused() {
+    let Some(gpu) = common::gpu(false) else { return };
+    for [here, there] in [[Device::cpu(), gpu.clone()], [gpu, Device::cpu()]] {
+        let [a, b] = [&here, &there].map(|device| Tensor::from_f32(device, [2, 2], &[1.0; 4]).unwrap());
+        let [i, j] = [&here, &there].map(|device| Tensor::from_u32(device, [2], &[0, 1]).unwrap());
+        let counts = Array::from_u32(&there, [2, 2], &[0; 4]).unwrap();
+        let per_channel = Tensor::from_f32(&here, [2], &[1.0; 2]).unwrap();
+        let filters = Filters::new(&here, &[FilterRun { start: 0, n: 2, length: 2 }]).unwrap();
+        let (x, y) = (a.array(), b.array());
+        let norm = BatchNorm {
+            weight: &per_channel,
+            bias: &per_channel,
+            running: y,
+            mode: Mode::Train,
+            momentum: 0.1,
+            epsilon: 1e-5,
+            residual: None,
+            relu: false,
+        };
+        let filters_of = |flat: &Array, y: &Tensor| filters.sums(flat, y.array());
+        let sgd = SgdStep { lr: 0.1, momentum: 0.9, weight_decay: 0.0, n_decayed: 4, velocity_of_steps: false };
+        let adam = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, n_decayed: 4, t: 1 };
+        let refused = [
+            a.add(&b).err(),
+            a.batch_norm(&norm).err(),
+            scatter_rows(&a, &i, y).err(),
+            scatter_rows(&a, &j, x).err(),
+            count_confusion(&i, &i, &counts).err(),
+            sgd_step(x, y, x, sgd, None).err(),
+            sgd_step(x, x, x, sgd, Some(y)).err(),
+            adam_step(x, x, x, y, adam, None).err(),
+            penalty(x, y, x).err(),
+            add_squares(x, y, 1.0).err(),
+            add_path(x, x, x, y).err(),
+            project(x, y).err(),
+            filters_of(y, &per_channel).err(),
+            a.with_gradient().scale(2.0).unwrap().backward_with(y.clone()).err(),
+        ];
+        for (case, error) in refused.into_iter().enumerate() {
+            let message = error.unwrap_or_else(|| panic!("case {case} was accepted")).to_string();
+            assert!(message.contains("different devices"), "case {case}: {message}");
+        }
     }
 }
 

@@ -138,6 +138,7 @@ impl Sizes {
             tensor.expect_f32("batch_norm")?;
             x.expect_same_device("batch_norm", tensor)?;
         }
+        x.array().expect_same_device("batch_norm", [running])?;
         let refuse = |what: String| Err(Error::op("batch_norm", format!("{what}; the input is {}", x.shape())));
         let (n, c, inner) = x.shape().batch_channels_inner();
         if *weight.shape() != [c] || *bias.shape() != [c] || *running.shape() != [2, c] {

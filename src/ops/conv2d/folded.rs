@@ -41,6 +41,7 @@ impl Tensor {
             tensor.expect_f32("conv2d_batch_norm")?;
             self.expect_same_device("conv2d_batch_norm", tensor)?;
         }
+        self.array().expect_same_device("conv2d_batch_norm", [norm.running])?;
         let sizes = match Sizes::new(self, weight, bias, geometry) {
             Ok(sizes) => sizes,
             Err(error) => return refuse(error.to_string()),
