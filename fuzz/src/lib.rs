@@ -74,11 +74,13 @@ pub fn read_picture(bytes: &[u8]) -> bool {
 pub fn read_mask(bytes: &[u8]) -> bool {
     let path = std::path::Path::new("mask.png");
     let colours = vec![([0, 0, 0], 0), ([128, 0, 0], 1), ([9, 9, 9], VOID)];
-    let mut legend = Legend { n_classes: 12, void: vec![11], colours: Vec::new() };
+    let n_classes = 11;
+    let values = (0..n_classes).chain([VOID]).collect();
+    let mut legend = Legend { values, colours: Vec::new() };
     let is_mask = |legend: &Legend| match Mask::decode(path, bytes, legend) {
         Ok(mask) => {
             assert_eq!(mask.classes.len(), mask.width * mask.height);
-            assert!(mask.classes.iter().all(|&class| class == VOID || usize::from(class) < legend.n_classes));
+            assert!(mask.classes.iter().all(|&class| class == VOID || class < n_classes));
             true
         }
         Err(_) => false,

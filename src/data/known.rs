@@ -405,6 +405,18 @@ impl DatasetSpec {
         recognise::check(self.name, self.files, others, &dir)?;
         let Content { train, test, class_names } = (self.read)(self, &dir, labels)?;
         debug_assert_eq!(class_names.len(), n_classes);
+        let (found, published) = ([train.len(), test.len()], self.n_images);
+        let note = (found != published).then(|| {
+            format!(
+                "{} holds {} training and {} test images, and \"{}\" is published with {} and {}: this is another data set under its name",
+                dir.display(),
+                found[0],
+                found[1],
+                self.name,
+                published[0],
+                published[1]
+            )
+        });
         Ok(Dataset {
             name: self.name.to_string(),
             class_names,
@@ -413,7 +425,7 @@ impl DatasetSpec {
             mean: self.mean.to_vec(),
             std: self.std.to_vec(),
             flips: self.flips,
-            notes: Vec::new(),
+            notes: note.into_iter().collect(),
             left_out: Vec::new(),
             domains: owned(self.domains),
         })

@@ -236,6 +236,15 @@ fn plain(dir: &Path) -> Result<Vec<Pair>> {
     if train.is_file() || test.is_file() {
         let (train, test) = (lines(&train)?, lines(&test)?);
         let part = |stem: &String| [&train, &test].map(|list| list.contains(stem));
+        for (path, list) in [(dir.join("train.txt"), &train), (dir.join("test.txt"), &test)] {
+            let is_there = |name: &&String| found.iter().any(|(image, ..)| stem(image) == **name);
+            if let Some(missing) = list.iter().find(|name| !is_there(name)) {
+                let why = format!(
+                    "it names {missing}, and images has no picture {missing}: a line is a file's name without its ending"
+                );
+                return Err(Error::file(path, why));
+            }
+        }
         let listed = found.into_iter().filter_map(|(image, mask, domain)| {
             let [is_train, is_test] = part(&stem(&image));
             (is_train || is_test).then_some(Pair { image, mask, domain, is_test })
@@ -275,33 +284,24 @@ fn lines(path: &Path) -> Result<Vec<String>> {
 /// The names of the classes, and what values and colours mean.
 fn classes(dir: &Path, usual: &[&str]) -> Result<(Vec<String>, Legend)> {
     let (names, colours) = (dir.join("classes.txt"), dir.join("label_colors.txt"));
-    let mut legend = Legend { n_classes: 0, void: Vec::new(), colours: Vec::new() };
-    let mut all: Vec<(Option<[u8; 3]>, String)> = match () {
+    let mut legend = Legend { values: Vec::new(), colours: Vec::new() };
+    let all: Vec<(Option<[u8; 3]>, String)> = match () {
         () if colours.is_file() => {
             lines(&colours)?.iter().map(|line| colour(&colours, line)).collect::<Result<Vec<_>>>()?
         }
         () if names.is_file() => lines(&names)?.into_iter().map(|name| (None, name)).collect(),
         () => usual.iter().map(|name| (None, name.to_string())).collect(),
     };
-    let is_void = |name: &str| name.eq_ignore_ascii_case("void");
-    // With colours the values are of our own making: those that mean nothing take none.
-    if all.iter().any(|(colour, _)| colour.is_some()) {
-        all.sort_by_key(|(_, name)| is_void(name));
-    }
     let mut class_names = Vec::new();
-    for (value, (colour, name)) in all.into_iter().enumerate() {
-        let class = if is_void(&name) { VOID } else { value.min(usize::from(VOID)) as u8 };
+    for (colour, name) in all {
+        let is_void = name.eq_ignore_ascii_case("void");
+        let class = if is_void { VOID } else { class_names.len().min(usize::from(VOID)) as u8 };
+        legend.values.push(class);
         legend.colours.extend(colour.map(|colour| (colour, class)));
-        if class == VOID && value < usize::from(VOID) {
-            legend.void.push(value as u8);
+        if !is_void {
+            class_names.push(name);
         }
-        // A void in the middle keeps its place, so that values stay what they are.
-        class_names.push(name);
     }
-    while class_names.last().is_some_and(|name| is_void(name)) {
-        class_names.pop();
-    }
-    legend.n_classes = class_names.len();
     if !(2..=usize::from(VOID)).contains(&class_names.len()) {
         let n = class_names.len();
         return Err(Error::file(

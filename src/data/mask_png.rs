@@ -14,10 +14,8 @@ const MAX_FILE: u64 = 128 << 20;
 /// What the values of masks mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Legend {
-    /// The classes by value.
-    pub n_classes: usize,
-    /// Values beside 255 that mean no class.
-    pub void: Vec<u8>,
+    /// The class of each value from 0 on, [`VOID`] for values that mean none; 255 means none anyway.
+    pub values: Vec<u8>,
     /// The colour of each class, and those that mean no class, as 255; none if masks hold values.
     pub colours: Vec<([u8; 3], u8)>,
 }
@@ -89,15 +87,14 @@ impl Mask {
 
 impl Legend {
     fn class_of(&self, value: u8) -> std::result::Result<u8, String> {
-        let last = self.n_classes - 1;
-        match value {
-            VOID => Ok(VOID),
-            value if self.void.contains(&value) => Ok(VOID),
-            value if usize::from(value) <= last => Ok(value),
-            _ => Err(format!(
-                "the mask holds the value {value}, which is no class: there are {} (0 to {last}), and 255 for void. The file of \
-                 classes may lack one",
-                self.n_classes
+        match self.values.get(usize::from(value)) {
+            Some(&class) => Ok(class),
+            None if value == VOID => Ok(VOID),
+            None => Err(format!(
+                "the mask holds the value {value}, which is no class: there are {} (0 to {}), and 255 for void. The file of classes \
+                 may lack one",
+                self.values.len(),
+                self.values.len() - 1
             )),
         }
     }
@@ -158,7 +155,9 @@ mod tests {
     use super::*;
 
     fn legend(n_classes: usize, colours: &[([u8; 3], u8)]) -> Legend {
-        Legend { n_classes, void: vec![11], colours: colours.to_vec() }
+        // Void is the second value.
+        let values = [0, VOID].into_iter().chain(1..n_classes as u8).collect();
+        Legend { values, colours: colours.to_vec() }
     }
 
     fn png(color: ColorType, depth: BitDepth, [width, height]: [u32; 2], data: &[u8]) -> Vec<u8> {
@@ -181,16 +180,16 @@ mod tests {
     #[test]
     fn indices_of_a_palette_are_classes_at_every_depth() {
         let known = legend(5, &[]);
-        let full = png(ColorType::Indexed, BitDepth::Eight, [3, 2], &[0, 1, 2, 3, 4, 11]);
-        assert_eq!(decode(&full, &known).unwrap(), [0, 1, 2, 3, 4, VOID]);
-        let half = png(ColorType::Indexed, BitDepth::Four, [3, 2], &[0x01, 0x20, 0x34, 0xb0]);
-        assert_eq!(decode(&half, &known).unwrap(), [0, 1, 2, 3, 4, VOID]);
+        let full = png(ColorType::Indexed, BitDepth::Eight, [3, 2], &[0, 1, 2, 3, 4, 5]);
+        assert_eq!(decode(&full, &known).unwrap(), [0, VOID, 1, 2, 3, 4]);
+        let half = png(ColorType::Indexed, BitDepth::Four, [3, 2], &[0x01, 0x20, 0x34, 0x50]);
+        assert_eq!(decode(&half, &known).unwrap(), [0, VOID, 1, 2, 3, 4]);
         let two = png(ColorType::Indexed, BitDepth::Two, [5, 1], &[0b0001_1011, 0b0100_0000]);
-        assert_eq!(decode(&two, &known).unwrap(), [0, 1, 2, 3, 1]);
+        assert_eq!(decode(&two, &known).unwrap(), [0, VOID, 1, 2, VOID]);
         let one = png(ColorType::Indexed, BitDepth::One, [9, 1], &[0b0101_0011, 0b1000_0000]);
-        assert_eq!(decode(&one, &known).unwrap(), [0, 1, 0, 1, 0, 0, 1, 1, 1]);
+        assert_eq!(decode(&one, &known).unwrap(), [0, VOID, 0, VOID, 0, 0, VOID, VOID, VOID]);
         let grey = png(ColorType::Grayscale, BitDepth::Eight, [2, 1], &[4, 255]);
-        assert_eq!(decode(&grey, &known).unwrap(), [4, VOID]);
+        assert_eq!(decode(&grey, &known).unwrap(), [3, VOID]);
     }
 
     #[test]
@@ -207,7 +206,7 @@ mod tests {
     fn what_is_no_mask_is_refused_in_words() {
         let known = legend(5, &[]);
         let beyond = png(ColorType::Indexed, BitDepth::Eight, [1, 1], &[7]);
-        assert!(decode(&beyond, &known).unwrap_err().contains("the value 7, which is no class: there are 5 (0 to 4)"));
+        assert!(decode(&beyond, &known).unwrap_err().contains("the value 7, which is no class: there are 6 (0 to 5)"));
         let deep = png(ColorType::Grayscale, BitDepth::Sixteen, [1, 1], &[0, 1]);
         assert!(decode(&deep, &known).unwrap_err().contains("16 bits"));
         assert!(decode(b"\xff\xd8\xff\xe0JFIF", &known).unwrap_err().contains("must be a PNG file"));

@@ -407,6 +407,22 @@ fn masks_in_colour_need_their_table() {
     assert!(load(dir.path(), "rgb8").unwrap_err().to_string().contains("R G B NAME"));
 }
 
+/// Its value means none, and the values behind it keep their classes.
+#[test]
+fn a_void_in_the_middle_of_the_list_is_no_class() {
+    let (dir, _) = with_mask(|path| GrayImage::from_fn(8, 8, |x, _| Luma([x as u8 % 3])).save(path).unwrap());
+    std::fs::write(dir.path().join("classes.txt"), "ground\nVoid\nwall\n").unwrap();
+    std::fs::write(dir.path().join("train.txt"), "3\n").unwrap();
+    std::fs::write(dir.path().join("test.txt"), "0\n").unwrap();
+    let dataset = load(dir.path(), "rgb8").unwrap();
+    assert_eq!(dataset.class_names, ["ground", "wall"]);
+    assert_eq!(dataset.train.mask(0)[..8], [0, VOID, 1, 0, VOID, 1, 0, VOID]);
+    assert_eq!((dataset.train.len(), dataset.test.len()), (1, 1));
+    std::fs::write(dir.path().join("test.txt"), "0\n9.png\n").unwrap();
+    let message = load(dir.path(), "rgb8").unwrap_err().to_string();
+    assert!(message.contains("test.txt") && message.contains("it names 9.png"), "{message}");
+}
+
 #[test]
 fn settings_of_the_other_kind_of_data_set_are_refused() {
     let dir = tempfile::tempdir().unwrap();
