@@ -31,7 +31,6 @@ mod kl_div;
 mod l2_normalize;
 mod lerp_channels;
 mod linear;
-mod log_det;
 mod log_softmax;
 mod map;
 mod matmul;
@@ -65,6 +64,7 @@ mod threads;
 mod tiles;
 mod to_pixels;
 mod unary;
+mod variational_bound;
 mod wide;
 mod zip;
 
@@ -145,12 +145,12 @@ pub static ALL: &[&Op] = &[
     &smooth_l1::OP,
     &partial_mse::OP,
     &target_log_odds::OP,
+    &variational_bound::OP,
     &attention_map::OP,
     &squared_distances::OP,
     &over_positive_mean::OP,
     &pair_differences::OP,
     &gram::OP,
-    &log_det::OP,
     &argmin::ARGMIN,
     &argmin::ARGMAX,
     &confusion::OP,

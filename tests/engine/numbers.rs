@@ -1,7 +1,7 @@
 //! Results that rounding or NaN could silently make wrong, on every device and with the kernels for hardware.
 
 use crate::common;
-use engram::ops::{BatchNorm, Conv2d, Mode};
+use engram::ops::{BatchNorm, Conv2d, Mode, penalty, project};
 use engram::{Device, Error, Tensor};
 
 fn devices() -> impl Iterator<Item = (&'static str, Device)> {
@@ -183,5 +183,63 @@ fn the_divergence_has_its_value_and_gradient_at_every_temperature() {
         }
         // The square of this temperature is no number of single precision.
         assert!(x.kl_div(&tensor(&device, &[3, COLUMNS], &far), 1e20).unwrap().item().unwrap() > 0.0, "{name}");
+    }
+}
+
+/// An invocation of llvmpipe leaves its loops after 65,535 turns: sums are cut so that none is longer, or refused.
+#[test]
+fn no_sum_is_longer_than_an_adapter_can_count() {
+    type Sum = fn(&Device) -> engram::Result<Tensor>;
+    fn numbers(device: &Device, shape: &[usize]) -> engram::Result<Tensor> {
+        let n: usize = shape.iter().product();
+        let values: Vec<f32> =
+            (0..n as u32).map(|i| 0.5 + (i.wrapping_mul(2_654_435_761) >> 22) as f32 / 1024.0).collect();
+        Tensor::from_f32(device, engram::shape::Shape::new(shape)?, &values)
+    }
+    let sums: [(&str, Sum); 9] = [
+        ("sum", |device| numbers(device, &[18_000_000])?.sum()),
+        ("row_sum", |device| numbers(device, &[3, 200_000])?.row_sum()),
+        ("global_avg_pool", |device| numbers(device, &[1, 3, 300, 300])?.global_avg_pool()),
+        ("softmax", |device| numbers(device, &[2, 100_000])?.softmax(1.0)),
+        ("l2_normalize", |device| numbers(device, &[2, 100_000])?.l2_normalize()),
+        ("over_positive_mean", |device| numbers(device, &[2, 100_000])?.over_positive_mean()),
+        ("variational_bound", |device| {
+            numbers(device, &[1, 100, 64])?.scale(0.1)?.variational_bound(&numbers(device, &[100])?, 0.5, false)
+        }),
+        ("project", |device| {
+            let gradient = numbers(device, &[18_000_000])?.scale(-0.5)?;
+            let tilted = gradient.add(&numbers(device, &[18_000_000])?.relu()?.scale(0.25)?)?;
+            project(tilted.array(), numbers(device, &[18_000_000])?.array())?;
+            tilted.mul(&tilted)?.sum()
+        }),
+        ("penalty", |device| {
+            let w = numbers(device, &[18_000_000])?;
+            penalty(w.array(), w.scale(0.5)?.array(), w.array())
+        }),
+    ];
+    for gpu in [common::gpu(false), common::gpu_as_hardware(false)].into_iter().flatten() {
+        for (name, sum) in sums {
+            let [expected, got] = [&Device::cpu(), &gpu].map(|device| sum(device).unwrap().to_vec().unwrap());
+            let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            for (expected, got) in expected.iter().zip(got) {
+                let what = format!("{name} on {}: {got} instead of {expected}", gpu.describe());
+                assert!((expected - got).abs() <= 1e-4 * largest + 1e-6, "{what}");
+            }
+        }
+    }
+    let Some(Device::Gpu(gpu)) = common::gpu(false) else { return };
+    if gpu.is_software() {
+        let device = Device::Gpu(gpu);
+        let refused: [(&str, Sum); 3] = [
+            ("channel_sum", |device| numbers(device, &[100_000, 2])?.channel_sum()),
+            ("squared_distances", |device| {
+                numbers(device, &[2, 70_000])?.squared_distances(&numbers(device, &[3, 70_000])?)
+            }),
+            ("argmin_rows", |device| numbers(device, &[2, 100_000])?.argmin_rows(100_000)),
+        ];
+        for (name, sum) in refused {
+            let message = sum(&device).unwrap_err().to_string();
+            assert!(message.contains("use --device cpu"), "{name}: {message}");
+        }
     }
 }

@@ -435,7 +435,11 @@ fn case(op: &Op, s: Sizes) -> Case {
         }
         "pair_differences" => (vec![matrix(Fill::Uniform(-1.0, 1.0))], |x| x[0].pair_differences(), sum(2 * n)),
         "gram" => (vec![Input::random([k, n, c])], |x| x[0].gram(), sum(2 * n.max(c))),
-        "log_det" => (vec![Input::random([k, n.min(9), c])], |x| x[0].gram()?.log_det(0.5), Tolerance::Normalized),
+        "variational_bound" => (
+            vec![Input::random([k, n.min(9), c]), Input::random([k * n.min(9)])],
+            |x| x[0].variational_bound(&x[1], 0.5, false),
+            Tolerance::Normalized,
+        ),
         "squared_distances" => (
             vec![Input::random([n, h]), Input::random([c, h])],
             |x| x[0].squared_distances(&x[1]),

@@ -548,12 +548,20 @@ def gram(draw):
 
 
 @op
-def log_det(draw):
-    def run(x):
-        return torch.logdet(torch.bmm(x, x.transpose(1, 2)) + 0.5 * torch.eye(x.shape[1], dtype=x.dtype))
+def variational_bound(draw):
+    def bound(in_quadratic):
+        def run(p, d):
+            pi = torch.bmm(p, p.transpose(1, 2))
+            d = d.reshape(pi.shape[0], pi.shape[1], 1)
+            inner = pi + 0.5 * torch.eye(pi.shape[1], dtype=p.dtype)
+            quadratic = inner if in_quadratic else pi
+            return (torch.bmm(torch.bmm(d.transpose(1, 2), quadratic), d).sum() - torch.logdet(inner).sum()).reshape(1)
 
-    yield "grams", [draw.normal(2, 3, 5)], run
-    yield "one_row", [draw.normal(3, 1, 2)], run
+        return run
+
+    yield "stack", [draw.normal(2, 3, 5), draw.normal(6)], bound(False)
+    yield "one_row", [draw.normal(3, 1, 2), draw.normal(3)], bound(False)
+    yield "in_quadratic", [draw.normal(2, 4, 3), draw.normal(8)], bound(True)
 
 
 @op

@@ -5,7 +5,7 @@ use crate::common::formula::{self, Formula};
 use crate::common::runs::{Pairs, Weights, config, glyphs, trained};
 use engram::continual::vdfd::{
     Drift, HIDDEN, Kept, Relation, WIDTH, anchored, compress, filter_jacobian, filters_of, largest_curvature,
-    normalized_adjacency, variational_bound,
+    normalized_adjacency,
 };
 use engram::continual::{Learner, Method};
 use engram::data::Dataset;
@@ -264,7 +264,7 @@ fn the_closed_forms_agree_with_the_tape_and_with_finite_differences() {
     let (value, by_d, by_parameters) = exact.value_and_gradients(&d);
 
     let leaf = Tensor::from_f32(&Device::cpu(), [4], &D).unwrap().with_gradient();
-    let own = variational_bound(&leaf, &relation.precision().unwrap(), EPSILON, false).unwrap();
+    let own = relation.factors().unwrap().variational_bound(&leaf, EPSILON, false).unwrap();
     assert!((f64::from(own.item().unwrap()) - value).abs() < 1e-4 * value.abs(), "{own:?} instead of {value}");
     let gradients = own.backward().unwrap();
     near(&gradients.get(&leaf).unwrap().to_vec().unwrap(), &by_d, 1e-4, "d");
@@ -315,7 +315,7 @@ fn the_identity_makes_it_dfd_and_no_value_is_below_the_bound() {
     let d = Tensor::from_f32(&device, [4], &D).unwrap().with_gradient();
     let squares = D.iter().map(|&d| f64::from(d).powi(2)).sum::<f64>();
     for (in_quadratic, factor) in [(false, 1.0), (true, 1.0 + f64::from(EPSILON))] {
-        let value = variational_bound(&d, &identity, EPSILON, in_quadratic).unwrap();
+        let value = identity.variational_bound(&d, EPSILON, in_quadratic).unwrap();
         let least = -4.0 * f64::from(1.0 + EPSILON).ln();
         assert!((f64::from(value.item().unwrap()) - (factor * squares + least)).abs() < 1e-6);
         let gradient = value.backward().unwrap().get(&d).unwrap().to_vec().unwrap();
@@ -325,12 +325,13 @@ fn the_identity_makes_it_dfd_and_no_value_is_below_the_bound() {
     for seed in 0..5 {
         shake(&learner, 0.05, seed);
         let (relation, _) = relation(&learner, &keep(&learner, &[0, 1, 2, 3]));
-        let pi = relation.precision().unwrap();
-        for i in 0..4 {
-            assert!((pi.to_vec().unwrap()[5 * i] - 1.0).abs() < 1e-5, "a row of P is not of length 1");
+        let p = relation.factors().unwrap();
+        for row in p.to_vec().unwrap().chunks_exact(WIDTH) {
+            let square: f32 = row.iter().map(|x| x * x).sum();
+            assert!((square - 1.0).abs() < 1e-5, "a row of P is not of length 1");
         }
         let still = Tensor::from_f32(&device, [4], &[0.0; 4]).unwrap();
-        let value = variational_bound(&still, &pi, EPSILON, false).unwrap().item().unwrap();
+        let value = p.variational_bound(&still, EPSILON, false).unwrap().item().unwrap();
         assert!(f64::from(value) >= -4.0 * f64::from(1.0 + EPSILON).ln() - 1e-5, "{value}");
     }
 }
@@ -522,4 +523,30 @@ fn rotations_are_classes_of_their_own_in_training_only() {
         let (_, own) = main_classifier(&metrics).unwrap();
         assert!(own.seen_accuracy[0] > 0.4, "{name} learns nothing: {:?}", own.seen_accuracy);
     }
+}
+
+/// What a step pays for nine earlier tasks is launches: none of them has much to do.
+#[test]
+fn the_regulariser_takes_few_launches_on_hardware() {
+    let Some(device) = common::gpu_as_hardware(false) else { return };
+    let Device::Gpu(gpu) = &device else { panic!("no GPU") };
+    let formula = Formula::new(&device);
+    let learner = &formula.learner;
+    let launches = |name: &str| {
+        let mut method = formula::method(name, &[("epochs", "1"), ("batch_size", "8")]);
+        method.begin_task(learner, &formula.task(0)).unwrap();
+        method.end_task(learner, &formula.task(0)).unwrap();
+        method.begin_task(learner, &formula.task(1)).unwrap();
+        let mut step = |key: u64| {
+            let batch = formula.batch(&[24, 25, 26, 27], (1 << 32) | key, 4);
+            let loss = method.observe(learner, &batch)?.total()?;
+            learner.network.parameters.backward(&loss)?;
+            method.adjust_gradients(learner, &batch)
+        };
+        gpu.profile(|| step(0)).unwrap();
+        gpu.profile(|| step(1)).unwrap().iter().map(|row| row.dispatches).sum::<u64>()
+    };
+    let [plain, dfd, vdfd] = ["finetune", "dfd", "vdfd"].map(launches);
+    assert!(dfd > plain && vdfd > dfd, "{plain}, {dfd}, {vdfd}");
+    assert!(dfd - plain <= 18 && vdfd - plain <= 31, "{plain} of fine-tuning, {dfd} of DFD, {vdfd} of VDFD");
 }

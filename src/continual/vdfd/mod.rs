@@ -17,6 +17,7 @@ pub use relation::{HIDDEN, Relation, WIDTH, normalized_adjacency};
 use super::spec::CLASSES_AND_MASKS;
 use super::{Batch, Classifier, Held, Keep, Keeps, Learner, Loss, Method, MethodSpec, MethodState, TaskData};
 use crate::data::Scenario;
+use crate::device::Array;
 use crate::error::{Error, Result};
 use crate::nn::Output;
 use crate::ops::{Mode, quarter_turns};
@@ -93,6 +94,8 @@ struct Holding {
     drift: Drift,
     /// Absent for DFD.
     relation: Option<Relation>,
+    /// λ, where the gradients of the regulariser begin.
+    weight: Array,
 }
 
 /// Which task is learnt.
@@ -110,18 +113,6 @@ struct Card {
     /// Of the graph convolution's optimiser; absent between tasks and for DFD.
     n_steps: Option<u32>,
     is_held: bool,
-}
-
-/// Σ over tasks of dᵀΠd − log det(Π + εI), with `in_quadratic` dᵀ(Π + εI)d; shape \[1\]. Shapes: d (tasks · classes), Π (tasks, classes,
-/// classes). With Π = I it is Σ d² − tasks · classes · log(1 + ε).
-///
-/// # Errors
-/// If the shapes do not fit.
-pub fn variational_bound(d: &Tensor, pi: &Tensor, epsilon: f32, in_quadratic: bool) -> Result<Tensor> {
-    let shape = pi.shape();
-    let outer = d.reshape([shape[0], shape[1], 1])?.gram()?;
-    let value = pi.mul(&outer)?.sum()?.sub(&pi.log_det(epsilon)?.sum()?)?;
-    if in_quadratic { value.add(&d.mul(d)?.sum()?.scale(epsilon)?) } else { Ok(value) }
 }
 
 impl Vdfd {
@@ -167,7 +158,7 @@ impl Vdfd {
             return d.mul(&d)?.sum();
         };
         let n_classes = holding.drift.n_classes;
-        let value = variational_bound(&d, &relation.precision()?, precision.epsilon, precision.in_quadratic)?;
+        let value = relation.factors()?.variational_bound(&d, precision.epsilon, precision.in_quadratic)?;
         // A class that a task does not have is a row of zeros in Π, and adds log ε to its log-determinant.
         let absent: usize = self.kept.iter().map(|kept| n_classes - kept.outputs.len()).sum();
         match absent {
@@ -188,7 +179,7 @@ impl Vdfd {
             (Some(own), None) => Some(Relation::new(learner, &self.kept, n_classes, own.weight_decay, task)?),
             (Some(own), Some(saved)) => Some(Relation::load(learner, &self.kept, n_classes, own.weight_decay, saved)?),
         };
-        Ok(Some(Holding { drift, relation }))
+        Ok(Some(Holding { drift, relation, weight: Array::from_f32(&learner.device, [1], &[self.reg_weight])? }))
     }
 
     /// What the learning rate of this step is, as a part of that at the start.
@@ -219,7 +210,7 @@ impl Method for Vdfd {
         let Some(holding) = &self.holding else { return Ok(loss) };
         // Its gradients are added where those of the loss are known: they end in one number per filter and in the graph convolution.
         let value = self.regulariser(learner, holding)?;
-        let gradients = value.scale(self.reg_weight)?.backward()?;
+        let gradients = value.backward_with(holding.weight.clone())?;
         if let Some(relation) = &holding.relation {
             relation.parameters.receive(&gradients)?;
         }

@@ -125,18 +125,18 @@ impl Relation {
         })
     }
 
-    /// Π of every task, (tasks, classes, classes).
+    /// P of every task, (tasks, classes, [`WIDTH`]).
     ///
     /// # Errors
     /// If the device is out of memory.
-    pub fn precision(&self) -> Result<Tensor> {
+    pub fn factors(&self) -> Result<Tensor> {
         let [w1, b1, w2, b2] = self.parameters.tensors() else { panic!("bug: a graph convolution of two layers") };
         let hidden = self.smoothed.linear(w1, Some(b1))?.relu()?;
         let mut p = self.adjacency.matmul(&hidden)?.linear(w2, Some(b2))?.l2_normalize()?;
         if let Some(exists) = &self.exists {
             p = p.mul(exists)?;
         }
-        p.reshape([self.n_tasks, self.n_classes, WIDTH])?.gram()
+        p.reshape([self.n_tasks, self.n_classes, WIDTH])
     }
 
     /// X, (tasks · classes, features).
