@@ -37,23 +37,33 @@ pub fn run(args: &ExportArgs) -> Result<()> {
                 "--classifier has no effect here: a learner has one; engram learn --method changes it",
             ));
         }
-        return write(&Session::load(&args.from, &Device::cpu())?.export()?, args.to, &args.out, args.force);
+        return write(&Session::load(&args.from, &Device::cpu())?.export()?, args);
     }
     let predictor = Predictor::load(&args.from, &Device::cpu())?;
     let classifier = args.classifier.as_ref().unwrap_or(&predictor.card.classifiers[0]);
     let export = predictor.export(classifier)?;
-    write(&export, args.to, &args.out, args.force)
+    write(&export, args)
 }
 
 /// Writes the file or the folder, each file whole or not at all, and prints the paths.
-fn write(export: &Export, format: Format, out: &Path, force: bool) -> Result<()> {
+fn write(export: &Export, args: &ExportArgs) -> Result<()> {
+    let ExportArgs { from, to: format, out, force, .. } = args;
+    let (format, force) = (*format, *force);
     let wanted_folder = format == Format::Torch;
     if out.exists() && out.is_dir() != wanted_folder {
         let (is, needs) = if wanted_folder { ("a file", "a folder") } else { ("a folder", "a file") };
         return Err(Error::usage(format!("--out {}: this is {is}, and the format needs {needs}", out.display())));
     }
     let files = export.files(format)?;
-    let path_of = |name: &str| if wanted_folder { out.join(name) } else { out.to_path_buf() };
+    let path_of = |name: &str| if wanted_folder { out.join(name) } else { out.clone() };
+    // A file of a run is its own, too.
+    let is_source = |path: &Path| match (path.canonicalize(), from.canonicalize()) {
+        (Ok(path), Ok(from)) => path == from || path.parent() == Some(&from),
+        _ => false,
+    };
+    if let Some(own) = files.iter().map(|(name, _)| path_of(name)).find(|path| is_source(path)) {
+        return Err(Error::usage(format!("--out: {} is what is exported; name another path", own.display())));
+    }
     if let Some(there) = files.iter().map(|(name, _)| path_of(name)).find(|path| path.exists() && !force) {
         let message = format!("{} exists; --force overwrites it, --out PATH names another", there.display());
         return Err(Error::usage(message));

@@ -4,9 +4,9 @@ use super::run::{self, RunArgs};
 use crate::continual::{self, MethodSpec};
 use crate::data::{Target, stream_rows};
 use crate::error::{Error, Result};
-use crate::experiment;
+use crate::experiment::{self, Config};
 use crate::report::fit;
-use crate::settings::{Origin, Values};
+use crate::settings::{Origin, Setting, Usual, Values, text};
 use clap::Args;
 
 /// The data set unless another one is named.
@@ -27,6 +27,21 @@ fn methods() -> impl Iterator<Item = &'static MethodSpec> {
     continual::all().into_iter().filter(|method| method.targets.contains(&Target::Mask))
 }
 
+/// Settings whose default is another one here, with what to say of it.
+fn own_defaults() -> Result<Vec<(&'static Setting, String)>> {
+    let values = Config::resolve(continual::spec("finetune")?, usual()?)?.values;
+    let own = experiment::every_row().into_iter().filter_map(|row| {
+        let value = values.value(row.name)?;
+        let default = match row.default {
+            Usual::Is(default) if row.kind.parse(default).as_ref() == Ok(value) => return None,
+            Usual::Is(_) => text(value),
+            _ => format!("{} for {}", text(value), DATASET.1),
+        };
+        Some((row, format!("{} [default: {default}]", row.help)))
+    });
+    Ok(own.collect())
+}
+
 /// With a help text of what plays a part, at most 80 columns wide.
 pub fn with_help(command: clap::Command) -> clap::Command {
     let own: Vec<&str> = methods().flat_map(experiment::rows).map(|row| row.name).collect();
@@ -35,6 +50,8 @@ pub fn with_help(command: clap::Command) -> clap::Command {
     let foreign = experiment::every_row().into_iter().map(|row| row.name).filter(|name| !own.contains(name));
     let hidden: Vec<&str> = foreign.chain(of_other_streams).collect();
     let command = hidden.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)));
+    let own = own_defaults().expect("bug: fine-tuning on the usual data set makes no sense");
+    let command = own.into_iter().fold(command, |command, (row, help)| command.mut_arg(row.name, |arg| arg.help(help)));
     let mut text = String::from("Methods (engram methods show NAME says more):\n");
     for method in methods() {
         let summary = method.summary.split([':', ',', '(']).next().unwrap_or_default().trim();

@@ -95,12 +95,12 @@ impl Recipe {
     /// Resolved values as what they mean; what a method ignores is not there, and is of no account.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the rate drops at an epoch that does not come.
+    /// [`Error::Usage`] if the rate drops at an epoch that does not come, or never comes to its height.
     pub fn of(values: &Values) -> Result<Recipe> {
         let epochs: usize = values.find("epochs").unwrap_or(1);
         let at: Vec<usize> = values.find("lr_steps").unwrap_or_default();
-        let asked = values.origin("lr_steps").is_some_and(Origin::is_asked_for);
-        if let Some(step) = at.iter().find(|step| asked && **step >= epochs) {
+        let asked = |name: &str| values.origin(name).is_some_and(Origin::is_asked_for);
+        if let Some(step) = at.iter().find(|step| asked("lr_steps") && **step >= epochs) {
             let message = format!("--lr-steps {step} has no effect here: there are {epochs} epochs, from 0 on");
             return Err(Error::usage(message));
         }
@@ -110,7 +110,12 @@ impl Recipe {
             FallKind::Cosine => Fall::Cosine,
             FallKind::Poly => Fall::Poly,
         };
-        let warm_up = WarmUp::Epochs(values.find("warm_up").unwrap_or(0.0));
+        let warm_up = values.find("warm_up").unwrap_or(0.0);
+        if asked("warm_up") && warm_up > epochs as f64 {
+            let message = format!("--warm-up {warm_up}: with --epochs {epochs} the rate never comes to --lr");
+            return Err(Error::usage(message));
+        }
+        let warm_up = WarmUp::Epochs(warm_up);
         Ok(Recipe {
             epochs,
             batch_size: values.get("batch_size"),

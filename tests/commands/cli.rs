@@ -357,6 +357,11 @@ fn the_help_names_every_flag_and_its_default() {
             assert!(help.lines().any(|line| line.contains(recipe) && line.contains("--batch-size")), "{help}");
         }
     }
+    // Masks call for other defaults.
+    let help = succeeds(&dir, "segment --help").out;
+    for default in ["shape-city", "deeplab-lite", "0.5", "16 for shape-city"] {
+        assert!(help.contains(&format!("[default: {default}]")), "no {default}:\n{help}");
+    }
     let help = succeeds(&dir, "--help").out;
     for command in ["icarl", "finetune", "joint", "predict", "report", "datasets", "devices", "check", "bench"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "no {command}:\n{help}");

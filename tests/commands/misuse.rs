@@ -32,7 +32,8 @@ fn damaged_data_files_are_named() {
     let dir = temp();
     write_files(dir.path(), 2);
     let command = "finetune --dataset mnist --data-dir . --model mlp --epochs 1 --device cpu --out out";
-    succeeds(&dir, &format!("{command} --force"));
+    let said = succeeds(&dir, &format!("{command} --force")).err;
+    assert!(said.contains("20 training and 10 test images") && said.contains("another data set"), "{said}");
     std::fs::remove_dir_all(dir.path().join("out")).unwrap();
 
     let (images, labels) = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte");
