@@ -160,7 +160,8 @@ fn other_parameters_have_a_rate_of_their_own_in_every_task() {
         formula.set_weights(3);
         let (learner, mut method) = (&formula.learner, formula::method(name, &[]));
         let parameters = &learner.network.parameters;
-        let values = || parameters.to_host().unwrap();
+        let values =
+            || -> Vec<Vec<f32>> { parameters.to_host().unwrap().into_iter().map(|(_, _, values)| values).collect() };
         method.begin_task(learner, &formula.task(0)).unwrap();
         let before = values();
         let batch = formula.batch(&(0..24).collect::<Vec<_>>(), 0, 0);
@@ -168,7 +169,7 @@ fn other_parameters_have_a_rate_of_their_own_in_every_task() {
         method.adjust_gradients(learner, &batch).unwrap();
         Optimizer::new(Kind::Sgd, 0.0, 0.0, parameters).unwrap().step(parameters, 0.1).unwrap();
         method.after_step(learner, &batch).unwrap();
-        let moved = |((_, _, after), (_, _, before)): ((&str, _, Vec<f32>), (&str, _, Vec<f32>))| {
+        let moved = |(after, before): (Vec<f32>, Vec<f32>)| {
             after.into_iter().zip(before).map(|(after, before)| after - before).collect()
         };
         values().into_iter().zip(before).map(moved).collect()
