@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures engram on a machine with a GPU in about four minutes: adapters, every op against the CPU, matrix products, steps of all
-# models, time and bytes of a step's kernels, a short iCaRL run, and PyTorch's steps if python3 has torch with CUDA. A command that
-# fails or takes too long is named at the end; the others still run.
+# models, time and bytes of a step's kernels, a short iCaRL run, what DFD and VDFD add to a step at ten tasks, and PyTorch's steps if
+# python3 has torch with CUDA. A command that fails or takes too long is named at the end; the others still run.
 #
 #     benches/hardware.sh [--quick] [--device WHICH] [PROGRAM [FOLDER]]
 #
@@ -28,7 +28,7 @@ mkdir -p "$out" || exit 2
 program=$(cd "$(dirname "$program")" && pwd)/$(basename "$program")
 out=$(cd "$out" && pwd)
 # Nothing of an earlier run is taken for this one's. Kernels are compiled from scratch, once.
-rm -rf "$out"/*.txt "$out"/*.json "$out"/*.err "$out/icarl" "$out/cache"
+rm -rf "$out"/*.txt "$out"/*.json "$out"/*.err "$out/icarl" "$out"/ten-tasks-* "$out/cache"
 export ENGRAM_CACHE_DIR="$out/cache"
 summary=$out/summary.txt
 failed=
@@ -61,9 +61,11 @@ figures() {
 
 if [ -n "$quick" ]; then
     batch=2 width=0.1 repeat=1 sizes="64" op=relu run="--limit-per-task 20 --epochs 1 --memory 20 --model mlp"
+    tasks="--limit-per-task 20 --model mlp"
     pytorch="--batch-size 2 --repeat 1 --sizes 64"
 else
     batch=128 width=1 repeat=20 sizes="512 1024 2048 4096" op= run="--limit-per-task 2000 --epochs 2 --memory 200 --model resnet32"
+    tasks=
     pytorch="--batch-size 128 --repeat 20 --sizes 512 1024 2048 4096"
 fi
 all_began=$(date +%s)
@@ -86,6 +88,12 @@ for model in resnet32 resnet18; do
     figures 30 "trace-$model" step --model $model --width $width --batch-size $batch --repeat $repeat --trace
 done
 step 60 icarl.txt "$program" icarl --dataset glyphs $run --device "$device" --out "$out/icarl" --force
+# Seconds of training of each of ten tasks: the last one holds nine.
+for method in finetune dfd vdfd; do
+    step 60 ten-tasks-$method.txt "$program" $method --preset vdfd-cifar100-10-short --dataset shapes --classes-per-task 2 \
+        --max-tasks 10 $tasks --device "$device" --out "$out/ten-tasks-$method" --force
+    grep seconds_training "$out/ten-tasks-$method/timing.json" | tee -a "$summary"
+done
 if python3 -c 'import torch; assert torch.cuda.is_available()' >/dev/null 2>&1; then
     step 90 pytorch.json python3 "$here/pytorch/step.py" all --device cuda --modes eager graph --tf32 off on $pytorch --json
 elif [ -n "$quick" ] && python3 -c 'import torch' >/dev/null 2>&1; then

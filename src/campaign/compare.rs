@@ -72,6 +72,9 @@ impl Grid {
         if let Some(twice) = (1..self.memories.len()).find(|&i| self.memories[..i].contains(&self.memories[i])) {
             return Err(Error::usage(format!("--memory has {} twice", self.memories[twice])));
         }
+        if !self.memories.is_empty() && !self.methods.iter().any(|spec| spec.uses_memory()) {
+            return Err(Error::usage("none of these methods has --memory"));
+        }
         let mut cells: Vec<Cell> = Vec::new();
         for (spec, rows) in self.methods.iter().zip(&rows_of) {
             let mine = self.own.iter().rev().filter(|(method, _)| method.name == spec.name);

@@ -5,7 +5,7 @@ use super::settings::RunFlags;
 use super::terminal::{Shown, Terminal};
 use crate::campaign::{LEDGER, LEDGER_CSV, Reproduction};
 use crate::error::Result;
-use crate::experiment::ledger;
+use crate::experiment::ledger::{self, Experiment};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use std::time::Duration;
 /// Flags.
 #[derive(Args)]
 pub struct ReproduceArgs {
-    /// A preset with published figures, such as icarl-cifar100: `engram presets show NAME` says whether it has some
+    /// A preset with published figures, such as icarl-cifar100: `engram presets show NAME` says whether it has some. vdfd-cifar100
+    /// stands for vdfd-cifar100-10 and -20, each with a folder of its own in that of --out
     preset: String,
     /// Class orders of icarl-cifar100: the paper's first one, then seed:1, seed:2 … [default: 1]. Others have --seeds
     #[arg(long, value_name = "N")]
@@ -32,16 +33,31 @@ pub struct ReproduceArgs {
     settings: RunFlags,
 }
 
+/// That of a preset, or those of all whose names go on with a hyphen where this one ends.
+fn experiments(name: &str) -> Result<Vec<&'static Experiment>> {
+    let goes_on = |preset: &str| preset.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    let family: Vec<_> = ledger::ALL.iter().filter(|experiment| goes_on(experiment.preset)).collect();
+    match ledger::experiment(name) {
+        Err(_) if !family.is_empty() => Ok(family),
+        exact => Ok(vec![exact?]),
+    }
+}
+
 /// Runs what is missing, writes the ledger after every run, and prints it.
 pub fn run_all(args: ReproduceArgs) -> Result<()> {
     if let Some(time) = args.stop_after {
         stop_after(time);
     }
     let ReproduceArgs { preset, orders, methods, out, settings, .. } = &args;
-    let reproduction = Reproduction { preset, orders: *orders, methods, given: &settings.0 };
-    let rows = reproduction.run(out, &mut Terminal::new(Shown::All))?;
-    println!("\n{}", ledger::markdown(&rows));
-    println!("Published by {}.", ledger::experiment(preset)?.source);
-    println!("Ledger: {} and {}", out.join(LEDGER_CSV).display(), out.join(LEDGER).display());
+    let experiments = experiments(preset)?;
+    for experiment in &experiments {
+        let preset = experiment.preset;
+        let out = if experiments.len() > 1 { out.join(preset) } else { out.clone() };
+        let reproduction = Reproduction { preset, orders: *orders, methods, given: &settings.0 };
+        let rows = reproduction.run(&out, &mut Terminal::new(Shown::All))?;
+        println!("\n{}", ledger::markdown(&rows));
+        println!("Published by {}.", experiment.source);
+        println!("Ledger: {} and {}", out.join(LEDGER_CSV).display(), out.join(LEDGER).display());
+    }
     Ok(())
 }

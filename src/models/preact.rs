@@ -6,7 +6,8 @@ use super::Options;
 use crate::nn::Builder;
 use crate::ops::Conv2d;
 
-/// Four stages of so many blocks, 64 to 512 channels wide.
+/// Four stages of so many blocks, 64 to 512 channels wide. A stage is named where its values enter the ReLU: behind the batch norm
+/// that the next stage, or the pooling, begins with.
 pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outputs: usize) {
     let widths = [64, 128, 256, 512].map(|channels| options.scaled(channels));
     b.conv("conv1", widths[0], 3, Conv2d::new(1, 1), false);
@@ -14,11 +15,12 @@ pub fn imagenet(b: &mut Builder, options: &Options, n_blocks: [usize; 4], n_outp
         for block in 0..n_blocks {
             let stride = if i > 0 && block == 0 { 2 } else { 1 };
             let name = format!("stage{}.{block}", i + 1);
-            basic_block(b, &name, "shortcut.0", channels, stride, false);
+            let ends_stage = i > 0 && block == 0;
+            basic_block(b, &name, "shortcut.0", channels, stride, ends_stage);
         }
-        b.end_stage();
     }
     b.batch_norm("bn_last", None, true);
+    b.end_stage();
     b.global_avg_pool();
     b.feature();
     b.linear("last", n_outputs);

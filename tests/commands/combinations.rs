@@ -137,6 +137,7 @@ fn a_trained_learner_outlives_its_pictures() {
 fn what_cannot_be_compared_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     fails(dir.path(), "compare er --memory 10,10 --device cpu", 2, &["--memory has 10 twice"]);
+    fails(dir.path(), "compare finetune lwf --memory 10 --device cpu", 2, &["none of these methods has --memory"]);
     fails(dir.path(), "er --warm-up 5 --epochs 1 --device cpu", 2, &["--warm-up 5", "--epochs 1"]);
     fails(dir.path(), "distill --train-fraction 1,1 --device cpu", 2, &["--train-fraction has 1 twice"]);
     fails(dir.path(), "distill --schemes hinton,dkd --of dkd:epochs=3", 2, &["--of dkd:epochs", "--epochs"]);
