@@ -1,5 +1,5 @@
-// Rows of a matrix: on hardware the invocations of a workgroup share one, on software adapters, which are slow at barriers,
-// an invocation has one to itself. Sums over a row are in a fixed order. CPU twin: none, it moves partial sums of a kernel.
+// Rows of a matrix: on hardware the invocations of a workgroup share one; on software adapters, which are slow at barriers,
+// an invocation has one to itself, unless rows are long. Sums over a row are in a fixed order. CPU twin: none, it moves partial sums of a kernel.
 
 // Invocations per row: WG or 1.
 override ROW: u32 = 1u;

@@ -40,6 +40,20 @@ struct Runs {
 }
 
 impl Reproduction<'_> {
+    /// Whether there are such figures, and all their runs make sense.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if not.
+    pub fn check(&self) -> Result<()> {
+        let experiment = ledger::experiment(self.preset)?;
+        for repeat in 0..self.n_repeats(experiment.repeats)? {
+            for figure in self.figures(experiment)? {
+                self.configure(experiment, &figure.run, repeat)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs what is missing and writes the ledger after every run. Returns its rows.
     ///
     /// # Errors

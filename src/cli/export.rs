@@ -3,6 +3,7 @@
 use super::settings::choice;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::experiment::results::RESULT_FILES;
 use crate::experiment::saved::Predictor;
 use crate::models::export::{Export, Format};
 use crate::records::{create_folder, write_atomically};
@@ -56,9 +57,8 @@ fn write(export: &Export, args: &ExportArgs) -> Result<()> {
     }
     let files = export.files(format)?;
     let path_of = |name: &str| if wanted_folder { out.join(name) } else { out.clone() };
-    // A file of a run is its own, too.
     let is_source = |path: &Path| match (path.canonicalize(), from.canonicalize()) {
-        (Ok(path), Ok(from)) => path == from || path.parent() == Some(&from),
+        (Ok(path), Ok(from)) => path == from || RESULT_FILES.iter().any(|name| path == from.join(name)),
         _ => false,
     };
     if let Some(own) = files.iter().map(|(name, _)| path_of(name)).find(|path| is_source(path)) {

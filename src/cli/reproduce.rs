@@ -33,12 +33,12 @@ pub struct ReproduceArgs {
     settings: RunFlags,
 }
 
-/// That of a preset, or those of all whose names go on with a hyphen where this one ends.
+/// That of a preset, or those of several whose names go on with a hyphen where this one ends.
 fn experiments(name: &str) -> Result<Vec<&'static Experiment>> {
     let goes_on = |preset: &str| preset.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
     let family: Vec<_> = ledger::ALL.iter().filter(|experiment| goes_on(experiment.preset)).collect();
     match ledger::experiment(name) {
-        Err(_) if !family.is_empty() => Ok(family),
+        Err(_) if family.len() > 1 => Ok(family),
         exact => Ok(vec![exact?]),
     }
 }
@@ -50,11 +50,12 @@ pub fn run_all(args: ReproduceArgs) -> Result<()> {
     }
     let ReproduceArgs { preset, orders, methods, out, settings, .. } = &args;
     let experiments = experiments(preset)?;
+    let of = |preset| Reproduction { preset, orders: *orders, methods, given: &settings.0 };
+    // All of them, before the first has run for hours.
+    experiments.iter().try_for_each(|experiment| of(experiment.preset).check())?;
     for experiment in &experiments {
-        let preset = experiment.preset;
-        let out = if experiments.len() > 1 { out.join(preset) } else { out.clone() };
-        let reproduction = Reproduction { preset, orders: *orders, methods, given: &settings.0 };
-        let rows = reproduction.run(&out, &mut Terminal::new(Shown::All))?;
+        let out = if experiments.len() > 1 { out.join(experiment.preset) } else { out.clone() };
+        let rows = of(experiment.preset).run(&out, &mut Terminal::new(Shown::All))?;
         println!("\n{}", ledger::markdown(&rows));
         println!("Published by {}.", experiment.source);
         println!("Ledger: {} and {}", out.join(LEDGER_CSV).display(), out.join(LEDGER).display());

@@ -29,9 +29,10 @@ fn methods() -> impl Iterator<Item = &'static MethodSpec> {
 
 /// Settings whose default is another one here, with what to say of it.
 fn own_defaults() -> Result<Vec<(&'static Setting, String)>> {
-    let values = Config::resolve(continual::spec("finetune")?, usual()?)?.values;
+    let resolved: Result<Vec<Values>> = methods().map(|method| Ok(Config::resolve(method, usual()?)?.values)).collect();
+    let resolved = resolved?;
     let own = experiment::every_row().into_iter().filter_map(|row| {
-        let value = values.value(row.name)?;
+        let value = resolved.iter().find_map(|values| values.value(row.name))?;
         let default = match row.default {
             Usual::Is(default) if row.kind.parse(default).as_ref() == Ok(value) => return None,
             Usual::Is(_) => text(value),

@@ -121,7 +121,7 @@ impl Penalty {
         let w = learner.network.parameters.values().to_vec()?;
         let [mut importance, mut anchor] = self.held(learner)?;
         for (((a, m), &f), &w) in importance.iter_mut().zip(&mut anchor).zip(new).zip(&w) {
-            if f > 0.0 {
+            if f != 0.0 {
                 let share = f / (*a + f);
                 constant += f64::from(*a * share) * f64::from(w - *m).powi(2);
                 *a += f;
@@ -161,7 +161,9 @@ impl Keep for Penalty {
         let importance = state.take(&format!("{name}.unlimited")).unwrap_or(limited);
         self.hold(learner, importance, &state.need(&format!("{name}.anchor"))?)?;
         if let Some(quadratic) = &mut self.quadratic {
-            quadratic.constant = state.need(&format!("{name}.constant"))?[0];
+            let constant = state.need(&format!("{name}.constant"))?;
+            quadratic.constant =
+                constant.first().copied().ok_or_else(|| Error::op("penalty", "its constant is missing"))?;
         }
         Ok(())
     }

@@ -254,7 +254,6 @@ impl<T: Plain> Keep for T {
 }
 
 impl Plain for usize {}
-impl Plain for f32 {}
 impl Plain for Range<usize> {}
 
 /// Labels.

@@ -236,9 +236,9 @@ fn plain(dir: &Path) -> Result<Vec<Pair>> {
     if train.is_file() || test.is_file() {
         let (train, test) = (lines(&train)?, lines(&test)?);
         let part = |stem: &String| [&train, &test].map(|list| list.contains(stem));
+        let stems: BTreeSet<String> = found.iter().map(|(image, ..)| stem(image)).collect();
         for (path, list) in [(dir.join("train.txt"), &train), (dir.join("test.txt"), &test)] {
-            let is_there = |name: &&String| found.iter().any(|(image, ..)| stem(image) == **name);
-            if let Some(missing) = list.iter().find(|name| !is_there(name)) {
+            if let Some(missing) = list.iter().find(|name| !stems.contains(*name)) {
                 let why = format!(
                     "it names {missing}, and images has no picture {missing}: a line is a file's name without its ending"
                 );

@@ -87,13 +87,11 @@ impl Mask {
 
 impl Legend {
     fn class_of(&self, value: u8) -> std::result::Result<u8, String> {
-        match self.values.get(usize::from(value)) {
-            Some(&class) => Ok(class),
-            None if value == VOID => Ok(VOID),
-            None => Err(format!(
-                "the mask holds the value {value}, which is no class: there are {} (0 to {}), and 255 for void. The file of classes \
-                 may lack one",
-                self.values.len(),
+        match (value, self.values.get(usize::from(value))) {
+            (VOID, _) => Ok(VOID),
+            (_, Some(&class)) => Ok(class),
+            (_, None) => Err(format!(
+                "the mask holds the value {value}, which is no class: 0 to {} are known, and 255 for void. The file of classes may lack one",
                 self.values.len() - 1
             )),
         }
@@ -206,7 +204,7 @@ mod tests {
     fn what_is_no_mask_is_refused_in_words() {
         let known = legend(5, &[]);
         let beyond = png(ColorType::Indexed, BitDepth::Eight, [1, 1], &[7]);
-        assert!(decode(&beyond, &known).unwrap_err().contains("the value 7, which is no class: there are 6 (0 to 5)"));
+        assert!(decode(&beyond, &known).unwrap_err().contains("the value 7, which is no class: 0 to 5 are known"));
         let deep = png(ColorType::Grayscale, BitDepth::Sixteen, [1, 1], &[0, 1]);
         assert!(decode(&deep, &known).unwrap_err().contains("16 bits"));
         assert!(decode(b"\xff\xd8\xff\xe0JFIF", &known).unwrap_err().contains("must be a PNG file"));

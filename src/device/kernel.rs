@@ -140,8 +140,8 @@ impl Workgroup {
         }
     }
 
-    /// Whether a launch gets the workgroups of a software adapter, on one. Rows of more than [`LONG_ROW`] numbers are shared
-    /// there too.
+    /// Whether a launch gets the workgroups of a software adapter, on one. Where a tensor has more than [`LONG_ROW`] numbers for each
+    /// row, rows are shared there too.
     pub(super) fn is_for_software(self, bindings: &[&Array], grid: Grid) -> bool {
         match (self, grid) {
             (Workgroup::Row, Grid::Rows(n)) => bindings.iter().all(|array| array.n_elements() <= LONG_ROW * n),

@@ -102,7 +102,7 @@ const STATE: &str = "state";
 const SUM: &str = "sum";
 
 /// The format of checkpoints.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What every version's checkpoints have; those of format 1 do not name it.
 #[derive(Deserialize)]

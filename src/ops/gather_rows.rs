@@ -79,6 +79,7 @@ impl Backward for GatherRowsBackward {
                 Ok(())
             }
             Device::Gpu(gpu) => {
+                gpu.expect_turns("gather_rows", self.indices.n_elements())?;
                 let params = [n as u32, d as u32, self.indices.n_elements() as u32];
                 gpu.launch(&BACKWARD, &[dy, &self.indices, &dx], &params, Grid::Invocations(n * d))
             }

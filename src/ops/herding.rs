@@ -47,7 +47,7 @@ impl Tensor {
         match &device {
             Device::Cpu(_) => herd(&self.array().cpu(), &mean.array().cpu(), &mut picks.cpu_mut()),
             Device::Gpu(gpu) => {
-                gpu.expect_turns("herding", n.max(d))?;
+                gpu.expect_turns("herding", n + d)?;
                 let (features, mean) = (self.array(), mean.array());
                 let target = Array::empty(&device, [d], DType::F32)?;
                 copy(mean, &target)?;

@@ -138,6 +138,7 @@ pub fn multiply(a: Operand, b: Operand, y: &Array) -> Result<()> {
                 let b = Stack { array: b.array, row: b_depth, column: b_column, slice: 0 };
                 return multiply_by(planned(&gpu, [m, n], a), &gpu, [1, m, k, n], a, b, y);
             }
+            gpu.expect_turns("matmul", k.div_ceil(4))?;
             let a = Packing { n_k: k, n_m: m, inner: k, outer_step: 0, inner_step: a_depth, m_step: a_row }
                 .of(&gpu, a.array)?;
             let b = Packing { n_k: k, n_m: n, inner: k, outer_step: 0, inner_step: b_depth, m_step: b_column }

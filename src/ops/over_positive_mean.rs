@@ -41,6 +41,7 @@ impl Tensor {
                 });
             }
             Device::Gpu(gpu) => {
+                gpu.expect_turns("over_positive_mean", n_rows)?;
                 let params = [n_rows as u32, n_columns as u32];
                 gpu.launch(&ROWS, &[self.array(), &sums], &params, Grid::Rows(n_rows))?;
                 gpu.launch(&FORWARD, &[self.array(), &sums, &y], &params, Grid::Invocations(n_rows * n_columns))?;

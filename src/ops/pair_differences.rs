@@ -37,6 +37,7 @@ impl Tensor {
                 });
             }
             Device::Gpu(gpu) => {
+                gpu.expect_turns("pair_differences", n)?;
                 gpu.launch(&FORWARD, &[self.array(), &y], &[n as u32, d as u32], Grid::Invocations(n * n * d))?;
             }
         }

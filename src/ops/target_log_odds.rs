@@ -55,7 +55,7 @@ impl Tensor {
                 }
             }
             Device::Gpu(gpu) => {
-                gpu.expect_turns("target_log_odds", 2 * self.shape().rows_cols().1)?;
+                gpu.expect_turns("target_log_odds", 3 * self.shape().rows_cols().1)?;
                 let params = [n as u32, classes as u32, temperature.to_bits()];
                 gpu.launch(&FORWARD, &[self.array(), labels.array(), &y], &params, Grid::Invocations(n))?;
             }

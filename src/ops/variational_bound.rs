@@ -41,7 +41,7 @@ impl Tensor {
         match self.device() {
             Device::Cpu(_) => saved.forward(&values),
             Device::Gpu(gpu) => {
-                gpu.expect_turns("variational_bound", m * m * width.div_ceil(64))?;
+                gpu.expect_turns("variational_bound", 3 * m * m * width.div_ceil(64))?;
                 let arrays = [&saved.p, &saved.d, &saved.l, &saved.q, &values];
                 gpu.launch(&FORWARD, &arrays, &saved.params(), Grid::Rows(n))?;
             }

@@ -359,7 +359,7 @@ fn the_help_names_every_flag_and_its_default() {
     }
     // Masks call for other defaults.
     let help = succeeds(&dir, "segment --help").out;
-    for default in ["shape-city", "deeplab-lite", "0.5", "16 for shape-city"] {
+    for default in ["shape-city", "deeplab-lite", "0.5", "16 for shape-city", "sampled"] {
         assert!(help.contains(&format!("[default: {default}]")), "no {default}:\n{help}");
     }
     let help = succeeds(&dir, "--help").out;

@@ -286,6 +286,8 @@ fn the_command_writes_whole_files_and_overwrites_none() {
     fails(dir.path(), "export run --to onnx --out out --force", 2, &["--out out", "a folder"]);
     fails(dir.path(), "export run --to torch --out out/model.onnx --force", 2, &["a file"]);
     succeeds(dir.path(), "export run --to onnx --out out/model.onnx --force --classifier network");
+    succeeds(dir.path(), "export run --to onnx --out run/model.onnx");
+    succeeds(dir.path(), "export run --to onnx --out run/model.onnx --force");
     // The module's numbers have the name of the run's own.
     fails(dir.path(), "export run --to torch --out run --force", 2, &["run/model.safetensors is what is exported"]);
     let model = proto::Model::decode(&read("out/model.onnx")[..]).unwrap();

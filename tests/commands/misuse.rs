@@ -222,6 +222,7 @@ fn presets_and_reproductions_refuse_what_they_do_not_know() {
     fails(&dir, "icarl --preset icarl-cifar10", 2, &["icarl-cifar10", "icarl-cifar100"]);
     // The tables of 10 and of 20 tasks: known, but there are no images.
     fails(&dir, "reproduce vdfd-cifar100 --data-dir .", 1, &["cifar-100"]);
+    fails(&dir, "reproduce vdfd-cifar100 --data-dir . --classes-per-task 10", 2, &["vdfd-cifar100-20"]);
     fails(&dir, "reproduce vdfd-cifar", 2, &["no published figures", "vdfd-cifar100-10"]);
     fails(&dir, "reproduce imagenet", 2, &["imagenet", "icarl-cifar100"]);
     fails(&dir, "reproduce icarl-cifar100 --orders 0", 2, &["--orders"]);

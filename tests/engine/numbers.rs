@@ -196,7 +196,7 @@ fn no_sum_is_longer_than_an_adapter_can_count() {
             (0..n as u32).map(|i| 0.5 + (i.wrapping_mul(2_654_435_761) >> 22) as f32 / 1024.0).collect();
         Tensor::from_f32(device, engram::shape::Shape::new(shape)?, &values)
     }
-    let sums: [(&str, Sum); 9] = [
+    let sums: [(&str, Sum); 10] = [
         ("sum", |device| numbers(device, &[18_000_000])?.sum()),
         ("row_sum", |device| numbers(device, &[3, 200_000])?.row_sum()),
         ("global_avg_pool", |device| numbers(device, &[1, 3, 300, 300])?.global_avg_pool()),
@@ -211,6 +211,12 @@ fn no_sum_is_longer_than_an_adapter_can_count() {
             let tilted = gradient.add(&numbers(device, &[18_000_000])?.relu()?.scale(0.25)?)?;
             project(tilted.array(), numbers(device, &[18_000_000])?.array())?;
             tilted.mul(&tilted)?.sum()
+        }),
+        ("conv2d", |device| {
+            let w = numbers(device, &[1, 1, 3, 3])?.with_gradient();
+            let y = numbers(device, &[16, 1, 520, 520])?.conv2d(&w, None, Conv2d::new(1, 1))?;
+            let gradient = y.sum()?.backward()?.get(&w).expect("a gradient").to_vec()?;
+            Tensor::from_f32(device, [9], &gradient)
         }),
         ("penalty", |device| {
             let w = numbers(device, &[18_000_000])?;
@@ -230,10 +236,14 @@ fn no_sum_is_longer_than_an_adapter_can_count() {
     let Some(Device::Gpu(gpu)) = common::gpu(false) else { return };
     if gpu.is_software() {
         let device = Device::Gpu(gpu);
-        let refused: [(&str, Sum); 3] = [
+        let refused: [(&str, Sum); 5] = [
             ("channel_sum", |device| numbers(device, &[100_000, 2])?.channel_sum()),
             ("squared_distances", |device| {
                 numbers(device, &[2, 70_000])?.squared_distances(&numbers(device, &[3, 70_000])?)
+            }),
+            ("matmul", |device| numbers(device, &[2, 300_000])?.matmul(&numbers(device, &[300_000, 2])?)),
+            ("variational_bound", |device| {
+                numbers(device, &[1, 180, 64])?.variational_bound(&numbers(device, &[180])?, 0.5, false)
             }),
             ("argmin_rows", |device| numbers(device, &[2, 100_000])?.argmin_rows(100_000)),
         ];

@@ -5,7 +5,7 @@
 use super::folded::Finish;
 use super::winograd::gpu as winograd;
 use super::{Sizes, hardware};
-use crate::device::{Array, DType, Gpu, Kernel};
+use crate::device::{Array, DType, Gpu, Kernel, MAX_TURNS};
 use crate::error::Result;
 use crate::ops::channel_sum::channel_sum_into;
 use crate::ops::tiles::{GEMM_8X8, Packing, TILE, register, register_grid};
@@ -160,8 +160,8 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
     }
     let image_rows = n * p;
     let tiles = o.div_ceil(TILE) * patch.div_ceil(TILE);
-    // Enough invocations to fill an adapter.
-    let per_slice = image_rows.div_ceil((8192 / tiles).clamp(1, 64).min(image_rows));
+    // Enough invocations to fill an adapter, none of which turns too often: once per pixel, and once per row.
+    let per_slice = image_rows.div_ceil((8192 / tiles).clamp(1, 64).min(image_rows)).min((MAX_TURNS / (q + 1)).max(1));
     let n_slices = image_rows.div_ceil(per_slice);
     let grid = register_grid(o, patch.div_ceil(TILE), n_slices);
     let packing =
