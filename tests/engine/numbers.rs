@@ -212,30 +212,29 @@ fn no_sum_is_longer_than_an_adapter_can_count() {
             project(tilted.array(), numbers(device, &[18_000_000])?.array())?;
             tilted.mul(&tilted)?.sum()
         }),
+        // The sum over all pixels of a weight's gradient is cut into the fewer slices the more weights there are.
         ("conv2d", |device| {
-            let w = numbers(device, &[1, 1, 3, 3])?.with_gradient();
-            let y = numbers(device, &[16, 1, 520, 520])?.conv2d(&w, None, Conv2d::new(1, 1))?;
+            let w = numbers(device, &[1, 1, 45, 45])?.scale(1e-3)?.with_gradient();
+            let y = numbers(device, &[8, 1, 520, 520])?.conv2d(&w, None, Conv2d::new(1, 22))?;
             let gradient = y.sum()?.backward()?.get(&w).expect("a gradient").to_vec()?;
-            Tensor::from_f32(device, [9], &gradient)
+            Tensor::from_f32(device, [2025], &gradient)
         }),
         ("penalty", |device| {
             let w = numbers(device, &[18_000_000])?;
             penalty(w.array(), w.scale(0.5)?.array(), w.array())
         }),
     ];
-    for gpu in [common::gpu(false), common::gpu_as_hardware(false)].into_iter().flatten() {
-        for (name, sum) in sums {
-            let [expected, got] = [&Device::cpu(), &gpu].map(|device| sum(device).unwrap().to_vec().unwrap());
-            let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-            for (expected, got) in expected.iter().zip(got) {
-                let what = format!("{name} on {}: {got} instead of {expected}", gpu.describe());
-                assert!((expected - got).abs() <= 1e-4 * largest + 1e-6, "{what}");
-            }
+    let Some(device) = common::gpu(false) else { return };
+    for (name, sum) in sums {
+        let [expected, got] = [&Device::cpu(), &device].map(|device| sum(device).unwrap().to_vec().unwrap());
+        let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        for (expected, got) in expected.iter().zip(got) {
+            // Tens of thousands are added one after another, in single precision.
+            assert!((expected - got).abs() <= 1e-3 * largest, "{name}: {got} instead of {expected}");
         }
     }
-    let Some(Device::Gpu(gpu)) = common::gpu(false) else { return };
+    let Device::Gpu(gpu) = &device else { return };
     if gpu.is_software() {
-        let device = Device::Gpu(gpu);
         let refused: [(&str, Sum); 5] = [
             ("channel_sum", |device| numbers(device, &[100_000, 2])?.channel_sum()),
             ("squared_distances", |device| {
