@@ -51,7 +51,7 @@ pub fn with_help(command: clap::Command) -> clap::Command {
     let foreign = experiment::every_row().into_iter().map(|row| row.name).filter(|name| !own.contains(name));
     let hidden: Vec<&str> = foreign.chain(of_other_streams).collect();
     let command = hidden.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)));
-    let own = own_defaults().expect("bug: fine-tuning on the usual data set makes no sense");
+    let own = own_defaults().expect("bug: a method on the usual data set makes no sense");
     let command = own.into_iter().fold(command, |command, (row, help)| command.mut_arg(row.name, |arg| arg.help(help)));
     let mut text = String::from("Methods (engram methods show NAME says more):\n");
     for method in methods() {
