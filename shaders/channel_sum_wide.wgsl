@@ -1,15 +1,12 @@
-// channel_sum.wgsl on hardware: y[c] = Σ_n Σ_i x[n, c, i], in one or two stages of fixed order.
+// channel_sum.wgsl on hardware: partials[s, c] = Σ_n Σ_i x[n, c, i] over slice s, per_slice whole images. column_sums.wgsl adds the
+// slices up.
 //
-// Shapes: x (n_outer, n_channels, n_inner), y (n_channels).
-//   planes:   partials[s, c] = the sum of slice s, per_slice whole images, of channel c; a workgroup owns one of them,
-//             `lanes` of its invocations lie side by side on a plane
-//   columns:  y[c] = Σ_n x[n, c] where n_inner = 1: of a matrix, or of those partials. A workgroup owns `lanes` columns; each
-//             of its strips of `lanes` invocations adds every n_strips-th row, and halving joins the strips
-// CPU twin: src/ops/channel_sum.rs
+// Shapes: x (n_outer, n_channels, n_inner), partials (n_slices, n_channels). A workgroup owns one channel of one slice, `lanes` of its
+// invocations lie side by side on a plane. CPU twin: src/ops/channel_sum.rs
 
 struct Params {
     n_outer: u32,
-    n_channels: u32,     // for columns: loads per row
+    n_channels: u32,
     n_inner: u32,        // loads per plane
     per_slice: u32,      // images
     lanes: u32,          // a power of two
@@ -43,40 +40,5 @@ fn planes(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) l
     let sum = add_up(lid.x, vec2<f32>(sum_of(total), 0.0));
     if lid.x == 0u {
         partials[wid.y * params.n_channels + c] = sum.x;
-    }
-}
-
-@group(0) @binding(1) var<storage, read_write> y: array<Values>;
-
-var<workgroup> strips: array<Values, WG>;
-
-@compute @workgroup_size(WG)
-fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) lid: vec3<u32>) {
-    let group = wid.y * nwg.x + wid.x;
-    let n_strips = WG / params.lanes;
-    let strip = lid.x / params.lanes;
-    let c = group * params.lanes + lid.x % params.lanes;
-    var total = Values(0.0);
-    if c < params.n_channels {
-        var n = strip;
-        for (; n + 3u * n_strips < params.n_outer; n += 4u * n_strips) {
-            let at = n * params.n_channels + c;
-            let further = n_strips * params.n_channels;
-            total += (x[at] + x[at + further]) + (x[at + 2u * further] + x[at + 3u * further]);
-        }
-        for (; n < params.n_outer; n += n_strips) {
-            total += x[n * params.n_channels + c];
-        }
-    }
-    strips[lid.x] = total;
-    workgroupBarrier();
-    for (var half = n_strips / 2u; half > 0u; half /= 2u) {
-        if strip < half {
-            strips[lid.x] += strips[lid.x + half * params.lanes];
-        }
-        workgroupBarrier();
-    }
-    if strip == 0u && c < params.n_channels {
-        y[c] = strips[lid.x];
     }
 }

@@ -5,8 +5,10 @@
 //   sum[n, o, p, q] = Σ_{c, i, j} w[o, c, i, j] · x[n, c, p + i − 1, q + j − 1]
 //
 // Image rows are W4 vec4s. The weight is read by load_a of conv2d_weight_scalars.wgsl or, for an input gradient,
-// conv2d_weight_flipped.wgsl; sizes in conv2d.wgsl, what becomes of the sum in conv2d_bias.wgsl or conv2d_norm.wgsl. Loops marked
-// "unrolled" are written out (src/device/text.rs). CPU twin: src/ops/conv2d/cpu.rs::forward
+// conv2d_weight_flipped.wgsl; sizes in conv2d.wgsl, what becomes of the sum in conv2d_bias.wgsl or conv2d_norm.wgsl. The hole
+//   fn note(index, image, top, first_m, sums)     what else becomes of an invocation's results, by all invocations together
+// is filled by conv2d_direct_end.wgsl or conv2d_direct_moments.wgsl. Loops marked "unrolled" are written out (src/device/text.rs).
+// CPU twin: src/ops/conv2d/cpu.rs::forward
 
 const W4: u32 = 8u;
 const BO: u32 = 16u;
@@ -14,7 +16,9 @@ const TO: u32 = 4u;
 const ROWS: u32 = 2u;
 const BAND: u32 = 16u;
 const CK: u32 = 4u;
-const N_INVOCATIONS: u32 = W4 * (BAND / ROWS) * (BO / TO);
+// Invocations that share out-channels: they lie side by side.
+const N_STRIPS: u32 = W4 * (BAND / ROWS);
+const N_INVOCATIONS: u32 = N_STRIPS * (BO / TO);
 
 // A row of the band has a vec4 of zeros at either end, and there is a row above and below.
 const ROW: u32 = W4 + 2u;
@@ -32,8 +36,8 @@ fn convolve(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     let top = wid.y * BAND;
     let first_o = wid.z * BO;
     let v = index % W4;
-    let strip = index / W4 % (BAND / ROWS);
-    let out_four = index / (W4 * (BAND / ROWS));
+    let strip = index % N_STRIPS / W4;
+    let out_four = index / N_STRIPS;
     for (var i = index; i < 2u * CK * BAND_ROWS; i += N_INVOCATIONS) {
         band[i / 2u * ROW + i % 2u * (W4 + 1u)] = vec4<f32>(0.0);
     }
@@ -81,18 +85,18 @@ fn convolve(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
             }
         }
     }
+    let row = top + strip * ROWS;
     // unrolled
     for (var o = 0u; o < TO; o++) {
         let m = first_o + out_four * TO + o;
-        if m < params.o {
-            let by = affine(m);
-            // unrolled
-            for (var r = 0u; r < ROWS; r++) {
-                let u = top + strip * ROWS + r;
-                if u < params.h {
-                    put_four(4u * (((image * params.o + m) * params.h + u) * W4 + v), 4u, fma(sums[r * TO + o], by.xxxx, by.yyyy));
-                }
+        let by = affine(min(m, params.o - 1u));
+        // unrolled
+        for (var r = 0u; r < ROWS; r++) {
+            sums[r * TO + o] = fma(sums[r * TO + o], by.xxxx, by.yyyy);
+            if m < params.o && row + r < params.h {
+                put_four(4u * (((image * params.o + m) * params.h + row + r) * W4 + v), 4u, sums[r * TO + o]);
             }
         }
     }
+    note(index, image, top, first_o + out_four * TO, &sums);
 }

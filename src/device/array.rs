@@ -113,6 +113,16 @@ impl Array {
         Ok(Array { storage: self.storage.clone(), offset: self.offset + offset, shape, dtype: self.dtype })
     }
 
+    /// The part of a buffer from the first to the last word of these arrays, all of one buffer.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(super) fn around<'a>(arrays: impl Iterator<Item = &'a Array> + Clone) -> Array {
+        let first = arrays.clone().min_by_key(|array| array.offset).expect("bug: around no array");
+        let end = arrays.map(|array| array.offset + array.n_elements()).max().unwrap_or(0);
+        Array { shape: Shape::from([end - first.offset]), ..first.clone() }
+    }
+
     /// The same numbers under another shape of as many elements.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod adapters;
 mod array;
 mod bind_groups;
 mod cache;
+mod column_sums;
 mod cpu;
 mod gpu;
 mod hasher;
@@ -23,6 +24,7 @@ mod trace;
 
 pub use adapters::{Adapter, Options, Selection, list as list_adapters};
 pub use array::{Array, CpuRef, CpuRefMut, DType};
+pub use column_sums::{AT_ONCE as COLUMN_SUMS_AT_ONCE, ColumnSum, KERNELS as COLUMN_SUM_KERNELS, column_sums};
 pub use cpu::Cpu;
 pub use gpu::Gpu;
 pub use kernel::{Family, Grid, Kernel, MAX_TURNS, Workgroup};

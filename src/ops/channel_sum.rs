@@ -1,10 +1,12 @@
-//! Sums over everything but the channels: the gradient of a bias, the sum of the rows of a matrix (the slices of a weight's
-//! gradient). Twins: `shaders/channel_sum.wgsl`, on hardware `shaders/channel_sum_wide.wgsl`.
+//! Sums over everything but the channels, as the gradient of a bias. Twins: `shaders/channel_sum.wgsl`, on hardware
+//! `channel_sum_wide.wgsl`; `column_sums.wgsl` behind either.
 
 use super::case::{Case, Input, Op, Tolerance};
 use super::threads::{for_rows, sum_f64};
 use super::wide::{ADD_UP, VALUES_1, VALUES_4, WIDTH, lanes, loads};
-use crate::device::{Array, DType, Device, Gpu, Grid, Kernel, PRELUDE, Workgroup};
+use crate::device::{
+    Array, COLUMN_SUM_KERNELS, ColumnSum, DType, Device, Grid, Kernel, PRELUDE, Workgroup, column_sums,
+};
 use crate::error::Result;
 use crate::tensor::{Backward, Destinations, Tensor};
 use rayon::prelude::*;
@@ -18,14 +20,6 @@ static INNER: Kernel = Kernel {
     workgroup: Workgroup::Rows,
     constants: &[],
 };
-static OUTER: Kernel = Kernel {
-    name: "channel_sum.outer",
-    source: SOURCE,
-    entry: "outer",
-    bindings: "rw",
-    workgroup: Workgroup::Rows,
-    constants: &[],
-};
 const WIDE: &str = include_str!("../../shaders/channel_sum_wide.wgsl");
 const fn wide(name: &'static str, entry: &'static str, source: &'static [&'static str]) -> Kernel {
     Kernel { name, source, entry, bindings: "rw", workgroup: Workgroup::Shared, constants: &[] }
@@ -34,10 +28,6 @@ const fn wide(name: &'static str, entry: &'static str, source: &'static [&'stati
 static PLANES: [Kernel; 2] = [
     wide("channel_sum.planes_4", "planes", &[PRELUDE, ADD_UP, VALUES_4, WIDE]),
     wide("channel_sum.planes_1", "planes", &[PRELUDE, ADD_UP, VALUES_1, WIDE]),
-];
-static COLUMNS: [Kernel; 2] = [
-    wide("channel_sum.columns_4", "columns", &[PRELUDE, ADD_UP, VALUES_4, WIDE]),
-    wide("channel_sum.columns_1", "columns", &[PRELUDE, ADD_UP, VALUES_1, WIDE]),
 ];
 /// Workgroups that keep a large GPU busy.
 const ENOUGH_GROUPS: usize = 512;
@@ -82,10 +72,8 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             }
             Ok(())
         }
+        Device::Gpu(_) if inner == 1 => add_rows(x.reshape([n, channels])?, y),
         Device::Gpu(gpu) if !gpu.is_software() => {
-            if inner == 1 {
-                return sum_columns(&gpu, x, n, y);
-            }
             let (kernel, loads) = loads(inner);
             let n_slices = (n * loads / (LOADS * WIDTH)).min(ENOUGH_GROUPS / channels).clamp(1, n);
             let per_slice = n.div_ceil(n_slices);
@@ -97,34 +85,21 @@ pub fn channel_sum_into(x: &Array, y: &Array) -> Result<()> {
             }
             let partials = Array::empty(&x.device(), [n_slices, channels], DType::F32)?;
             gpu.launch(&PLANES[kernel], &[x, &partials], &params, grid)?;
-            sum_columns(&gpu, &partials, n_slices, y)
+            add_rows(partials, y)
         }
         Device::Gpu(gpu) => {
             gpu.expect_turns("channel_sum", n.max(inner))?;
-            let outer =
-                |x: &Array| gpu.launch(&OUTER, &[x, y], &[n as u32, channels as u32, 1], Grid::Invocations(channels));
-            if inner == 1 {
-                return outer(x);
-            }
             let sums = Array::empty(&x.device(), [n, channels], DType::F32)?;
             let params = [n as u32, channels as u32, inner as u32];
             gpu.launch(&INNER, &[x, &sums], &params, Grid::Invocations(n * channels))?;
-            outer(&sums)
+            add_rows(sums, y)
         }
     }
 }
 
-/// The sum of the rows of a matrix, on hardware: in parallel over columns and, where those are few, over strips of rows.
-fn sum_columns(gpu: &Gpu, x: &Array, n_rows: usize, y: &Array) -> Result<()> {
-    let (kernel, n_loads) = loads(y.n_elements());
-    // 64 bytes of a row side by side are the fewest that are read at the full rate.
-    let narrowest = if kernel == 0 { 4 } else { 16 };
-    let mut lanes = WIDTH;
-    while lanes > narrowest && n_loads.div_ceil(lanes) < ENOUGH_GROUPS && WIDTH / lanes * LOADS <= n_rows {
-        lanes /= 2;
-    }
-    let params = [n_rows, n_loads, 1, 1, lanes].map(|size| size as u32);
-    gpu.launch(&COLUMNS[kernel], &[x, y], &params, Grid::Invocations(n_loads.div_ceil(lanes) * WIDTH))
+/// y ← the sum of the rows of a matrix.
+fn add_rows(rows: Array, y: &Array) -> Result<()> {
+    column_sums(&[ColumnSum { rows, to: y.clone() }])
 }
 
 struct ChannelSumBackward;
@@ -154,8 +129,8 @@ impl Backward for ChannelSumBackward {
 pub static OP: Op = Op {
     name: "channel_sum",
     formula: "y[c] = Σ_{n,…} x[n,c,…]",
-    shaders: &["channel_sum", "channel_sum_wide", "add_up", "values_4", "values_1"],
-    kernels: &[&INNER, &OUTER, &PLANES[0], &PLANES[1], &COLUMNS[0], &COLUMNS[1], &BACKWARD],
+    shaders: &["channel_sum", "channel_sum_wide", "column_sums", "add_up", "values_4", "values_1"],
+    kernels: &[&INNER, &PLANES[0], &PLANES[1], &BACKWARD, COLUMN_SUM_KERNELS[0], COLUMN_SUM_KERNELS[1]],
     gradient: true,
     cases: || {
         let run = |x: &[Tensor]| x[0].channel_sum();

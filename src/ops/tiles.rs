@@ -38,6 +38,10 @@ const ENOUGH_GROUPS: usize = 120;
 /// Workgroups that a product over a long depth is cut into, of tiles with 64 rows and of smaller ones.
 const SLICED_GROUPS: usize = 384;
 const SMALL_SLICED_GROUPS: usize = 768;
+/// Fours of k in a slice of [`GEMM_DOT`] at least: a shorter one reads and computes little for the tile that it writes. The shortest that
+/// was quickest for a layer on an H100.
+const SHORTEST_SLICE: usize = 32;
+
 /// What a workgroup computes, and its part of it for each invocation: rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -214,10 +218,10 @@ pub fn dot_groups(tile: Tile, rows: usize, columns: usize) -> usize {
     (wanted / tile.n_groups(rows, columns)).max(1)
 }
 
-/// Slices of so many fours of k, no more than wanted and none shorter than two slabs, and fours per slice.
+/// Slices of so many fours of k, no more than wanted, and fours per slice.
 pub fn dot_slices(tile: Tile, wanted: usize, fours: usize) -> (usize, usize) {
     let slab = tile.depth / 4;
-    let per_slice = fours.div_ceil(wanted).next_multiple_of(slab).max(2 * slab);
+    let per_slice = fours.div_ceil(wanted).max(SHORTEST_SLICE).next_multiple_of(slab);
     (fours.div_ceil(per_slice), per_slice)
 }
 

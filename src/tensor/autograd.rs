@@ -1,5 +1,6 @@
 //! The tape: nodes, the backward walk, and the one place that adds gradients.
 
+use super::late::Late;
 use super::{Inner, Origin, Tensor};
 use crate::device::{self, Array, DType};
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ pub(super) struct Node {
 pub struct Destinations<'a> {
     inputs: &'a [Tensor],
     gradients: &'a HashMap<u64, Array>,
+    late: &'a mut Late,
     written: Vec<(usize, Array)>,
 }
 
@@ -54,13 +56,25 @@ impl Destinations<'_> {
         Ok(place)
     }
 
+    /// Where to assign so many rows, (rows, elements), of which the sum is the gradient of input `i`. The tape adds them up later, those
+    /// of many ops in one launch; a single row goes where the gradient does.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn place_rows(&mut self, i: usize, n_rows: usize) -> Result<Array> {
+        let place = self.place(i)?;
+        if n_rows == 1 { Ok(place) } else { self.late.rows(self.inputs[i].0.id, &place, n_rows) }
+    }
+
     /// For a kernel that can add: the sum of the gradients of input `i` so far and `true`, if it may be added to; else a place to assign
     /// to and `false`.
     ///
     /// # Errors
     /// If the device is out of memory.
     pub fn place_or_sum(&mut self, i: usize) -> Result<(Array, bool)> {
-        match self.gradients.get(&self.inputs[i].0.id) {
+        let id = self.inputs[i].0.id;
+        self.late.settle(id)?;
+        match self.gradients.get(&id) {
             // Else another tensor's gradient is the same array.
             Some(sum) if sum.is_unique() => Ok((sum.clone(), true)),
             _ => Ok((self.place(i)?, false)),
@@ -123,33 +137,38 @@ impl Tensor {
             return Err(Error::op("backward", "the tensor depends on nothing that wants a gradient"));
         }
         let mut gradients = HashMap::from([(self.0.id, cotangent)]);
+        let mut late = Late::default();
         // Ids are a clock, so newest first is a topological order: whoever uses a tensor comes before it.
         let mut queue = BinaryHeap::from([ById(self.clone())]);
         let mut queued = HashSet::from([self.0.id]);
         while let Some(ById(tensor)) = queue.pop() {
             let Origin::Node(node) = &tensor.0.origin else { continue };
             let dy = gradients.remove(&tensor.0.id).expect("bug: a queued tensor has no gradient");
-            let mut places = Destinations { inputs: &node.inputs, gradients: &gradients, written: Vec::new() };
+            late.settle(tensor.0.id)?;
+            let (inputs, written) = (&node.inputs, Vec::new());
+            let mut places = Destinations { inputs, gradients: &gradients, late: &mut late, written };
             node.backward.backward(&dy, &mut places)?;
             drop(dy);
             for (i, gradient) in places.written {
                 let input = &node.inputs[i];
-                accumulate(&mut gradients, input, gradient)?;
+                accumulate(&mut gradients, &mut late, input, gradient)?;
                 if queued.insert(input.0.id) {
                     queue.push(ById(input.clone()));
                 }
             }
         }
+        late.add_up()?;
         Ok(Gradients(gradients))
     }
 }
 
 /// The one place where gradients are added.
-fn accumulate(gradients: &mut HashMap<u64, Array>, input: &Tensor, gradient: Array) -> Result<()> {
+fn accumulate(gradients: &mut HashMap<u64, Array>, late: &mut Late, input: &Tensor, gradient: Array) -> Result<()> {
     let Some(sum) = gradients.get_mut(&input.0.id) else {
         gradients.insert(input.0.id, gradient);
         return Ok(());
     };
+    late.settle(input.0.id)?;
     let is_slice = matches!(input.0.origin, Origin::Leaf { gradient: Some(_) });
     if !is_slice && !sum.is_unique() {
         // Another tensor's gradient is the same array (`Destinations::pass`): it must not change.

@@ -5,6 +5,7 @@
 
 mod autograd;
 mod gradcheck;
+mod late;
 
 pub use autograd::{Backward, Destinations, Gradients};
 pub use gradcheck::{GradientError, check_gradients, random_cotangent};

@@ -1,7 +1,7 @@
 //! The tape: graphs of every shape, what is recorded, the flat parameter buffers, and reused buffers.
 
 use crate::common;
-use engram::device::{Array, DType};
+use engram::device::{Array, ColumnSum, DType, column_sums};
 use engram::models::Network;
 use engram::nn::{Init, Parameter, Parameters};
 use engram::ops::{
@@ -92,6 +92,99 @@ fn gradients_of_a_convolution_are_added_to_what_is_there() {
         let y = x.conv2d(&w, None, Conv2d::new(1, 1)).unwrap().add(&x).unwrap();
         let both = y.backward_with(dy.array().clone()).unwrap();
         assert_eq!(both.get(&w).unwrap().to_vec().unwrap(), alone, "{}", device.describe());
+    }
+}
+
+/// The largest difference between the gradients of leaves of these shapes on two devices, in terms of the largest gradient.
+fn difference(devices: [&Device; 2], shapes: &[[usize; 4]], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> f32 {
+    let [expected, found] = devices.map(|device| {
+        let leaf = |(&shape, i)| random(device, shape, i).with_gradient();
+        let leaves: Vec<Tensor> = shapes.iter().zip(0..).map(leaf).collect();
+        let gradients = f(&leaves).unwrap().sum().unwrap().backward().unwrap();
+        leaves.iter().flat_map(|leaf| gradients.get(leaf).unwrap().to_vec().unwrap()).collect::<Vec<f32>>()
+    });
+    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    expected.iter().zip(&found).fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs())) / largest
+}
+
+/// Weight gradients wait as rows of partial sums on a GPU, until somebody reads them.
+#[test]
+fn gradients_that_wait_as_rows_are_whole_when_they_are_read() {
+    let cpu = Device::cpu();
+    let same = Conv2d::new(1, 1);
+    for device in [common::gpu(false), common::gpu_as_hardware(false)].into_iter().flatten() {
+        let (x, w) = ([8, 4, 8, 8], [4, 4, 3, 3]);
+        let twice = |x: &[Tensor]| x[0].conv2d(&x[1], None, same)?.conv2d(&x[1], None, same);
+        let of_an_op = |x: &[Tensor]| x[0].conv2d(&x[1].scale(0.5)?.mul(&x[1])?, None, same);
+        let itself = |x: &[Tensor]| x[0].conv2d(&x[0], None, Conv2d::new(1, 4));
+        // Rows of 4·4·9 numbers, and of 3·3·9: not a multiple of four.
+        let odd = |x: &[Tensor]| {
+            let y = x[0].conv2d(&x[1], None, same)?.conv2d(&x[2], None, same)?;
+            y.conv2d(&x[3], None, same)?.conv2d(&x[1], None, same)
+        };
+        for (name, worst) in [
+            ("twice", difference([&cpu, &device], &[x, w], twice)),
+            ("of an op", difference([&cpu, &device], &[x, w], of_an_op)),
+            ("itself", difference([&cpu, &device], &[x], itself)),
+            ("odd", difference([&cpu, &device], &[x, w, [3, 4, 3, 3], [4, 3, 3, 3]], odd)),
+        ] {
+            assert!(worst < 1e-5, "{name}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_many_weight_gradients_are_added_up_together() {
+    for device in [common::gpu(false), common::gpu_as_hardware(false)].into_iter().flatten() {
+        let Device::Gpu(gpu) = &device else { unreachable!() };
+        let shape = Shape::new(&[4, 4, 3, 3]).unwrap();
+        let parameter = |i: i32| Parameter { name: i.to_string(), shape, init: Init::Uniform(1.0), decay: true };
+        let weights = Parameters::new(&device, (0..14).map(parameter).collect(), 1).unwrap();
+        let mut x = random(&device, [8, 4, 8, 8], 99);
+        for weight in weights.tensors() {
+            x = x.conv2d(weight, None, Conv2d::new(1, 1)).unwrap();
+        }
+        let loss = x.sum().unwrap();
+        let uses = gpu.profile(|| weights.backward(&loss).map(drop)).unwrap();
+        let sums = uses.iter().find(|row| row.kernel == "column_sums_4").unwrap();
+        // Twelve in one launch.
+        assert_eq!(sums.dispatches, 2);
+    }
+}
+
+#[test]
+fn sums_of_columns_are_those_of_each_matrix() {
+    for device in devices().chain(common::gpu_as_hardware(false)) {
+        // All in one buffer, as the tape has them: (rows, columns) with columns in fours and not.
+        let shapes = [[1, 4], [70, 36], [3, 7], [300, 1028], [5, 13], [64, 64]];
+        let room = random(&device, [900_000], 1);
+        let to = Array::empty(&device, [8192], DType::F32).unwrap();
+        let (mut at, mut to_at) = (0, 0);
+        let mut expected = Vec::new();
+        let sums: Vec<ColumnSum> = (0..15)
+            .flat_map(|_| shapes)
+            .take(15)
+            .map(|[n_rows, n_columns]| {
+                let sum = ColumnSum {
+                    rows: room.array().slice(at, [n_rows, n_columns]).unwrap(),
+                    to: to.slice(to_at, [n_columns]).unwrap(),
+                };
+                let rows = sum.rows.to_vec().unwrap();
+                expected.push((0..n_columns).map(|c| rows[c..].iter().step_by(n_columns).sum::<f32>()).collect());
+                at += (n_rows * n_columns).next_multiple_of(64);
+                to_at += n_columns.next_multiple_of(64);
+                sum
+            })
+            .collect();
+        let expected: Vec<Vec<f32>> = expected;
+        column_sums(&sums).unwrap();
+        for (sum, expected) in sums.iter().zip(&expected) {
+            for (found, expected) in sum.to.to_vec().unwrap().iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-4, "{}: {found} {expected}", sum.rows.shape());
+            }
+        }
+        let wrong = ColumnSum { rows: room.array().slice(0, [4, 4]).unwrap(), to: to.slice(0, [5]).unwrap() };
+        common::complaint(column_sums(&[wrong]), &["column_sums", "columns"]);
     }
 }
 

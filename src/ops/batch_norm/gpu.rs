@@ -202,33 +202,56 @@ impl Plan {
             return Plan::Software(Cut::software(sizes));
         }
         let (kind, loads) = loads(sizes.inner);
-        match sizes.n * loads <= WHOLE {
-            true => Plan::Whole(&WIDE[kind], Cut::whole(sizes, loads)),
-            false => Plan::Sliced(&WIDE[kind], Cut::hardware(sizes, loads)),
+        match takes_moments(gpu, sizes.n, sizes.inner) {
+            true => Plan::Sliced(&WIDE[kind], Cut::hardware(sizes, loads)),
+            false => Plan::Whole(&WIDE[kind], Cut::whole(sizes, loads)),
         }
     }
 }
 
-pub(super) fn forward(gpu: &Gpu, sizes: &Sizes, x: &Array, norm: &BatchNorm, table: &Array, y: &Array) -> Result<()> {
+/// Whether the forward pass has a use for moments of parts: a channel that is done in one dispatch has none.
+pub fn takes_moments(gpu: &Gpu, n: usize, inner: usize) -> bool {
+    !gpu.is_software() && n * loads(inner).1 > WHOLE
+}
+
+pub(super) fn forward(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    x: &Array,
+    norm: &BatchNorm,
+    moments: Option<&Array>,
+    table: &Array,
+    y: &Array,
+) -> Result<()> {
     // Without a residual x stands in for the binding and is not read.
     let residual = norm.residual.map_or(x, crate::tensor::Tensor::array);
-    let outputs = [x, norm.weight.array(), norm.bias.array(), norm.running, residual, table, y];
-    let (kernels, forward, cut) = match Plan::new(gpu, sizes) {
+    let [weight, bias] = [norm.weight, norm.bias].map(crate::tensor::Tensor::array);
+    let (statistics, forward, cut) = match Plan::new(gpu, sizes) {
         Plan::Whole(wide, cut) if sizes.mode != Mode::Eval => {
-            return gpu.launch(&wide.forward_whole, &outputs, &sizes.params(&cut), cut.grid(sizes));
+            let bindings = [x, weight, bias, norm.running, residual, table, y];
+            return gpu.launch(&wide.forward_whole, &bindings, &sizes.params(&cut), cut.grid(sizes));
         }
         Plan::Software(cut) => (&SOFTWARE.statistics, &SOFTWARE.forward[sizes.residual.kind()], cut),
         Plan::Whole(wide, Cut { loads, .. }) | Plan::Sliced(wide, Cut { loads, .. }) => {
             (&wide.statistics, &wide.forward, Cut::hardware(sizes, loads))
         }
     };
-    let params = sizes.params(&cut);
-    let partials = Array::empty(&x.device(), [sizes.c, cut.n_slices, 4], DType::F32)?;
-    if sizes.mode != Mode::Eval {
-        gpu.launch(kernels, &[x, &partials], &params, cut.grid(sizes))?;
-    }
-    let [x, weight, bias, running, residual, table, y] = outputs;
-    gpu.launch(forward, &[x, weight, bias, running, residual, table, y, &partials], &params, cut.grid(sizes))
+    let mut params = sizes.params(&cut);
+    let partials = match moments {
+        Some(moments) => {
+            params[N_SLICES] = moments.shape()[1] as u32;
+            moments.clone()
+        }
+        None => {
+            let partials = Array::empty(&x.device(), [sizes.c, cut.n_slices, 4], DType::F32)?;
+            if sizes.mode != Mode::Eval {
+                gpu.launch(statistics, &[x, &partials], &params, cut.grid(sizes))?;
+            }
+            partials
+        }
+    };
+    let bindings = [x, weight, bias, norm.running, residual, table, y, &partials];
+    gpu.launch(forward, &bindings, &params, cut.grid(sizes))
 }
 
 /// What the backward pass reads, and where it writes.
@@ -283,7 +306,8 @@ pub(super) fn spread(gpu: &Gpu, sizes: &Sizes, dz: &Array, dresidual: &Array) ->
     gpu.launch(&SPREAD, &[dz, dresidual], &sizes.params(&Cut::software(sizes)), grid)
 }
 
-/// Where it stands in the parameter block.
+/// Where they stand in the parameter block.
+const N_SLICES: usize = 3;
 const LOWEST: usize = 9;
 
 impl Sizes {

@@ -6,6 +6,7 @@ mod cpu;
 mod gpu;
 
 pub(super) use cpu::at_least;
+pub(super) use gpu::takes_moments;
 
 use super::case::{Case, Fill, Input, Op, Tolerance};
 use crate::device::{Array, DType, Device};
@@ -120,11 +121,17 @@ impl Tensor {
     /// # Errors
     /// If the shapes do not fit, or a batch has a single number per channel and is to be its own statistics.
     pub fn batch_norm(&self, norm: &BatchNorm) -> Result<Tensor> {
+        self.batch_norm_of(norm, None)
+    }
+
+    /// The same, with the moments of parts of x where whoever made it knows them: (C, parts, 4), as shaders/batch_norm_moments.wgsl has
+    /// them.
+    pub(super) fn batch_norm_of(&self, norm: &BatchNorm, moments: Option<&Array>) -> Result<Tensor> {
         let sizes = Sizes::new(self, norm)?;
         let device = self.device();
         let y = Array::empty(&device, self.shape(), DType::F32)?;
         let table = Array::empty(&device, [sizes.c, 4], DType::F32)?;
-        sizes.forward(self.array(), norm, &table, &y)?;
+        sizes.forward(self.array(), norm, moments, &table, &y)?;
         let saved = || BatchNormBackward { sizes, x: self.array().clone(), table, y: y.clone() };
         let inputs: Vec<&Tensor> = [self, norm.weight, norm.bias].into_iter().chain(norm.residual).collect();
         Ok(Tensor::from_op("batch_norm", y.clone(), &inputs, saved))
@@ -171,7 +178,7 @@ impl Sizes {
         if self.mode == Mode::Train { self.momentum } else { 0.0 }
     }
 
-    fn forward(&self, x: &Array, norm: &BatchNorm, table: &Array, y: &Array) -> Result<()> {
+    fn forward(&self, x: &Array, norm: &BatchNorm, moments: Option<&Array>, table: &Array, y: &Array) -> Result<()> {
         let (weight, bias, running) = (norm.weight.array(), norm.bias.array(), norm.running);
         match x.device() {
             Device::Cpu(_) => {
@@ -185,7 +192,7 @@ impl Sizes {
                 table.cpu_mut().copy_from_slice(bytemuck::cast_slice(&channels));
                 Ok(())
             }
-            Device::Gpu(gpu) => gpu::forward(&gpu, self, x, norm, table, y),
+            Device::Gpu(gpu) => gpu::forward(&gpu, self, x, norm, moments, table, y),
         }
     }
 }

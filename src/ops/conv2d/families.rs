@@ -15,6 +15,8 @@ const WINDOW_SCALARS: &str = include_str!("../../../shaders/conv2d_window_scalar
 const WINDOWS: &str = include_str!("../../../shaders/conv2d_forward_window.wgsl");
 const FOURS: &str = include_str!("../../../shaders/conv2d_forward_fours.wgsl");
 const DIRECT: &str = include_str!("../../../shaders/conv2d_direct.wgsl");
+const DIRECT_END: &str = include_str!("../../../shaders/conv2d_direct_end.wgsl");
+const DIRECT_MOMENTS: &str = include_str!("../../../shaders/conv2d_direct_moments.wgsl");
 const Y_FOURS: &str = include_str!("../../../shaders/conv2d_y_fours.wgsl");
 const FOLDED_FOURS: &str = include_str!("../../../shaders/conv2d_folded_fours.wgsl");
 const PUT_SCALARS: &str = include_str!("../../../shaders/conv2d_put_scalars.wgsl");
@@ -79,7 +81,10 @@ pub static PLAIN: [Forward; 2] = [
     ),
 ];
 pub static PLAIN_DIRECT: Family =
-    direct("conv2d.forward direct", &[SIZES, WEIGHT_SCALARS, DIRECT, BIAS, Y_FOURS], "rrrw");
+    direct("conv2d.forward direct", &[SIZES, WEIGHT_SCALARS, DIRECT, BIAS, Y_FOURS, DIRECT_END], "rrrw");
+/// With the moments of a batch norm, whose partials are a fifth binding.
+pub static DIRECT_WITH_MOMENTS: Family =
+    direct("conv2d.forward direct moments", &[SIZES, WEIGHT_SCALARS, DIRECT, BIAS, Y_FOURS, DIRECT_MOMENTS], "rrrww");
 
 /// With a batch norm folded in, likewise.
 pub static WITH_NORM: [Forward; 2] = [
@@ -100,8 +105,11 @@ pub static WITH_NORM: [Forward; 2] = [
         "rrrrrrrw"
     ),
 ];
-pub static WITH_NORM_DIRECT: Family =
-    direct("conv2d.forward_folded direct", &[SIZES, WEIGHT_SCALARS, DIRECT, NORM, FOLDED_FOURS], "rrrrrrrw");
+pub static WITH_NORM_DIRECT: Family = direct(
+    "conv2d.forward_folded direct",
+    &[SIZES, WEIGHT_SCALARS, DIRECT, NORM, FOLDED_FOURS, DIRECT_END],
+    "rrrrrrrw",
+);
 
 /// An input gradient with a stride of 1: a convolution of dy with the weight turned by half a turn.
 pub static TURNED: Forward = forward!(
@@ -113,7 +121,7 @@ pub static TURNED: Forward = forward!(
     "rrrw"
 );
 pub static TURNED_DIRECT: Family =
-    direct("conv2d.backward_input direct", &[SIZES, WEIGHT_FLIPPED, DIRECT, BIAS, Y_FOURS], "rrrw");
+    direct("conv2d.backward_input direct", &[SIZES, WEIGHT_FLIPPED, DIRECT, BIAS, Y_FOURS, DIRECT_END], "rrrw");
 
 /// An input gradient with a stride of 2, for a kernel of three rows and for one of a single element.
 pub static INPUT_BY_PHASES: Family =
@@ -164,7 +172,7 @@ pub fn tile_kernels(bytes: usize) -> Vec<&'static Kernel> {
         let tiles = if family.skeleton() == GEMM_DOT { all_dot_tiles(run) } else { all_tiles(bytes, run) };
         tiles.into_iter().map(|tile| tile.kernel(family, constants)).collect()
     });
-    for family in [&PLAIN_DIRECT, &WITH_NORM_DIRECT, &TURNED_DIRECT] {
+    for family in [&PLAIN_DIRECT, &DIRECT_WITH_MOMENTS, &WITH_NORM_DIRECT, &TURNED_DIRECT] {
         kernels.extend((1..=MAX_DIRECT_FOURS).map(|fours| direct_kernel(family, fours)));
     }
     kernels

@@ -14,6 +14,8 @@ use crate::tensor::{Tensor, is_recorded};
 pub struct Finish<'a> {
     pub bias: Option<&'a Array>,
     pub norm: Option<&'a BatchNorm<'a>>,
+    /// Where the moments of the result go ([`hardware::n_moments`] says whether they can).
+    pub moments: Option<&'a Array>,
 }
 
 impl Tensor {
@@ -34,7 +36,8 @@ impl Tensor {
         let inputs: Vec<&Tensor> = tensors.into_iter().chain(bias).chain(norm.residual).collect();
         let fits = norm.residual.is_none_or(|residual| has_shape_of_result(self, weight, geometry, residual));
         if norm.mode != Mode::Eval || !fits || is_recorded(&inputs) {
-            return self.conv2d(weight, bias, geometry)?.batch_norm(norm);
+            let (y, moments) = self.convolved(weight, bias, geometry, norm.mode != Mode::Eval)?;
+            return y.batch_norm_of(norm, moments.as_ref());
         }
         let refuse = |what: String| Err(Error::op("conv2d_batch_norm", what));
         for tensor in inputs {
@@ -55,7 +58,7 @@ impl Tensor {
             return refuse(format!("the batch norm is not one of {} channels", sizes.o));
         }
         let y = Array::empty(&self.device(), shape, DType::F32)?;
-        let finish = Finish { bias: bias.map(Tensor::array), norm: Some(norm) };
+        let finish = Finish { bias: bias.map(Tensor::array), norm: Some(norm), moments: None };
         match self.device() {
             Device::Cpu(_) => cpu::forward(&sizes, self.array(), weight.array(), finish, &y)?,
             Device::Gpu(gpu) => gpu::forward(&sizes, &gpu, self.array(), weight.array(), finish, &y)?,
@@ -68,13 +71,17 @@ fn has_shape_of_result(x: &Tensor, weight: &Tensor, geometry: Conv2d, residual: 
     Sizes::new(x, weight, None, geometry).is_ok_and(|Sizes { n, o, p, q, .. }| *residual.shape() == [n, o, p, q])
 }
 
-/// A case with a residual if there is a sixth input.
+/// A case with running statistics, and a residual if there is a sixth input.
 fn run<const STRIDE: usize, const RELU: bool>(x: &[Tensor]) -> Result<Tensor> {
+    run_in::<STRIDE, RELU>(Mode::Eval, x)
+}
+
+fn run_in<const STRIDE: usize, const RELU: bool>(mode: Mode, x: &[Tensor]) -> Result<Tensor> {
     let norm = BatchNorm {
         weight: &x[2],
         bias: &x[3],
         running: x[4].array(),
-        mode: Mode::Eval,
+        mode,
         momentum: 0.1,
         epsilon: 1e-3,
         residual: x.get(5),
@@ -109,6 +116,7 @@ pub static OP: Op = Op {
         "conv2d_forward",
         "conv2d_forward_window",
         "conv2d_forward_fours",
+        "conv2d_direct_moments",
         "conv2d_winograd",
         "conv2d_winograd_y",
         "matmul_tile",
@@ -126,6 +134,11 @@ pub static OP: Op = Op {
             case("residual_relu", inputs([3, 4, 7, 5], 5, Some([7, 5])), run::<1, true>),
             case("several_panels", inputs([2, 5, 9, 8], 70, Some([9, 8])), run::<1, true>),
             case("few_products", inputs([2, 160, 5, 6], 164, Some([5, 6])), run::<1, true>),
+            // On hardware the convolution gives the batch norm the moments of bands of rows.
+            case("batch_statistics", inputs([58, 2, 18, 32], 5, None), |x| run_in::<1, true>(Mode::Frozen, x)),
+            case("batch_statistics_residual", inputs([40, 3, 69, 12], 16, Some([69, 12])), |x| {
+                run_in::<1, false>(Mode::Frozen, x)
+            }),
         ]
     },
     refuses: |device| {

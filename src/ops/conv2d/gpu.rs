@@ -3,11 +3,11 @@
 //! `conv2d_backward_weight.wgsl`.
 
 use super::folded::Finish;
+use super::hardware::{self, End};
 use super::winograd::gpu as winograd;
-use super::{Sizes, hardware};
-use crate::device::{Array, DType, Gpu, Kernel, MAX_TURNS};
+use super::{Place, Sizes};
+use crate::device::{Array, Gpu, Kernel, MAX_TURNS};
 use crate::error::Result;
-use crate::ops::channel_sum::channel_sum_into;
 use crate::ops::tiles::{GEMM_8X8, Packing, TILE, register, register_grid};
 use crate::tensor::Tensor;
 
@@ -117,13 +117,18 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Fini
         rest.extend([norm.weight.array(), norm.bias.array(), norm.running, residual.unwrap_or(weight)]);
     }
     rest.push(y);
-    let folded = finish.norm.is_some();
     if hardware::takes(gpu, patch) {
-        return hardware::forward(sizes, gpu, folded, &[&[weight, x][..], &rest].concat(), &params);
+        rest.extend(finish.moments);
+        let end = match finish {
+            Finish { norm: Some(_), .. } => End::Norm,
+            Finish { moments: Some(_), .. } => End::Moments,
+            _ => End::Bias,
+        };
+        return hardware::forward(sizes, gpu, end, &[&[weight, x][..], &rest].concat(), &params);
     }
     let packing = Packing { n_k: patch, n_m: o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
     let packed = packing.of(gpu, weight)?;
-    let by_row = if folded { &FOLDED_BY_ROW } else { &FORWARD_BY_ROW };
+    let by_row = if finish.norm.is_some() { &FOLDED_BY_ROW } else { &FORWARD_BY_ROW };
     let kernel = along(by_row, sizes.stride == 1 && sizes.dilation == 1, sizes.kw);
     let grid = register_grid(o, sizes.n * sizes.p * sizes.q.div_ceil(TILE), 1);
     gpu.launch(kernel, &[&[&packed, x][..], &rest].concat(), &params, grid)
@@ -150,13 +155,13 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
     gpu.launch(kernel, &[&weight, dy, dx], &sizes.params(0), register_grid(c, columns, stride * stride))
 }
 
-/// The sum runs over all output pixels of the batch while the result is small: it is split into slices whose partial sums
-/// are added afterwards, in order. The split depends on the shape and the skeleton alone.
-pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
+/// The sum runs over all output pixels of the batch while the result is small: it is split into slices, a row of
+/// partial sums each. The split depends on the shape and the skeleton alone.
+pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, place: Place) -> Result<()> {
     let &Sizes { n, o, p, q, .. } = sizes;
     let (pixels, patch) = (p * q, sizes.patch());
     if !gpu.is_software() {
-        return hardware::backward_weight(sizes, gpu, dy, x, dw);
+        return hardware::backward_weight(sizes, gpu, dy, x, place);
     }
     let image_rows = n * p;
     let tiles = o.div_ceil(TILE) * patch.div_ceil(TILE);
@@ -168,20 +173,5 @@ pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Arr
         Packing { n_k: n * pixels, n_m: o, inner: pixels, outer_step: o * pixels, inner_step: 1, m_step: pixels };
     let dy = &packing.of(gpu, dy)?;
     let params = sizes.params(per_slice);
-    add_slices(sizes, n_slices, dw, |to| gpu.launch(&WEIGHT_BY_PIXEL, &[dy, x, to], &params, grid))
-}
-
-/// Has the slices of a weight gradient computed, and adds them.
-pub(super) fn add_slices(
-    sizes: &Sizes,
-    n_slices: usize,
-    dw: &Array,
-    compute: impl FnOnce(&Array) -> Result<()>,
-) -> Result<()> {
-    if n_slices == 1 {
-        return compute(dw);
-    }
-    let partials = Array::empty(&dw.device(), [n_slices, sizes.o * sizes.patch()], DType::F32)?;
-    compute(&partials)?;
-    channel_sum_into(&partials, dw)
+    gpu.launch(&WEIGHT_BY_PIXEL, &[dy, x, &place(n_slices)?], &params, grid)
 }

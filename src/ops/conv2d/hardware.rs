@@ -3,13 +3,14 @@
 //! products, and anything else is read four pixels at a time. Twins: see `families.rs`.
 
 use super::families::{
-    Forward, INPUT_BY_PHASES, INPUT_BY_PIXEL, INPUT_OF_ANY, MAX_DIRECT_FOURS, PLAIN, PLAIN_DIRECT, RUNS, STRIDES,
-    TURNED, TURNED_DIRECT, WEIGHT_BY_WINDOW, WEIGHT_OF_ANY, WITH_NORM, WITH_NORM_DIRECT, direct_kernel, window,
+    DIRECT_WITH_MOMENTS, Forward, INPUT_BY_PHASES, INPUT_BY_PIXEL, INPUT_OF_ANY, MAX_DIRECT_FOURS, PLAIN, PLAIN_DIRECT,
+    RUNS, STRIDES, TURNED, TURNED_DIRECT, WEIGHT_BY_WINDOW, WEIGHT_OF_ANY, WITH_NORM, WITH_NORM_DIRECT, direct_kernel,
+    window,
 };
-use super::gpu::{ADDS, add_slices};
+use super::gpu::ADDS;
 use super::winograd::gpu as winograd;
-use super::{Conv2d, Sizes};
-use crate::device::{Array, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup};
+use super::{Conv2d, Place, Sizes};
+use crate::device::{Array, ColumnSum, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup, column_sums};
 use crate::error::Result;
 use crate::ops::coop::{all_dot_tiles, all_tiles, dot_plan, plan};
 use crate::ops::tiles::{Candidate, Tile, dot_grid, dot_groups, dot_slices, n_splits};
@@ -70,6 +71,11 @@ impl Sizes {
         self.run() == Some(3) && self.stride == 1 && self.is_whole() && has_room
     }
 
+    /// Bands of rows that a direct convolution cuts an image into.
+    fn n_bands(&self) -> usize {
+        self.p.div_ceil(DIRECT_BAND)
+    }
+
     /// The ways to compute this convolution on this adapter.
     fn ways(&self, gpu: &Gpu) -> Vec<Way> {
         let direct = self.fits_direct().then_some(Way::Direct);
@@ -102,7 +108,7 @@ impl Sizes {
         let &Sizes { n, o, p, q, w, stride, kw, .. } = self;
         let (kernel, grid) = match way {
             Way::Direct => {
-                let grid = Grid::Groups { x: n, y: p.div_ceil(DIRECT_BAND), z: o.div_ceil(MAX_DIRECT_CHANNELS) };
+                let grid = Grid::Groups { x: n, y: self.n_bands(), z: o.div_ceil(MAX_DIRECT_CHANNELS) };
                 (direct_kernel(direct, w / 4), grid)
             }
             Way::Winograd(tile) => return winograd::convolve(self, tile, gpu, &forward.winograd, bindings, params),
@@ -129,11 +135,31 @@ impl Sizes {
     }
 }
 
-/// `bindings` and `params` are those of shaders/conv2d_bias.wgsl or, `folded`, conv2d_norm.wgsl.
-pub fn forward(sizes: &Sizes, gpu: &Gpu, folded: bool, bindings: &[&Array], params: &[u32]) -> Result<()> {
+/// What a convolution's results go through before they are put.
+#[derive(Clone, Copy)]
+pub enum End {
+    /// A bias: shaders/conv2d_bias.wgsl.
+    Bias,
+    /// The same, and the moments of the batch norm that follows: shaders/conv2d_direct_moments.wgsl.
+    Moments,
+    /// A batch norm: shaders/conv2d_norm.wgsl.
+    Norm,
+}
+
+/// `bindings` and `params` are those of the end's file.
+pub fn forward(sizes: &Sizes, gpu: &Gpu, end: End, bindings: &[&Array], params: &[u32]) -> Result<()> {
     let rows = usize::from(sizes.patch().is_multiple_of(4));
-    let families = if folded { (&WITH_NORM[rows], &WITH_NORM_DIRECT) } else { (&PLAIN[rows], &PLAIN_DIRECT) };
+    let families = match end {
+        End::Bias => (&PLAIN[rows], &PLAIN_DIRECT),
+        End::Moments => (&PLAIN[rows], &DIRECT_WITH_MOMENTS),
+        End::Norm => (&WITH_NORM[rows], &WITH_NORM_DIRECT),
+    };
     sizes.convolve(sizes.way(gpu), gpu, families, bindings, params)
+}
+
+/// Parts of the batch of which a convolution gives a batch norm the moments, if it can.
+pub fn n_moments(sizes: &Sizes, gpu: &Gpu) -> Option<usize> {
+    (takes(gpu, sizes.patch()) && sizes.way(gpu) == Way::Direct).then(|| sizes.n * sizes.n_bands())
 }
 
 /// With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn, which can be added to another; else
@@ -148,7 +174,7 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
             let flat = Array::empty(&weight.device(), weight.shape(), DType::F32)?;
             let shape = [turned.c, turned.o, sizes.kh * sizes.kw].map(|size| size as u32);
             gpu.launch(&TURN, &[weight, &flat], &shape, Grid::Invocations(weight.n_elements()))?;
-            return forward(&turned, gpu, false, &[&flat, dy, &flat, dx], &params);
+            return forward(&turned, gpu, End::Bias, &[&flat, dy, &flat, dx], &params);
         }
         let bindings = [weight, dy, weight, dx];
         return turned.convolve(turned.way(gpu), gpu, (&TURNED, &TURNED_DIRECT), &bindings, &params);
@@ -176,22 +202,22 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
     }
 }
 
-/// In slices whose sums are added afterwards, in order.
-pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
+/// In slices, a row of partial sums each.
+pub fn backward_weight(sizes: &Sizes, gpu: &Gpu, dy: &Array, x: &Array, place: Place) -> Result<()> {
     let (o, patch) = (sizes.o, sizes.patch());
     if winograd::pays(sizes, gpu) {
-        return winograd::backward_weight(sizes, winograd::plan_weight(sizes, gpu), gpu, dy, x, dw);
+        return winograd::backward_weight(sizes, winograd::plan_weight(sizes, gpu), gpu, dy, x, &place(1)?);
     }
     if let Some(run) = sizes.run() {
         let tile = dot_plan(gpu, o, patch, run);
-        return weight_by(tile, dot_groups(tile, o, patch), sizes, gpu, dy, x, dw);
+        return weight_by(tile, dot_groups(tile, o, patch), sizes, gpu, dy, x, place);
     }
     let pixels = sizes.n * sizes.p * sizes.q;
     let tile = plan(gpu, o, patch, 1, 1);
     let per_slice = pixels.div_ceil(n_splits(tile, o, patch, pixels)).next_multiple_of(16);
     let n_slices = pixels.div_ceil(per_slice);
     let (kernel, grid) = (tile.kernel(&WEIGHT_OF_ANY, &[]), tile.grid(o, patch, n_slices));
-    add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid))
+    gpu.launch(kernel, &[dy, x, &place(n_slices)?], &sizes.params(per_slice), grid)
 }
 
 fn weight_by(
@@ -201,12 +227,25 @@ fn weight_by(
     gpu: &Gpu,
     dy: &Array,
     x: &Array,
-    dw: &Array,
+    place: Place,
 ) -> Result<()> {
     let (n_slices, per_slice) = dot_slices(tile, wanted_slices, sizes.columns() / 4);
     let kernel = tile.kernel(&WEIGHT_BY_WINDOW[usize::from(sizes.is_whole())], &window(sizes.kw, sizes.stride));
     let grid = dot_grid(tile, sizes.o, sizes.patch(), n_slices);
-    add_slices(sizes, n_slices, dw, |to| gpu.launch(kernel, &[dy, x, to], &sizes.params(per_slice), grid))
+    gpu.launch(kernel, &[dy, x, &place(n_slices)?], &sizes.params(per_slice), grid)
+}
+
+/// A weight gradient with its slices added up at once, as the tape does for many.
+fn whole_weight(dw: &Array, compute: impl FnOnce(Place) -> Result<()>) -> Result<()> {
+    let mut rows = None;
+    compute(&mut |n_rows| {
+        if n_rows == 1 {
+            return Ok(dw.clone());
+        }
+        let partials = Array::empty(&dw.device(), [n_rows, dw.n_elements()], DType::F32)?;
+        Ok(rows.insert(partials).clone())
+    })?;
+    rows.map_or(Ok(()), |rows| column_sums(&[ColumnSum { rows, to: dw.clone() }]))
 }
 
 impl Way {
@@ -272,7 +311,7 @@ pub fn candidates<'a>(
             let dw = dw.clone();
             let chosen = !by_points && tile == dot_plan(gpu, o, patch, sizes.kw) && wanted == groups;
             weight_ways.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
-                weight_by(tile, wanted, &sizes, gpu, dy, x, &dw)
+                whole_weight(&dw, |place| weight_by(tile, wanted, &sizes, gpu, dy, x, place))
             }));
         }
     }

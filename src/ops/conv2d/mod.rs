@@ -15,6 +15,7 @@ mod product;
 mod transpose;
 mod winograd;
 
+use super::batch_norm::takes_moments;
 use super::case::{Case, Input, Op, Tolerance};
 use super::channel_sum::channel_sum_into;
 use crate::device::{Array, DType, Device};
@@ -68,6 +69,9 @@ struct Sizes {
     dilation: usize,
 }
 
+/// Gives room for so many rows of a gradient, of which the sum is wanted.
+type Place<'a> = &'a mut dyn FnMut(usize) -> Result<Array>;
+
 /// Pairs of the phases of a stride are slices of a grid, which has at most 65,535.
 const MAX_STRIDE: usize = 255;
 
@@ -79,6 +83,18 @@ impl Tensor {
     /// # Errors
     /// If the shapes do not fit, the kernel is larger than the padded image, or the stride than 255.
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, geometry: Conv2d) -> Result<Tensor> {
+        Ok(self.convolved(weight, bias, geometry, false)?.0)
+    }
+
+    /// The same and, for a batch norm that follows, the moments of parts of the result where the kernel gives them: (O, parts, 4), as
+    /// shaders/batch_norm_moments.wgsl has them.
+    fn convolved(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        geometry: Conv2d,
+        normalized: bool,
+    ) -> Result<(Tensor, Option<Array>)> {
         self.expect_f32("conv2d")?;
         weight.expect_f32("conv2d")?;
         self.expect_same_device("conv2d", weight)?;
@@ -87,15 +103,23 @@ impl Tensor {
             self.expect_same_device("conv2d", bias)?;
         }
         let sizes = Sizes::new(self, weight, bias, geometry)?;
-        let y = Array::empty(&self.device(), [sizes.n, sizes.o, sizes.p, sizes.q], DType::F32)?;
-        let finish = Finish { bias: bias.map(Tensor::array), norm: None };
-        match self.device() {
+        let device = self.device();
+        let y = Array::empty(&device, [sizes.n, sizes.o, sizes.p, sizes.q], DType::F32)?;
+        let n_moments = match &device {
+            Device::Gpu(gpu) if normalized && takes_moments(gpu, sizes.n, sizes.p * sizes.q) => {
+                hardware::n_moments(&sizes, gpu)
+            }
+            _ => None,
+        };
+        let moments = n_moments.map(|n| Array::empty(&device, [sizes.o, n, 4], DType::F32)).transpose()?;
+        let finish = Finish { bias: bias.map(Tensor::array), norm: None, moments: moments.as_ref() };
+        match &device {
             Device::Cpu(_) => cpu::forward(&sizes, self.array(), weight.array(), finish, &y)?,
-            Device::Gpu(gpu) => gpu::forward(&sizes, &gpu, self.array(), weight.array(), finish, &y)?,
+            Device::Gpu(gpu) => gpu::forward(&sizes, gpu, self.array(), weight.array(), finish, &y)?,
         }
         let saved = Conv2dBackward { sizes, x: self.array().clone(), weight: weight.array().clone() };
         let inputs: Vec<&Tensor> = [self, weight].into_iter().chain(bias).collect();
-        Ok(Tensor::from_op("conv2d", y, &inputs, || saved))
+        Ok((Tensor::from_op("conv2d", y, &inputs, || saved), moments))
     }
 }
 
@@ -163,14 +187,15 @@ impl Sizes {
         }
     }
 
-    fn backward_weight(&self, dy: &Array, x: &Array, dw: &Array) -> Result<()> {
+    /// Assigns rows whose sum is the weight gradient, as many as it asks `place` for.
+    fn backward_weight(&self, dy: &Array, x: &Array, place: Place) -> Result<()> {
         match dy.device() {
             Device::Cpu(_) => {
                 let sums = Array::empty(&dy.device(), [cpu::sums_len(self)], DType::F32)?;
-                cpu::backward_weight(self, &dy.cpu(), &x.cpu(), &mut sums.cpu_mut(), &mut dw.cpu_mut());
+                cpu::backward_weight(self, &dy.cpu(), &x.cpu(), &mut sums.cpu_mut(), &mut place(1)?.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) => gpu::backward_weight(self, &gpu, dy, x, dw),
+            Device::Gpu(gpu) => gpu::backward_weight(self, &gpu, dy, x, place),
         }
     }
 }
@@ -187,7 +212,7 @@ impl Backward for Conv2dBackward {
             self.sizes.backward_input(dy, &self.weight, inputs)?;
         }
         if inputs.wants(1) {
-            self.sizes.backward_weight(dy, &self.x, &inputs.place(1)?)?;
+            self.sizes.backward_weight(dy, &self.x, &mut |n_rows| inputs.place_rows(1, n_rows))?;
         }
         if inputs.has(2) && inputs.wants(2) {
             channel_sum_into(dy, &inputs.place(2)?)?;
@@ -245,6 +270,8 @@ pub static OP: Op = Op {
         "conv2d_put_scalars",
         "conv2d_forward_fours",
         "conv2d_direct",
+        "conv2d_direct_end",
+        "conv2d_direct_moments",
         "conv2d_turn_weight",
         "conv2d_winograd",
         "conv2d_winograd_y",
@@ -258,7 +285,7 @@ pub static OP: Op = Op {
         "gemm_a_along_k",
         "gemm_a_fours",
         "gemm_b_fours",
-        "channel_sum",
+        "column_sums",
     ],
     kernels: gpu::KERNELS,
     gradient: true,
