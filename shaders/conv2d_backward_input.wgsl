@@ -12,7 +12,8 @@
 override SLIDING: bool = true;
 
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+// dx is y of conv2d_y.wgsl.
+const FIRST_BINDING: u32 = 1u;
 
 struct Columns {
     image: u32,       // n
@@ -97,12 +98,12 @@ fn store(m: u32, columns: Columns, c0: vec4<f32>, c1: vec4<f32>) {
     let u = columns.row * step + slice / step;
     let at = ((columns.image * params.c + m) * params.h + u) * params.w + columns.v * step + slice % step;
     let n = columns.columns.n_pixels - columns.v;
-    dx[at] = c0.x;
-    if n > 1u { dx[at + step] = c0.y; }
-    if n > 2u { dx[at + 2u * step] = c0.z; }
-    if n > 3u { dx[at + 3u * step] = c0.w; }
-    if n > 4u { dx[at + 4u * step] = c1.x; }
-    if n > 5u { dx[at + 5u * step] = c1.y; }
-    if n > 6u { dx[at + 6u * step] = c1.z; }
-    if n > 7u { dx[at + 7u * step] = c1.w; }
+    put(at, c0.x);
+    if n > 1u { put(at + step, c0.y); }
+    if n > 2u { put(at + 2u * step, c0.z); }
+    if n > 3u { put(at + 3u * step, c0.w); }
+    if n > 4u { put(at + 4u * step, c1.x); }
+    if n > 5u { put(at + 5u * step, c1.y); }
+    if n > 6u { put(at + 6u * step, c1.z); }
+    if n > 7u { put(at + 7u * step, c1.w); }
 }

@@ -10,7 +10,8 @@
 
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+// dx is y of conv2d_y.wgsl.
+const FIRST_BINDING: u32 = 1u;
 
 const NV: u32 = 1u;
 const B_ITEMS: u32 = BK / NV * BN / 4u;
@@ -93,8 +94,8 @@ fn put_b(item: u32, piece: PieceB) {
 
 fn store(m: u32, columns: Columns, c: vec4<f32>) {
     let at = columns.dx + m * params.h * params.w;
-    dx[at] = c.x;
-    dx[at + 2u] = c.y;
-    dx[at + 4u] = c.z;
-    dx[at + 6u] = c.w;
+    put(at, c.x);
+    put(at + 2u, c.y);
+    put(at + 4u, c.z);
+    put(at + 6u, c.w);
 }

@@ -8,11 +8,12 @@
 
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;
+// dx is y of conv2d_y_fours.wgsl.
+const FIRST_BINDING: u32 = 1u;
 
 struct Columns {
     dy: u32, // in vec4s, of out-channel 0
-    dx: u32, // in vec4s, of in-channel 0
+    dx: u32, // of in-channel 0
 }
 
 fn extent() -> Extent {
@@ -26,7 +27,7 @@ fn columns_at(four: u32) -> Columns {
     let q = four - row * (params.q / 4u);
     return Columns(
         (image * params.o * params.p + p) * params.q / 4u + q,
-        (image * params.c * params.h + 2u * p) * params.w / 4u + 2u * q,
+        (image * params.c * params.h + 2u * p) * params.w + 8u * q,
     );
 }
 
@@ -40,9 +41,11 @@ fn load_b(columns: Columns, k: u32) -> vec4<f32> {
 }
 
 fn store(m: u32, columns: Columns, c: vec4<f32>) {
-    let at = columns.dx + m * (params.h * params.w / 4u);
-    dx[at] = vec4<f32>(c.x, 0.0, c.y, 0.0);
-    dx[at + 1u] = vec4<f32>(c.z, 0.0, c.w, 0.0);
-    dx[at + params.w / 4u] = vec4<f32>(0.0);
-    dx[at + params.w / 4u + 1u] = vec4<f32>(0.0);
+    let at = columns.dx + m * params.h * params.w;
+    put_four(at, 4u, vec4<f32>(c.x, 0.0, c.y, 0.0));
+    put_four(at + 4u, 4u, vec4<f32>(c.z, 0.0, c.w, 0.0));
+    if params.adds == 0u {
+        put_four(at + params.w, 4u, vec4<f32>(0.0));
+        put_four(at + params.w + 4u, 4u, vec4<f32>(0.0));
+    }
 }

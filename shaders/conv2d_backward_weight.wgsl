@@ -3,7 +3,7 @@
 //   dw[o, c, i, j] = Σ_{n, p} Σ_q dy[n, o, p, q] · x[n, c, p·stride + i·dilation − padding, q·stride + j·dilation − padding]
 //
 // outer are the image rows (n, p), the depth is Q; dy comes packed. The rows are split over z: slice s of dw holds the sum
-// over its own per_slice rows, and channel_sum adds the slices in order.
+// over its own per_slice rows, and column_sums adds the slices in order.
 // The holes of gemm_8x8.wgsl; sizes in conv2d.wgsl. CPU twin: src/ops/conv2d/cpu.rs::backward_weight
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;

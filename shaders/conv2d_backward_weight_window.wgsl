@@ -3,7 +3,7 @@
 //
 //   dw[o, c, i, j] = Σ_k dy[n, o, p, q] · x[n, c, p·stride + i − padding, q·stride + j − padding]
 //
-// k is split over z: slice s of dw holds the sum over its own per_slice fours, and channel_sum adds the slices in order. The holes
+// k is split over z: slice s of dw holds the sum over its own per_slice fours, and column_sums adds the slices in order. The holes
 // of gemm_dot.wgsl but for dy, which conv2d_dy_fours.wgsl or conv2d_dy_scalars.wgsl read. CPU twin: src/ops/conv2d/cpu.rs::backward_weight
 
 @group(0) @binding(2) var<storage, read_write> dw: array<f32>;

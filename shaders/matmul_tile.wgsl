@@ -3,7 +3,7 @@
 //   y[s, m, n] = Σ_k A[s, m, k] · B[s, k, n]          y (S, M, N)
 //
 // gemm_a_along_k.wgsl or matmul_a_along_rows.wgsl read A, matmul_b_along_….wgsl B. A deep product with few tiles is split: each
-// of n_splits slices of y holds the sum over its own per_split k, and channel_sum adds the slices in order.
+// of n_splits slices of y holds the sum over its own per_split k, and column_sums adds the slices in order.
 // CPU twin: src/ops/matmul.rs
 
 struct Params {

@@ -68,6 +68,8 @@ fn gradients_of_a_convolution_are_added_to_what_is_there() {
             ([2, 20, 6, 8], 18, 5, 1),
             ([2, 18, 6, 8], 20, 2, 1),
             ([2, 18, 6, 8], 20, 3, 2),
+            ([3, 18, 6, 8], 20, 1, 2),
+            ([2, 5, 7, 9], 20, 3, 2),
             ([1, 160, 5, 6], 160, 3, 1),
         ] {
             let convolved = |x: &Tensor, w: &Tensor| x.conv2d(w, None, Conv2d::new(stride, kernel / 2));
@@ -78,10 +80,15 @@ fn gradients_of_a_convolution_are_added_to_what_is_there() {
             let alone = y.backward_with(a.array().clone()).unwrap().get(&x).unwrap().to_vec().unwrap();
             // What is made later is gone through earlier: the gradient of x·b is there when that of the convolution comes.
             let y = convolved(&x, &w).unwrap().mul(&a).unwrap().sum().unwrap();
-            let both = y.add(&x.mul(&b).unwrap().sum().unwrap()).unwrap().backward().unwrap();
+            let loss = y.add(&x.mul(&b).unwrap().sum().unwrap()).unwrap();
+            let both = loss.backward().unwrap();
             let expected: Vec<f32> = alone.iter().zip(b.to_vec().unwrap()).map(|(alone, b)| alone + b).collect();
             let case = format!("{} to {o}, {kernel}×{kernel} on {}", x.shape(), device.describe());
             assert_eq!(both.get(&x).unwrap().to_vec().unwrap(), expected, "{case}");
+            if let Device::Gpu(gpu) = &device {
+                let launched = gpu.profile(|| loss.backward().map(drop)).unwrap();
+                assert!(launched.iter().all(|row| row.kernel != "add_assign"), "{case}: a pass of its own");
+            }
         }
         // `add` hands the gradient of the sum on to both: what is added to that of x must not reach that of the convolution.
         let x = random(&device, [2, 20, 6, 8], 0).with_gradient();

@@ -125,12 +125,12 @@ pub static TURNED_DIRECT: Family =
 
 /// An input gradient with a stride of 2, for a kernel of three rows and for one of a single element.
 pub static INPUT_BY_PHASES: Family =
-    family("conv2d.backward_input phases", &[GEMM_TILE, SIZES, A_FOURS, INPUT_PHASES], "rrw");
+    family("conv2d.backward_input phases", &[GEMM_TILE, SIZES, A_FOURS, INPUT_PHASES, Y], "rrw");
 pub static INPUT_BY_PIXEL: Family =
-    family("conv2d.backward_input sparse", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_SPARSE], "rrw");
+    family("conv2d.backward_input sparse", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_SPARSE, Y_FOURS], "rrw");
 /// With any stride and kernel.
 pub static INPUT_OF_ANY: Family =
-    family("conv2d.backward_input any", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_FOURS], "rrw");
+    family("conv2d.backward_input any", &[GEMM_TILE, SIZES, A_FOURS, B_FOURS, INPUT_FOURS, Y], "rrw");
 
 /// A weight gradient by windows, where image rows are any and where they lie in whole vec4s.
 pub static WEIGHT_BY_WINDOW: [Family; 2] = [

@@ -18,7 +18,7 @@ pub(super) const Y: &str = include_str!("../../../shaders/conv2d_y.wgsl");
 pub(super) const NORM: &str = include_str!("../../../shaders/conv2d_norm.wgsl");
 pub(super) const FOLDED: &str = include_str!("../../../shaders/conv2d_folded.wgsl");
 const FORWARD: &str = include_str!("../../../shaders/conv2d_forward.wgsl");
-const INPUT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
+const INPUT: &[&str] = &[GEMM_8X8, SIZES, Y, include_str!("../../../shaders/conv2d_backward_input.wgsl")];
 const WEIGHT: &[&str] = &[GEMM_8X8, SIZES, include_str!("../../../shaders/conv2d_backward_weight.wgsl")];
 
 /// The names of the kernels of [`by_row`].
@@ -83,7 +83,7 @@ pub static FOLDED_KERNELS: &[&Kernel] = &[
 
 /// Where has_bias and adds stand in the parameter block.
 const HAS_BIAS: usize = 13;
-pub(super) const ADDS: usize = 15;
+const ADDS: usize = 15;
 
 /// The kernel for rows of so many columns.
 fn along(kernels: &'static [Kernel; 5], sliding: bool, columns: usize) -> &'static Kernel {
@@ -102,6 +102,13 @@ impl Sizes {
         let Sizes { n, c, h, w, o, kh, kw, p, q, stride, padding, dilation } = *self;
         [n, c, h, w, o, kh, kw, p, q, stride, padding, dilation, self.divisor(), 0, per_slice, 0]
             .map(|size| size as u32)
+    }
+
+    /// The same for an input gradient, which may be added to what is there.
+    pub(super) fn params_adding(&self, adds: bool) -> [u32; 16] {
+        let mut params = self.params(0);
+        params[ADDS] = u32::from(adds);
+        params
     }
 }
 
@@ -134,12 +141,7 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Fini
     gpu.launch(kernel, &[&[&packed, x][..], &rest].concat(), &params, grid)
 }
 
-/// Whether the kernels that compute this input gradient can add it to another.
-pub fn can_add_input(sizes: &Sizes, gpu: &Gpu) -> bool {
-    hardware::takes(gpu, sizes.o * sizes.kh * sizes.kw) && sizes.turned().is_some()
-}
-
-/// On software adapters one dispatch, whatever the stride: its phases are slices of the grid.
+/// Assigned, or added to what is there. On software adapters one dispatch, whatever the stride: its phases are slices of the grid.
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array, adds: bool) -> Result<()> {
     let &Sizes { n, c, h, w, o, kh, kw, stride, dilation, .. } = sizes;
     if hardware::takes(gpu, o * kh * kw) {
@@ -152,7 +154,8 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
     let taps = if stride == 1 { kw } else { 0 };
     let kernel = along(&INPUT_BY_ROW, dilation == 1, taps);
     let columns = n * h.div_ceil(stride) * w.div_ceil(stride).div_ceil(TILE);
-    gpu.launch(kernel, &[&weight, dy, dx], &sizes.params(0), register_grid(c, columns, stride * stride))
+    let grid = register_grid(c, columns, stride * stride);
+    gpu.launch(kernel, &[&weight, dy, dx], &sizes.params_adding(adds), grid)
 }
 
 /// The sum runs over all output pixels of the batch while the result is small: it is split into slices, a row of

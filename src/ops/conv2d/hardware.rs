@@ -7,7 +7,6 @@ use super::families::{
     RUNS, STRIDES, TURNED, TURNED_DIRECT, WEIGHT_BY_WINDOW, WEIGHT_OF_ANY, WITH_NORM, WITH_NORM_DIRECT, direct_kernel,
     window,
 };
-use super::gpu::ADDS;
 use super::winograd::gpu as winograd;
 use super::{Conv2d, Place, Sizes};
 use crate::device::{Array, ColumnSum, DType, Family, Gpu, Grid, Kernel, PRELUDE, Workgroup, column_sums};
@@ -162,13 +161,12 @@ pub fn n_moments(sizes: &Sizes, gpu: &Gpu) -> Option<usize> {
     (takes(gpu, sizes.patch()) && sizes.way(gpu) == Way::Direct).then(|| sizes.n * sizes.n_bands())
 }
 
-/// With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn, which can be added to another; else
-/// its phases are slices of the grid.
+/// Assigned, or added to what is there. With a stride of 1 the gradient is a convolution of dy with the weight turned by half a turn;
+/// else its phases are slices of the grid.
 pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: &Array, adds: bool) -> Result<()> {
     let &Sizes { n, c, h, w, p, q, stride, .. } = sizes;
     if let Some(turned) = sizes.turned() {
-        let mut params = turned.params(0);
-        params[ADDS] = u32::from(adds);
+        let params = turned.params_adding(adds);
         if gpu.matrices().is_some() {
             // Units for small matrices would wait for loads across the rows of a weight.
             let flat = Array::empty(&weight.device(), weight.shape(), DType::F32)?;
@@ -179,7 +177,7 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
         let bindings = [weight, dy, weight, dx];
         return turned.convolve(turned.way(gpu), gpu, (&TURNED, &TURNED_DIRECT), &bindings, &params);
     }
-    let (bindings, params) = ([weight, dy, dx], sizes.params(0));
+    let (bindings, params) = ([weight, dy, dx], sizes.params_adding(adds));
     match sizes.run() {
         Some(3) if sizes.has_even_phases() => {
             let tile = plan(gpu, c, n * p * q, 2, 1);

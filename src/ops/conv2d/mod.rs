@@ -170,20 +170,16 @@ impl Sizes {
         a
     }
 
-    /// Assigns the input gradient, or adds it to what is there, where the kernels can.
+    /// Assigns the input gradient, or adds it to what is there.
     fn backward_input(&self, dy: &Array, weight: &Array, inputs: &mut Destinations) -> Result<()> {
+        let (dx, adds) = inputs.place_or_sum(0)?;
         match dy.device() {
             Device::Cpu(_) => {
-                let (dx, adds) = inputs.place_or_sum(0)?;
                 let packed = Array::empty(&dx.device(), [cpu::packed_len(self, self.c)], DType::F32)?;
                 cpu::backward_input(self, &dy.cpu(), &weight.cpu(), &mut packed.cpu_mut(), adds, &mut dx.cpu_mut());
                 Ok(())
             }
-            Device::Gpu(gpu) if gpu::can_add_input(self, &gpu) => {
-                let (dx, adds) = inputs.place_or_sum(0)?;
-                gpu::backward_input(self, &gpu, dy, weight, &dx, adds)
-            }
-            Device::Gpu(gpu) => gpu::backward_input(self, &gpu, dy, weight, &inputs.place(0)?, false),
+            Device::Gpu(gpu) => gpu::backward_input(self, &gpu, dy, weight, &dx, adds),
         }
     }
 
