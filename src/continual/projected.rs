@@ -123,25 +123,21 @@ fn rows_of(input: &Tensor, kernel: usize, geometry: Option<Conv2d>, averaged: bo
 /// layers in between move by a factor. Of the last layer only the weight may be projected.
 pub(super) struct ProjectedSteps {
     /// The parameters before the step.
-    before: Array,
+    before: Tensor,
     weights: Vec<Projected>,
-    others: Vec<Piece>,
-    /// On steps of weights, after the projector.
-    factor: f32,
-    /// On steps of scales, shifts and biases.
-    factor_of_others: f32,
+    /// 1 where a step stays as it is, else 0; all vectors are as the parameters lie.
+    kept: Tensor,
+    /// 1 where it does not, else 0.
+    changed: Tensor,
+    /// What it is multiplied with there; 0 where a projector or nothing is.
+    factors: Tensor,
 }
 
 struct Projected {
-    piece: Piece,
-    rows: usize,
-    /// (I, I).
-    projector: Tensor,
-}
-
-struct Piece {
     start: usize,
-    n: usize,
+    rows: usize,
+    /// (I, I), times the factor on steps of weights.
+    projector: Tensor,
 }
 
 impl ProjectedSteps {
@@ -152,15 +148,16 @@ impl ProjectedSteps {
         let last = learner.network.products().pop().map(|product| product.weight);
         let (_, last_bias) = parameters.last_layer();
         let layers = layers(learner);
+        let n = parameters.values().n_elements();
+        let (mut kept, mut factors) = (vec![1.0; n], vec![0.0; n]);
         let mut weights = Vec::new();
         for (layer, projector) in layers.iter().zip(projectors) {
             let (entry, start) = places[layer.weight];
-            let values: Vec<f32> = projector.values().iter().map(|&x| x as f32).collect();
-            weights.push(Projected {
-                piece: Piece { start, n: entry.shape.n_elements() },
-                rows: entry.shape[0],
-                projector: Tensor::from_f32(&learner.device, [projector.rows(), projector.columns()], &values)?,
-            });
+            kept[start..start + entry.shape.n_elements()].fill(0.0);
+            let values: Vec<f32> = projector.values().iter().map(|&x| (f64::from(factor) * x) as f32).collect();
+            let shape = [projector.rows(), projector.columns()];
+            let projector = Tensor::from_f32(&learner.device, shape, &values)?;
+            weights.push(Projected { start, rows: entry.shape[0], projector });
         }
         let is_other = |i: usize, start: usize| {
             Some(i) != last && Some(start) != last_bias && layers.iter().all(|layer| layer.weight != i)
@@ -168,45 +165,41 @@ impl ProjectedSteps {
         // By 1 they move as they would: to the bit.
         let others =
             places.iter().enumerate().filter(|(i, (_, start))| factor_of_others != 1.0 && is_other(*i, *start));
+        for (_, &(entry, start)) in others {
+            let own = start..start + entry.shape.n_elements();
+            kept[own.clone()].fill(0.0);
+            factors[own].fill(factor_of_others);
+        }
+        let changed: Vec<f32> = kept.iter().map(|kept| 1.0 - kept).collect();
+        let on_device = |values: &[f32]| Tensor::from_f32(&learner.device, [n], values);
         Ok(ProjectedSteps {
-            before: Array::empty(&learner.device, parameters.values().shape(), DType::F32)?,
-            others: others.map(|(_, (entry, start))| Piece { start: *start, n: entry.shape.n_elements() }).collect(),
+            before: Tensor::constant(Array::empty(&learner.device, [n], DType::F32)?),
             weights,
-            factor,
-            factor_of_others,
+            kept: on_device(&kept)?,
+            changed: on_device(&changed)?,
+            factors: on_device(&factors)?,
         })
     }
 
     /// Before the optimiser's step.
     pub fn remember(&self, learner: &Learner) -> Result<()> {
-        device::copy(learner.network.parameters.values(), &self.before)
+        device::copy(learner.network.parameters.values(), self.before.array())
     }
 
     /// After it: w ← w₀ + factor·(w − w₀)·P.
     pub fn apply(&self, learner: &Learner) -> Result<()> {
-        let w = learner.network.parameters.values();
-        let ends = |piece: &Piece, shape: [usize; 2]| -> Result<(Array, Tensor, Tensor)> {
-            let now = w.slice(piece.start, shape)?;
-            let before = Tensor::constant(self.before.slice(piece.start, shape)?);
-            let step = Tensor::constant(now.clone()).sub(&before)?;
-            Ok((now, before, step))
-        };
+        let values = learner.network.parameters.values();
         no_grad(|| {
-            for Projected { piece, rows, projector } in &self.weights {
-                let (now, before, step) = ends(piece, [*rows, piece.n / rows])?;
-                let moved = before.add(&step.matmul(projector)?.scale(self.factor)?)?;
-                device::copy(moved.array(), &now)?;
+            let w = Tensor::constant(values.reshape(self.before.shape())?);
+            let step = w.sub(&self.before)?;
+            let moved = step.mul(&self.factors)?;
+            for Projected { start, rows, projector } in &self.weights {
+                let shape = [*rows, projector.shape()[0]];
+                let own = Tensor::constant(step.array().slice(*start, shape)?);
+                device::copy(own.matmul(projector)?.array(), &moved.array().slice(*start, shape)?)?;
             }
-            for piece in &self.others {
-                let (now, before, step) = ends(piece, [1, piece.n])?;
-                let moved = if self.factor_of_others == 0.0 {
-                    before
-                } else {
-                    before.add(&step.scale(self.factor_of_others)?)?
-                };
-                device::copy(moved.array(), &now)?;
-            }
-            Ok(())
+            let after = w.mul(&self.kept)?.add(&self.before.mul(&self.changed)?)?.add(&moved)?;
+            device::copy(after.array(), values)
         })
     }
 }

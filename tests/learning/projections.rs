@@ -281,6 +281,33 @@ fn recursive_least_squares_arrive_at_owms_projector() {
     assert!(symmetric_eigen(&own).unwrap().values.iter().all(|x| *x > 0.0 && *x <= 1.0));
 }
 
+/// Two launches for each weight, and few for all that is between them.
+#[test]
+fn projected_steps_take_few_launches() {
+    let Some(device) = common::gpu(false) else { return };
+    let Device::Gpu(gpu) = &device else { panic!("no GPU") };
+    let layer = |i: usize| format!(r#"{{"kind": "linear", "name": "l{i}", "out": 8}}, "#);
+    let layers: String = (0..8).map(layer).collect();
+    let list = format!(
+        r#"{{"format": 1, "input": [1, 4, 4], "layers": [{layers}{{"kind": "feature"}}, {{"kind": "linear", "name": "last"}}]}}"#
+    );
+    let list = LayerList::from_json(&serde_json::from_str(&list).unwrap(), "deep.json").unwrap();
+    let network = Network::from_list("deep", &list, [1, 4, 4], 8, &device, 1).unwrap();
+    let formula = Formula::with(network, &device);
+    let learner = &formula.learner;
+    let mut method = formula::method("adam-nscl", &[("norm_factor", "2"), ("later_factor", "0.5")]);
+    method.begin_task(learner, &formula.task(0)).unwrap();
+    method.end_task(learner, &formula.task(0)).unwrap();
+    method.begin_task(learner, &formula.task(1)).unwrap();
+    let batch = formula.batch(&[24, 25, 26, 27], 1 << 32, 4);
+    method.adjust_gradients(learner, &batch).unwrap();
+    let launches = gpu.profile(|| method.after_step(learner, &batch)).unwrap();
+    let products: u64 = launches.iter().filter(|row| row.kernel.starts_with("matmul")).map(|row| row.dispatches).sum();
+    let all: u64 = launches.iter().map(|row| row.dispatches).sum();
+    let packed = launches.iter().find(|row| row.kernel == "pack").map_or(0, |row| row.dispatches);
+    assert!(products == 8 && all - packed <= 2 * products + 8, "{all} launches, {products} products, {packed} packed");
+}
+
 /// Two linear layers, and images in few directions: steps in the null space leave all that the layers say of them as it is.
 #[test]
 fn steps_in_the_null_space_leave_old_outputs_of_a_linear_network_unchanged() {
