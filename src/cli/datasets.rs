@@ -99,6 +99,9 @@ enum DatasetsCommand {
         name: String,
         /// Where to; made if it does not exist
         dir: PathBuf,
+        /// Overwrite files of these names
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -138,8 +141,13 @@ pub fn run(args: DatasetsArgs) -> Result<()> {
             println!("{}: {train} pictures in train, {test} in test", dir.display());
             Ok(())
         }
-        Some(DatasetsCommand::Export { name, dir, place }) => {
-            let dataset = data::spec(&name)?.load(&place.data_dir)?;
+        Some(DatasetsCommand::Export { name, dir, force, place }) => {
+            let spec = data::spec(&name)?;
+            if let Some(there) = data::export_files(&dir).into_iter().find(|path| path.exists() && !force) {
+                let there = there.display();
+                return Err(Error::usage(format!("{there} exists; --force overwrites it, another DIR keeps it")));
+            }
+            let dataset = spec.load(&place.data_dir)?;
             for path in data::export(&dataset, &dir)? {
                 println!("{}", path.display());
             }

@@ -1,5 +1,6 @@
 //! `engram export`: a classifier for other programs.
 
+use super::predict::tell_of_incomplete;
 use super::settings::choice;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -43,7 +44,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let predictor = Predictor::load(&args.from, &Device::cpu())?;
     let classifier = args.classifier.as_ref().unwrap_or(&predictor.card.classifiers[0]);
     let export = predictor.export(classifier)?;
-    write(&export, args)
+    write(&export, args)?;
+    tell_of_incomplete(&predictor.card);
+    Ok(())
 }
 
 /// Writes the file or the folder, each file whole or not at all, and prints the paths.

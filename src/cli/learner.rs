@@ -62,7 +62,7 @@ pub struct LearnArgs {
     /// Where the network is trained: pictures kept of all classes together, to be trained on again [default: 1000]
     #[arg(long, value_name = "K")]
     memory: Option<usize>,
-    /// Where the network is trained: steps of 32 pictures for what is learned now [default: 300]
+    /// Where the network is trained: steps of 32 pictures for what is learned now, in whole passes [default: 300]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Pictures kept of each class, to be shown as reasons [default: 10]
@@ -160,7 +160,12 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
         );
         return Err(why);
     }
-    let learned = session.learn_with(read.pictures, &mut Steps::default(), &INTERRUPTED)?;
+    let learned = session.learn_with(read.pictures, &mut Steps::default(), &INTERRUPTED).inspect_err(|error| {
+        if matches!(error, Error::Interrupted) {
+            let state = if args.learner.exists() { "is as it was" } else { "was not made" };
+            eprintln!("{} {state}", printable(&args.learner.display().to_string()));
+        }
+    })?;
     session.save(&args.learner)?;
 
     let tests = read_labelled(found.pictures.iter().filter(|picture| picture.is_test), frame);

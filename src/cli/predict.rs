@@ -127,14 +127,19 @@ fn answer(args: &PredictArgs, pictures: &[Found]) -> Result<()> {
     Ok(())
 }
 
-/// What was changed in the pictures, and what may be wrong, on stderr.
-fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Found]) {
-    if card.n_tasks_learnt < card.n_tasks {
-        let (done, all, n) = (card.n_tasks_learnt, card.n_tasks, card.classes.len());
+/// Whether the run had more to learn, on stderr.
+pub fn tell_of_incomplete(card: &ModelCard) {
+    let (done, all, n) = (card.n_tasks_learnt, card.n_tasks, card.classes.len());
+    if done < all {
         let note =
             format!("note: the run is incomplete, {done} of {all} tasks: only the {n} classes seen can be named");
         eprint!("{}", message(&note));
     }
+}
+
+/// What was changed in the pictures, and what may be wrong, on stderr.
+fn tell(args: &PredictArgs, card: &ModelCard, pictures: &[Found]) {
+    tell_of_incomplete(card);
     for (path, picture) in pictures {
         let path = path.display();
         if !picture.changes.is_empty() {

@@ -57,17 +57,23 @@ pub struct RunArgs {
 
 /// Runs a method with every seed.
 pub fn run(method: &'static MethodSpec, args: RunArgs) -> Result<()> {
-    run_above(method, args, Values::default())
+    run_above(method, args, Values::default(), |_| Ok(()))
 }
 
-/// The same with settings where nothing else is said.
-pub fn run_above(method: &'static MethodSpec, args: RunArgs, usual: Values) -> Result<()> {
+/// The same with settings where nothing else is said, for runs that pass a check.
+pub fn run_above(
+    method: &'static MethodSpec,
+    args: RunArgs,
+    usual: Values,
+    check: fn(&Config) -> Result<()>,
+) -> Result<()> {
     if let Some(path) = args.resume.clone() {
         return resume(method, args, &path);
     }
     let file = args.config.as_deref().map(recorded_by).transpose()?.unwrap_or_default().values;
     let preset = args.preset.as_deref().map(presets::settings).transpose()?.unwrap_or_default();
     let config = Config::resolve(method, args.settings.0.or(file).or(preset).or(usual))?;
+    check(&config)?;
     if args.explain {
         return explain(&config.rows(), &config.values);
     }

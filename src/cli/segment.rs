@@ -76,7 +76,20 @@ pub fn run(args: SegmentArgs) -> Result<()> {
             known.join(", ")
         )));
     }
-    run::run_above(method, args.run, usual()?)
+    run::run_above(method, args.run, usual()?, expect_masks)
+}
+
+/// # Errors
+/// If the data set has a class for each image.
+fn expect_masks(config: &Config) -> Result<()> {
+    let (dataset, target) = (&config.data.dataset, config.data.source().target());
+    match target {
+        Target::Mask => Ok(()),
+        Target::Class => {
+            let (method, has) = (config.method.name, target.described());
+            Err(Error::usage(format!("{dataset} has {has}: engram {method} --dataset {dataset} learns from it")))
+        }
+    }
 }
 
 /// What stands below all other settings where pixels are learned from.

@@ -473,13 +473,18 @@ fn read_idx(spec: &DatasetSpec, dir: &Path, class_names: &[&str]) -> Result<Cont
     Ok(Content { train, test, class_names: owned(class_names) })
 }
 
+/// The files that [`export`] writes.
+pub fn export_files(dir: &Path) -> Vec<PathBuf> {
+    MNIST_FILES.iter().map(|file| dir.join(file.name)).collect()
+}
+
 /// Writes a grey data set as four IDX files under MNIST's file names and returns their paths. `dir` is created if need
 /// be, files of these names are replaced. Loading them as "mnist" gives the same images and labels.
 ///
 /// Errors: images in colour, for which the format has no place; a folder or file that cannot be written.
 pub fn export(dataset: &Dataset, dir: &Path) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
-    let paths: Vec<PathBuf> = MNIST_FILES.iter().map(|file| dir.join(file.name)).collect();
+    let paths = export_files(dir);
     for (images, pair) in [(&dataset.train, &paths[..2]), (&dataset.test, &paths[2..])] {
         idx::write_images(&pair[0], images)?;
         idx::write_labels(&pair[1], &images.labels)?;

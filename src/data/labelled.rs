@@ -22,7 +22,7 @@ pub struct Labelled {
 pub struct Found {
     /// In the order of classes and paths.
     pub pictures: Vec<Labelled>,
-    /// Files that are no pictures by their names.
+    /// Files that are no pictures by their names, and folders without a picture.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -86,9 +86,12 @@ fn classes_in(dir: &Path, is_test: bool, found: &mut Found) -> Result<()> {
     found.left_out.extend(left_out(&loose));
     for folder in folders {
         let class = class_name(&name_of(&folder)).map_err(|e| Error::file(&folder, e.to_string()))?;
-        let mut others = Vec::new();
+        let (mut others, n) = (Vec::new(), found.pictures.len());
         walk(&folder, &class, is_test, 0, found, &mut others)?;
         found.left_out.extend(left_out(&others));
+        if found.pictures.len() == n {
+            found.left_out.push(LeftOut { reason: format!("folder without a picture ({class})"), n: 1 });
+        }
     }
     Ok(())
 }
@@ -199,6 +202,7 @@ mod tests {
         ["train/cat/a.png", "train/cat/deep/b.JPG", "train/dog/c.png", "train/dog/notes.txt", "test/cat/d.png"]
             .into_iter()
             .for_each(picture);
+        std::fs::create_dir_all(dir.path().join("train/owl")).unwrap();
         let found = in_folder(dir.path()).unwrap();
         let seen: Vec<(String, &str, bool)> = found
             .pictures
@@ -208,7 +212,8 @@ mod tests {
         let expected =
             [("a.png", "cat", false), ("b.JPG", "cat", false), ("c.png", "dog", false), ("d.png", "cat", true)];
         assert_eq!(seen, expected.map(|(file, class, is_test)| (file.to_string(), class, is_test)));
-        assert_eq!(found.left_out, [LeftOut { reason: ".txt files".into(), n: 1 }]);
+        let reasons: Vec<&str> = found.left_out.iter().map(|one| &*one.reason).collect();
+        assert_eq!(reasons, [".txt files", "folder without a picture (owl)"]);
         // Without a `train` beside it, a folder called `test` is a class.
         std::fs::remove_dir_all(dir.path().join("train")).unwrap();
         assert_eq!(in_folder(dir.path()).unwrap().pictures[0].class, "test");

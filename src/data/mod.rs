@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 pub use as_pictures::{Chosen, write_pictures};
 pub use fingerprint::Fingerprint;
-pub use known::{ALL, DatasetSpec, Presence, Recipe, export, spec};
+pub use known::{ALL, DatasetSpec, Presence, Recipe, export, export_files, spec};
 pub use loader::{Augment, Augmentation, Batch, Draw, Loader, Plan, gather, gather_labels};
 pub use mask_stream::{Membership, Steps};
 pub use pictures::ImageFormat;

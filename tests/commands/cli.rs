@@ -202,6 +202,8 @@ fn the_built_in_set_can_be_exported_and_run_from_its_files() {
     let metrics = json(dir.path().join("out/metrics.json"));
     assert_eq!((&metrics["dataset"], &metrics["complete"]), (&"mnist".into(), &true.into()));
 
+    fails(&dir, "datasets export glyphs files", 2, &["train-images-idx3-ubyte exists", "--force"]);
+    succeeds(&dir, "datasets export glyphs files --force");
     fails(&dir, "datasets export nothing files", 2, &["nothing", "glyphs"]);
     std::fs::write(dir.path().join("file"), "").unwrap();
     fails(&dir, "datasets export glyphs file/below", 1, &["file/below", "cannot create"]);
@@ -358,6 +360,12 @@ fn the_help_names_every_flag_and_its_default() {
         }
     }
     // Masks call for other defaults.
+    fails(
+        &dir,
+        "segment finetune --dataset glyphs",
+        2,
+        &["one class for each image", "engram finetune --dataset glyphs"],
+    );
     let help = succeeds(&dir, "segment --help").out;
     for default in ["shape-city", "deeplab-lite", "0.5", "16 for shape-city", "sampled"] {
         assert!(help.contains(&format!("[default: {default}]")), "no {default}:\n{help}");

@@ -308,4 +308,6 @@ fn an_incomplete_run_names_the_classes_it_has_seen() {
     RgbImage::new(28, 28).save(dir.path().join("a.png")).unwrap();
     let outcome = succeeds(dir.path(), "predict run a.png --device cpu");
     assert!(outcome.err.contains("incomplete, 4 of 5 tasks"), "{}", outcome.err);
+    let outcome = succeeds(dir.path(), "export run --to onnx --out run.onnx");
+    assert!(outcome.err.contains("incomplete, 4 of 5 tasks"), "{}", outcome.err);
 }
