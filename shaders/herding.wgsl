@@ -40,12 +40,15 @@ fn score(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
 
 @compute @workgroup_size(WG)
 fn pick(@builtin(local_invocation_id) lid: vec3<u32>) {
+    // The first open row, should no score be a number.
     var best = lid.x;
     var lowest = FLT_MAX;
+    var found = false;
     for (var row = 0u; row < params.n_rows; row++) {
-        if scores[row] < lowest {
+        if chosen[row] == 0.0 && (!found || scores[row] < lowest) {
             lowest = scores[row];
             best = row;
+            found = true;
         }
     }
     picks[params.k] = best;

@@ -8,5 +8,6 @@ fn f(x: f32, t: f32) -> f32 {
 }
 
 fn df(x: f32, t: f32) -> f32 {
-    return clamp(x - t, -1.0, 1.0);
+    let d = x - t;
+    return select(clamp(d, -1.0, 1.0), d, is_nan(d));
 }

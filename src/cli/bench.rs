@@ -3,7 +3,7 @@
 mod record;
 mod tiles;
 
-use super::{DeviceArgs, use_threads, warn};
+use super::{DeviceArgs, INTERRUPTED, use_threads, warn};
 use crate::device::{Array, Counters, Device, HostTime, KernelUse, Trace, kernel_table};
 use crate::distill::{self, SchemeSpec, Student};
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::training::{CrossEntropy, Objective, Step, learn};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 #[derive(Subcommand)]
@@ -261,9 +262,16 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     common.write_json(&all)
 }
 
+/// # Errors
+/// [`Error::Interrupted`] if so.
+fn go_on() -> Result<()> {
+    if INTERRUPTED.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+}
+
 /// Runs `f` twice to warm up, then times it; waits for the device each time.
 fn time(device: &Device, name: String, flop: f64, repeat: usize, mut f: impl FnMut() -> Result<()>) -> Result<Row> {
     let mut timed = || -> Result<(f64, Host)> {
+        go_on()?;
         let before = device.counters().host;
         let started = Instant::now();
         f()?;

@@ -162,7 +162,7 @@ impl ProjectedSteps {
         let is_other = |i: usize, start: usize| {
             Some(i) != last && Some(start) != last_bias && layers.iter().all(|layer| layer.weight != i)
         };
-        // By 1 they move as they would: to the bit.
+        // By 1 they move as they would, to the bit but for the sign of a zero.
         let others =
             places.iter().enumerate().filter(|(i, (_, start))| factor_of_others != 1.0 && is_other(*i, *start));
         for (_, &(entry, start)) in others {

@@ -62,7 +62,7 @@ pub fn fill(to: &Array, value: f32) -> Result<()> {
     Ok(())
 }
 
-/// `to ← to + from`: the only accumulation of gradients.
+/// `to ← to + from`: how gradients are accumulated, but for an input gradient that a convolution adds in place.
 ///
 /// # Errors
 /// If lengths or devices differ, or the adapter was lost.

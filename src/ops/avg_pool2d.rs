@@ -88,6 +88,7 @@ impl Tensor {
         match self.device() {
             Device::Cpu(_) => forward_cpu(sizes, &self.array().cpu(), &mut y.cpu_mut()),
             Device::Gpu(gpu) => {
+                gpu.expect_turns("avg_pool2d", rows.kernel.min(rows.n) * (columns.kernel.min(columns.n) + 1))?;
                 let outputs = Grid::Invocations(y.n_elements());
                 gpu.launch(&FORWARD, &[self.array(), &y], &sizes.params(), outputs)?;
             }

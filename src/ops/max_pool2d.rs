@@ -55,6 +55,7 @@ impl Tensor {
         match self.device() {
             Device::Cpu(_) => forward_cpu(sizes, &self.array().cpu(), &mut y.cpu_mut(), &mut argmax.cpu_mut()),
             Device::Gpu(gpu) => {
+                gpu.expect_turns("max_pool2d", size * (size + 1))?;
                 let bindings = [self.array(), &y, &argmax];
                 let (kernel, n) = match sizes.in_pairs() {
                     true => (&FORWARD_PAIRS, sizes.planes * p * (w / 4)),

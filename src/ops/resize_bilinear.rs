@@ -64,6 +64,9 @@ impl Tensor {
         match self.device() {
             Device::Cpu(_) => forward_cpu(sizes, &self.array().cpu(), &mut y.cpu_mut()),
             Device::Gpu(gpu) => {
+                // Going back, a pixel gathers from all that lie between its neighbours.
+                let gathered = |from: usize, to: usize| (2 * to.div_ceil(from) + 2).min(to);
+                gpu.expect_turns("resize_bilinear", gathered(h, height) * (gathered(w, width) + 1))?;
                 let outputs = Grid::Invocations(sizes.planes * height * width);
                 gpu.launch(&FORWARD, &[self.array(), &y], &sizes.params(), outputs)?;
             }

@@ -1,4 +1,4 @@
-//! The tape: nodes, the backward walk, and the one place that adds gradients.
+//! The tape: nodes, the backward walk, and the one place that decides whether a gradient is added.
 
 use super::late::Late;
 use super::{Inner, Origin, Tensor};
@@ -162,7 +162,7 @@ impl Tensor {
     }
 }
 
-/// The one place where gradients are added.
+/// Adds a gradient to what is there; an op may have done so in place ([`Destinations::place_or_sum`]).
 fn accumulate(gradients: &mut HashMap<u64, Array>, late: &mut Late, input: &Tensor, gradient: Array) -> Result<()> {
     let Some(sum) = gradients.get_mut(&input.0.id) else {
         gradients.insert(input.0.id, gradient);

@@ -1,6 +1,6 @@
 //! `engram bench tiles`: every tile that a product or a convolution could take, timed on this adapter.
 
-use super::random;
+use super::{go_on, random};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{Candidate, Conv2d, conv2d_candidates, matmul_candidates};
@@ -100,12 +100,14 @@ fn time(
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     for Candidate { run, .. } in candidates {
+        go_on()?;
         run()?;
     }
     device.synchronize()?;
     for Candidate { label, chosen, run } in candidates {
         let mut seconds = Vec::new();
         for _ in 0..repeat {
+            go_on()?;
             let started = Instant::now();
             for _ in 0..LAUNCHES {
                 run()?;

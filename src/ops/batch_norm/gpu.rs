@@ -197,15 +197,18 @@ enum Plan {
 }
 
 impl Plan {
-    fn new(gpu: &Gpu, sizes: &Sizes) -> Plan {
+    fn new(gpu: &Gpu, sizes: &Sizes) -> Result<Plan> {
         if gpu.is_software() {
-            return Plan::Software(Cut::software(sizes));
+            let cut = Cut::software(sizes);
+            let width = Workgroup::Shared.constants(true).1;
+            gpu.expect_turns("batch_norm", cut.per_slice * (1 + sizes.inner.div_ceil(width)))?;
+            return Ok(Plan::Software(cut));
         }
         let (kind, loads) = loads(sizes.inner);
-        match takes_moments(gpu, sizes.n, sizes.inner) {
+        Ok(match takes_moments(gpu, sizes.n, sizes.inner) {
             true => Plan::Sliced(&WIDE[kind], Cut::hardware(sizes, loads)),
             false => Plan::Whole(&WIDE[kind], Cut::whole(sizes, loads)),
-        }
+        })
     }
 }
 
@@ -226,7 +229,7 @@ pub(super) fn forward(
     // Without a residual x stands in for the binding and is not read.
     let residual = norm.residual.map_or(x, crate::tensor::Tensor::array);
     let [weight, bias] = [norm.weight, norm.bias].map(crate::tensor::Tensor::array);
-    let (statistics, forward, cut) = match Plan::new(gpu, sizes) {
+    let (statistics, forward, cut) = match Plan::new(gpu, sizes)? {
         Plan::Whole(wide, cut) if sizes.mode != Mode::Eval => {
             let bindings = [x, weight, bias, norm.running, residual, table, y];
             return gpu.launch(&wide.forward_whole, &bindings, &sizes.params(&cut), cut.grid(sizes));
@@ -269,7 +272,7 @@ pub(super) struct Gradients<'a> {
 
 pub(super) fn backward(gpu: &Gpu, sizes: &Sizes, of: &Gradients) -> Result<()> {
     let &Gradients { dy, x, table, y, dz, dx, dweight, dbias } = of;
-    let (reduce, reduce_residual, backward, cut) = match Plan::new(gpu, sizes) {
+    let (reduce, reduce_residual, backward, cut) = match Plan::new(gpu, sizes)? {
         Plan::Whole(wide, cut) => {
             let (params, grid) = (sizes.params(&cut), cut.grid(sizes));
             return match dz {

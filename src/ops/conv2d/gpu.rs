@@ -133,6 +133,9 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Fini
         };
         return hardware::forward(sizes, gpu, end, &[&[weight, x][..], &rest].concat(), &params);
     }
+    let written_out = sizes.stride == 1 && sizes.dilation == 1 && [1, 3, 5].contains(&sizes.kw);
+    let per_row = if written_out { 1 } else { 1 + sizes.kw };
+    gpu.expect_turns("conv2d", sizes.c * sizes.kh * per_row)?;
     let packing = Packing { n_k: patch, n_m: o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
     let packed = packing.of(gpu, weight)?;
     let by_row = if finish.norm.is_some() { &FOLDED_BY_ROW } else { &FORWARD_BY_ROW };
@@ -148,6 +151,9 @@ pub fn backward_input(sizes: &Sizes, gpu: &Gpu, dy: &Array, weight: &Array, dx: 
         return hardware::backward_input(sizes, gpu, dy, weight, dx, adds);
     }
     let (window, patch) = (kh * kw, sizes.patch());
+    // Taps that reach one phase.
+    let taps = |kernel: usize| kernel.div_ceil(stride / sizes.divisor());
+    gpu.expect_turns("conv2d", o * taps(kh) * (1 + taps(kw)))?;
     let packing = Packing { n_k: o * window, n_m: c, inner: window, outer_step: patch, inner_step: 1, m_step: window };
     let weight = packing.of(gpu, weight)?;
     // With a stride the phases have different numbers of taps.

@@ -305,11 +305,15 @@ pub fn candidates<'a>(
     }
     for tile in sizes.run().into_iter().flat_map(|run| all_dot_tiles(gpu, run)) {
         let groups = dot_groups(tile, o, patch);
-        for wanted in [groups.div_ceil(2), groups, 2 * groups] {
+        let n_slices = |wanted| dot_slices(tile, wanted, sizes.columns() / 4).0;
+        let planned = !by_points && tile == dot_plan(gpu, o, patch, sizes.kw);
+        let mut numbers = [groups.div_ceil(2), groups, 2 * groups].map(n_slices).to_vec();
+        numbers.dedup();
+        for n in numbers {
             let dw = dw.clone();
-            let chosen = !by_points && tile == dot_plan(gpu, o, patch, sizes.kw) && wanted == groups;
-            weight_ways.push(Candidate::new(format!("{} in {wanted} slices", tile.label()), chosen, move || {
-                whole_weight(&dw, |place| weight_by(tile, wanted, &sizes, gpu, dy, x, place))
+            let chosen = planned && n == n_slices(groups);
+            weight_ways.push(Candidate::new(format!("{} in {n} slices", tile.label()), chosen, move || {
+                whole_weight(&dw, |place| weight_by(tile, n, &sizes, gpu, dy, x, place))
             }));
         }
     }
