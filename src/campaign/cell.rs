@@ -132,7 +132,9 @@ impl Cell {
             None => self.config.method,
         };
         let theirs = Config::resolve(method, theirs.values)?;
-        match different_setting(&theirs.identity(), &self.config.identity()) {
+        let other = different_setting(&theirs.identity(), &self.config.identity());
+        let is_moved = || theirs.data.source().is_elsewhere(&self.config.data.source());
+        match other.or_else(|| is_moved().then(|| "dataset".into())) {
             None => Ok(()),
             Some(name) => {
                 Err(Error::usage(format!("{folder} holds a run with another --{name}: choose another --out")))

@@ -3,10 +3,12 @@
 use super::Cell;
 use crate::continual::{self, MethodSpec};
 use crate::error::{Error, Result};
+use crate::experiment::checkpoint::different_setting;
 use crate::experiment::comparison::{Entry, Outcome};
 use crate::experiment::{self, CONFIG_FILE, Config, every_row, recorded_in};
 use crate::records::sealed::{checksum, read_json};
 use crate::settings::{Origin, Setting, Values, flag};
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Seeds of a comparison where nothing else is said.
@@ -79,11 +81,13 @@ impl Grid {
         for (spec, rows) in self.methods.iter().zip(&rows_of) {
             let mine = self.own.iter().rev().filter(|(method, _)| method.name == spec.name);
             let mine = mine.fold(Values::default(), |all, (_, settings)| all.or(settings.clone()));
-            let settings = mine.or(self.given.only(rows)).or(self.preset.clone());
-            let memories: Vec<Option<usize>> = match spec.uses_memory() && !self.memories.is_empty() {
+            // What is set for a method alone stands above what is set for all.
+            let has_own = mine.value("memory").is_some();
+            let memories: Vec<Option<usize>> = match spec.uses_memory() && !self.memories.is_empty() && !has_own {
                 true => self.memories.iter().copied().map(Some).collect(),
                 false => vec![None],
             };
+            let settings = mine.or(self.given.only(rows)).or(self.preset.clone());
             for memory in memories {
                 for cell in Self::seeds_of(spec, memory, &settings, out)? {
                     if let Some(first) = cells.first()
@@ -125,10 +129,9 @@ pub struct Compared {
 /// Groups the runs of these folders that are complete.
 ///
 /// # Errors
-/// If they are of different streams, or a run is there twice.
+/// If they are of different streams, a run is there twice, or those of one method differ in more than their seed.
 pub fn compared(runs: &[PathBuf]) -> Result<Compared> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut folders: Vec<PathBuf> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     let mut first: Option<(PathBuf, Config)> = None;
     for path in runs {
         let Some(metrics) = experiment::complete(path) else { continue };
@@ -136,23 +139,53 @@ pub fn compared(runs: &[PathBuf]) -> Result<Compared> {
         let outcome = Outcome { metrics, timing };
         let recorded = recorded_in(path, CONFIG_FILE)?;
         let spec = continual::spec(&outcome.metrics.method)?;
+        let mut identity = Map::from_iter([("version".to_string(), recorded.version.into())]);
         let config = Config::resolve(spec, recorded.values)?;
         check_same_stream(path, &config, &mut first)?;
+        identity.extend(config.identity().into_iter().filter(|(name, _)| !["seed", "seeds"].contains(&name.as_str())));
         let memory = config.memory();
-        match entries.iter().position(|entry| entry.method == spec.name && entry.memory == memory) {
-            Some(i) if entries[i].outcomes.iter().any(|run| run.metrics.seed == outcome.metrics.seed) => {
-                let message = format!("{}: a run of {} with this seed is there twice", path.display(), spec.name);
-                return Err(Error::usage(message));
-            }
-            Some(i) => entries[i].outcomes.push(outcome),
-            None => {
-                let ranked = !spec.is_reference;
-                entries.push(Entry { method: spec.name.into(), memory, ranked, outcomes: vec![outcome] });
-                folders.push(path.clone());
-            }
+        let run = (path.clone(), outcome);
+        match groups.iter_mut().find(|group| group.spec.name == spec.name && group.memory == memory) {
+            Some(group) => group.add(run, &identity)?,
+            None => groups.push(Group { spec, memory, identity, runs: vec![run] }),
         }
     }
+    let (entries, folders) = groups.into_iter().map(Group::finished).unzip();
     Ok(Compared { entries, folders })
+}
+
+/// Runs of one method that differ in their seed.
+struct Group {
+    spec: &'static MethodSpec,
+    memory: Option<usize>,
+    /// What they have in common.
+    identity: Map<String, Value>,
+    runs: Vec<(PathBuf, Outcome)>,
+}
+
+impl Group {
+    fn add(&mut self, run: (PathBuf, Outcome), identity: &Map<String, Value>) -> Result<()> {
+        let (path, outcome) = &run;
+        let name = self.spec.name;
+        if self.runs.iter().any(|(_, other)| other.metrics.seed == outcome.metrics.seed) {
+            return Err(Error::usage(format!("{}: a run of {name} with this seed is there twice", path.display())));
+        }
+        if let Some(setting) = different_setting(&self.identity, identity) {
+            let (a, b) = (self.runs[0].0.display(), path.display());
+            return Err(Error::usage(format!("{a} and {b} differ in --{setting}: no mean of {name} is made of them")));
+        }
+        self.runs.push(run);
+        Ok(())
+    }
+
+    /// An entry in order of seeds, and the folder of the first.
+    fn finished(mut self) -> (Entry, PathBuf) {
+        self.runs.sort_by_key(|(_, run)| run.metrics.seed);
+        let (folders, outcomes): (Vec<PathBuf>, Vec<Outcome>) = self.runs.into_iter().unzip();
+        let entry =
+            Entry { method: self.spec.name.into(), memory: self.memory, ranked: !self.spec.is_reference, outcomes };
+        (entry, folders.into_iter().next().expect("bug: a group without a run"))
+    }
 }
 
 /// Runs are comparable if they see the same stream with the same network.

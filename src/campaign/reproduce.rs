@@ -9,7 +9,7 @@ use crate::experiment::results::{Metrics, Timing};
 use crate::experiment::{self, CONFIG_FILE, Config, complete, every_row, presets, recorded_in};
 use crate::records::sealed::read_json;
 use crate::records::{RunFolder, write_atomically};
-use crate::settings::{Origin, Values};
+use crate::settings::{Origin, Setting, Values, flag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -46,8 +46,16 @@ impl Reproduction<'_> {
     /// [`Error::Usage`] if not.
     pub fn check(&self) -> Result<()> {
         let experiment = ledger::experiment(self.preset)?;
+        let figures = self.figures(experiment)?;
+        let mut rows: Vec<&'static Setting> = Vec::new();
+        for figure in &figures {
+            rows.extend(experiment::rows(continual::spec(figure.run.method)?));
+        }
+        if let Some(name) = self.given.names().find(|name| !rows.iter().any(|row| row.name == *name)) {
+            return Err(Error::usage(format!("none of these methods has {}", flag(name))));
+        }
         for repeat in 0..self.n_repeats(experiment.repeats)? {
-            for figure in self.figures(experiment)? {
+            for figure in &figures {
                 self.configure(experiment, &figure.run, repeat)?;
             }
         }
@@ -69,30 +77,49 @@ impl Reproduction<'_> {
                 needed.push(figure.run);
             }
         }
-        let mut done: BTreeMap<String, Runs> = BTreeMap::new();
-        for repeat in 0..n_repeats {
-            for run in &needed {
-                let (config, changes) = self.configure(experiment, run, repeat)?;
-                let folder = match experiment.repeats {
-                    Repeats::ClassOrders => format!("order-{repeat}"),
-                    Repeats::Seeds => format!("seed-{}", config.seed),
-                };
-                let cell = Cell { config, path: out.join(folder).join(run.name()) };
-                let metrics = run_or_resume(&cell, place)?;
-                let runs = done.entry(run.name()).or_insert_with(|| Runs {
-                    metrics: Vec::new(),
-                    seconds: 0.0,
-                    full_protocol: changes.is_empty(),
-                    adapter: String::new(),
-                    command: run.command(self.preset) + &changes,
-                });
-                runs.metrics.push(metrics);
-                runs.seconds += seconds(&cell.path);
-                add_device(&mut runs.adapter, &cell.path)?;
-                write_ledger(out, &figures, &done)?;
+        // Those that earlier calls have finished stay in the ledger.
+        let mut listed: Vec<ledger::Run> = needed.clone();
+        for figure in experiment.figures {
+            let is_there = |repeat| {
+                let Ok((cell, _)) = self.cell(experiment, &figure.run, repeat, out) else { return false };
+                complete(&cell.path).is_some() && cell.check_unchanged().is_ok()
+            };
+            if !listed.contains(&figure.run) && (0..n_repeats).all(is_there) {
+                listed.push(figure.run);
             }
         }
+        let figures: Vec<Published> =
+            experiment.figures.iter().filter(|figure| listed.contains(&figure.run)).copied().collect();
+        let mut done: BTreeMap<String, Runs> = BTreeMap::new();
+        let finished = &listed[needed.len()..];
+        for (repeat, run) in
+            (0..n_repeats).flat_map(|repeat| finished.iter().chain(&needed).map(move |run| (repeat, run)))
+        {
+            let (cell, changes) = self.cell(experiment, run, repeat, out)?;
+            let metrics = run_or_resume(&cell, place)?;
+            let runs = done.entry(run.name()).or_insert_with(|| Runs {
+                metrics: Vec::new(),
+                seconds: 0.0,
+                full_protocol: changes.is_empty(),
+                adapter: String::new(),
+                command: run.command(self.preset) + &changes,
+            });
+            runs.metrics.push(metrics);
+            runs.seconds += seconds(&cell.path);
+            add_device(&mut runs.adapter, &cell.path)?;
+            write_ledger(out, &figures, &done)?;
+        }
         Ok(measured(&figures, &done))
+    }
+
+    /// A run in its folder, and the flags that make it another than the protocol's.
+    fn cell(&self, experiment: &Experiment, run: &ledger::Run, repeat: usize, out: &Path) -> Result<(Cell, String)> {
+        let (config, changes) = self.configure(experiment, run, repeat)?;
+        let folder = match experiment.repeats {
+            Repeats::ClassOrders => format!("order-{repeat}"),
+            Repeats::Seeds => format!("seed-{}", config.seed),
+        };
+        Ok((Cell { config, path: out.join(folder).join(run.name()) }, changes))
     }
 
     /// How often every run is repeated.

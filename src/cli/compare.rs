@@ -12,6 +12,7 @@ use crate::experiment::comparison::{csv, json};
 use crate::experiment::{complete, every_row, presets};
 use crate::records::folder::RunFolder;
 use crate::records::lock::is_in_use;
+use crate::records::sealed::read_json;
 use crate::records::{create_folder, write_atomically};
 use crate::report::{comparison_text, write_comparison};
 use crate::settings::{Origin, Values};
@@ -122,13 +123,15 @@ pub fn run(args: CompareArgs) -> Result<()> {
     }
     let mine = cells.iter().enumerate().filter(|(i, _)| args.shard.is_none_or(|shard| shard.has(*i)));
     let mine: Vec<&Cell> = mine.map(|(_, cell)| cell).collect();
+    // A part of other settings is found before anything runs.
+    cells.iter().try_for_each(Cell::check_unchanged)?;
     let failed = run_missing(&mine, &mut Terminal::new(Shown::Bar)).inspect_err(|error| {
         if matches!(error, Error::Interrupted) {
             eprintln!("The same command goes on.");
         }
     })?;
     let paths: Vec<PathBuf> = cells.iter().map(|cell| cell.path.clone()).collect();
-    report(&out, &paths)?;
+    report(&out, &paths, paths.len(), paths.len())?;
     failure(failed, mine.len())
 }
 
@@ -168,27 +171,32 @@ fn print_slurm(n_tasks: usize, n_runs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Prints the table and the answer of the runs that are complete, and writes the files into `out`.
-fn report(out: &Path, runs: &[PathBuf]) -> Result<()> {
-    let Compared { entries, folders } = compared(runs)?;
-    let n_missing = runs.len() - entries.iter().map(|entry| entry.outcomes.len()).sum::<usize>();
-    if n_missing > 0 {
-        warn(&format!("{n_missing} of {} runs are not complete; what follows is of the others", runs.len()));
-    }
-    if entries.is_empty() {
-        return Ok(());
-    }
-    print!("{}", comparison_text(&entries));
+/// How many runs the grid of a comparison has, in its `comparison.json`.
+const N_RUNS: &str = "n_runs";
+
+/// Prints the table and the answer of the runs that are complete, and writes the files into `out`, whose own grid has `n_own` runs.
+fn report(out: &Path, runs: &[PathBuf], n_runs: usize, n_own: usize) -> Result<()> {
     create_folder(out)?;
-    // Shards that end at once report one after the other.
+    // Shards that end at once report one after the other, each on what is there then.
     for _ in 0..100 {
         if is_in_use(out) {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
     let _alone = RunFolder::open(out)?;
+    let Compared { entries, folders } = compared(runs)?;
+    let n_missing = n_runs.saturating_sub(entries.iter().map(|entry| entry.outcomes.len()).sum());
+    if n_missing > 0 {
+        warn(&format!("{n_missing} of {n_runs} runs are not complete; what follows is of the others"));
+    }
+    if entries.is_empty() {
+        return Ok(());
+    }
+    print!("{}", comparison_text(&entries));
     write_atomically(&out.join("comparison.csv"), csv(&entries).as_bytes())?;
-    let json = serde_json::to_string_pretty(&json(&entries)).expect("bug: a comparison is no JSON");
+    let mut json = json(&entries);
+    json[N_RUNS] = n_own.into();
+    let json = serde_json::to_string_pretty(&json).expect("bug: a comparison is no JSON");
     write_atomically(&out.join("comparison.json"), (json + "\n").as_bytes())?;
     let page = write_comparison(out, &entries, &folders, n_missing)?;
     println!("Files: {} and comparison.json", out.join("comparison.csv").display());
@@ -198,9 +206,18 @@ fn report(out: &Path, runs: &[PathBuf]) -> Result<()> {
 
 /// Reports on the complete runs of all these folders together, into the first of them.
 pub fn join(folders: &[PathBuf]) -> Result<()> {
-    let all: Vec<PathBuf> = folders.iter().flat_map(|folder| run_folders(folder)).collect();
+    let runs_of: Vec<Vec<PathBuf>> = folders.iter().map(|folder| run_folders(folder)).collect();
+    let n_runs: Vec<usize> =
+        folders.iter().zip(&runs_of).map(|(folder, runs)| grid_of(folder).max(runs.len())).collect();
+    let all = runs_of.concat();
     if !all.iter().any(|path| complete(path).is_some()) {
         return Err(Error::usage(format!("{}: none of its runs is complete", folders[0].display())));
     }
-    report(&folders[0], &all)
+    report(&folders[0], &all, n_runs.iter().sum(), n_runs[0])
+}
+
+/// Runs of a folder's grid, as far as its files tell: some may not have begun.
+fn grid_of(folder: &Path) -> usize {
+    let json: Option<serde_json::Value> = read_json(folder, "comparison.json").ok();
+    json.and_then(|json| json.get(N_RUNS)?.as_u64()).map_or(0, |n| n as usize)
 }

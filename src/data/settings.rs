@@ -250,8 +250,8 @@ impl StreamSettings {
             membership: values.find("setup").unwrap_or_default(),
         };
         if targets.target == Target::Mask {
-            stream.check_masks(values, targets)?;
-            return Ok(stream);
+            let n_tasks = stream.check_masks(values, targets)?;
+            return stream.ending_within(n_tasks, values);
         }
         let StreamSettings { classes_per_task: n, blurry, scenario, .. } = stream;
         if n > n_classes {
@@ -270,11 +270,11 @@ impl StreamSettings {
                 1 + (n - first).div_ceil(stream.classes_per_task)
             }
         };
-        stream.check_number_of_tasks(values, n_tasks)?;
-        Ok(stream)
+        stream.ending_within(n_tasks, values)
     }
 
-    fn check_masks(&self, values: &Values, targets: Targets) -> Result<()> {
+    /// The number of tasks.
+    fn check_masks(&self, values: &Values, targets: Targets) -> Result<usize> {
         let asked = |name: &str| values.origin(name).is_some_and(Origin::is_asked_for);
         let (n, what) = match self.scenario {
             Scenario::Class => (targets.n_classes - 1, "classes beside the background"),
@@ -291,19 +291,17 @@ impl StreamSettings {
                 )));
             }
         };
-        let n_tasks = self.steps.clone().unwrap_or_else(|| Steps::usual(n)).sizes(n, what)?.len();
-        self.check_number_of_tasks(values, n_tasks)
+        Ok(self.steps.clone().unwrap_or_else(|| Steps::usual(n)).sizes(n, what)?.len())
     }
 
-    /// A stream that was to end after more tasks than it has is a mistake.
-    fn check_number_of_tasks(&self, values: &Values, n_tasks: usize) -> Result<()> {
-        let Some(asked) = self.max_tasks else { return Ok(()) };
-        if asked > n_tasks && values.origin("max_tasks").is_some_and(Origin::is_asked_for) {
-            return Err(Error::usage(format!(
-                "--max-tasks {asked} has no effect here: the stream has {n_tasks} tasks"
-            )));
+    /// A stream that was to end after more tasks than it has: a mistake, and of no effect where a preset says so.
+    fn ending_within(self, n_tasks: usize, values: &Values) -> Result<StreamSettings> {
+        match self.max_tasks {
+            Some(n) if n > n_tasks && values.origin("max_tasks").is_some_and(Origin::is_asked_for) => {
+                Err(Error::usage(format!("--max-tasks {n} has no effect here: the stream has {n_tasks} tasks")))
+            }
+            max_tasks => Ok(StreamSettings { max_tasks: max_tasks.filter(|n| *n <= n_tasks), ..self }),
         }
-        Ok(())
     }
 
     /// How the data set is split.

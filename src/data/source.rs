@@ -143,6 +143,15 @@ impl Source {
         }
     }
 
+    /// Whether both are folders that are there, and not the same one.
+    pub fn is_elsewhere(&self, other: &Source) -> bool {
+        let folder = |source: &Source| match source {
+            Source::Known(_) => None,
+            Source::Folder(dir) | Source::Masks(dir) => dir.canonicalize().ok(),
+        };
+        folder(self).zip(folder(other)).is_some_and(|(own, theirs)| own != theirs)
+    }
+
     /// A name that is fit for a file: that of the table, or `folder-` and the folder's own.
     pub fn file_name(&self) -> String {
         match self {

@@ -9,7 +9,7 @@ use crate::device::{PLACE, PlaceSettings};
 use crate::error::{Error, Result};
 use crate::models::{self, MODEL, ModelSettings, OutputKind, option_rows};
 use crate::settings::{FromValue, Origin, Setting, Values, between, flag, resolve};
-use crate::training::{FallKind, HEAD_LR, LATER_LR, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe};
+use crate::training::{FallKind, HEAD_LR, LATER_LR, RESET_OPTIMIZER, Recipe, TRAINING, training_recipe, within_epochs};
 use serde_json::{Map, Value};
 
 /// The settings of a run, in its folder.
@@ -148,11 +148,12 @@ impl Config {
             recipe.push(("fisher", "sampled"));
         }
         let recipe = Values::of(&every_row(), &recipe, &Origin::Recipe(data.dataset.clone()))?;
+        let recipe = method.recipe(given.find("scenario").unwrap_or_default())?.or(recipe);
+        let given = within_epochs(given, &recipe)?;
         let given = given
             .clone()
             .or(training_recipe(&given, FallKind::Constant)?)
             .or(stream_recipe(&given, targets)?)
-            .or(method.recipe(given.find("scenario").unwrap_or_default())?)
             .or(recipe);
         Self::built(method, resolve(method.name, &rows, given)?, targets)
     }
@@ -175,11 +176,15 @@ impl Config {
         Self::resolve(method, Values::of(&rows, settings, &Origin::Flag)?)
     }
 
-    fn built(method: &'static MethodSpec, values: Values, targets: Targets) -> Result<Config> {
+    fn built(method: &'static MethodSpec, mut values: Values, targets: Targets) -> Result<Config> {
+        let stream = StreamSettings::of(&values, targets)?;
+        if stream.max_tasks.is_none() {
+            values = values.without("max_tasks");
+        }
         let config = Config {
             method,
             data: DataSettings::of(&values)?,
-            stream: StreamSettings::of(&values, targets)?,
+            stream,
             model: ModelSettings::of(&values)?,
             training: Recipe::of(&values)?,
             place: PlaceSettings::of(&values),
@@ -345,10 +350,17 @@ impl Config {
         all
     }
 
-    /// The settings that two runs on the same stream have the same values of: which images, which classes when, which network.
+    /// The settings that two runs on the same stream have the same values of: which images, which classes when, which network, and
+    /// among which classes answers are sought.
     pub fn differs_in_stream(&self, other: &Config) -> Option<&'static str> {
-        let rows: Vec<&'static Setting> =
-            DATA.iter().chain(STREAM).filter(|row| !row.is_place).chain(self.rows_of_model(other)).collect();
+        let candidates = every_row().into_iter().filter(|row| row.name == "candidates");
+        let rows: Vec<&'static Setting> = DATA
+            .iter()
+            .chain(STREAM)
+            .filter(|row| !row.is_place)
+            .chain(self.rows_of_model(other))
+            .chain(candidates)
+            .collect();
         between(&rows, &self.values, &other.values).first().copied()
     }
 

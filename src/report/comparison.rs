@@ -28,13 +28,16 @@ pub(super) fn cost_text(cost: Cost, value: f64) -> String {
 fn table(entries: &[Entry]) -> String {
     let Some(first) = entries.first().and_then(|entry| entry.outcomes.first()) else { return String::new() };
     let n_seeds = entries.iter().map(|entry| entry.outcomes.len()).max().unwrap_or(0);
+    let fewer = entries.iter().filter(|entry| entry.outcomes.len() < n_seeds);
+    let fewer: Vec<String> = fewer.map(|entry| format!("{} ({})", entry.name(), entry.outcomes.len())).collect();
+    let fewer = if fewer.is_empty() { String::new() } else { format!(", fewer of {}", fewer.join(", ")) };
     let m = &first.metrics;
     let scenario = match m.scenario.as_str() {
         name @ ("class" | "task" | "domain") => format!("{name}-incremental"),
         name => name.to_string(),
     };
     let title = format!(
-        "{}, {scenario}, {}, {n_seeds} seeds: mean ± standard deviation in percent. Held: after the last task. Seconds: \
+        "{}, {scenario}, {}, {n_seeds} seeds{fewer}: mean ± standard deviation in percent. Held: after the last task. Seconds: \
          training and, apart, the ends of tasks.",
         m.dataset, m.model
     );
@@ -42,15 +45,17 @@ fn table(entries: &[Entry]) -> String {
     if m.score == Score::MeanIou {
         return out + &masks_table(entries, m);
     }
-    // Where classes accumulate, accuracies on all seen; elsewhere ACC and BWT, means over tasks.
-    let by_task = m.scenario != "class";
-    let two: [(&str, Number); 2] = match by_task {
-        false => {
-            [("final", |run| run.main().final_accuracy()), ("average", |run| run.main().average_incremental_accuracy())]
-        }
-        true => [("ACC", |run| run.main().average_accuracy()), ("BWT", |run| run.main().backward_transfer())],
+    // Where classes accumulate, accuracies on all seen; elsewhere means over tasks beside it. Methods are ranked by the first.
+    let last: (&str, Number) = ("final", |run| run.main().final_accuracy());
+    let three: [(&str, Number); 3] = match m.scenario.as_str() {
+        "class" => [
+            last,
+            ("average", |run| run.main().average_incremental_accuracy()),
+            ("forgetting", |run| run.main().forgetting()),
+        ],
+        _ => [last, ("ACC", |run| run.main().average_accuracy()), ("BWT", |run| run.main().backward_transfer())],
     };
-    let head = [two[0].0, two[1].0, "forgetting", "held", "seconds", "end"];
+    let head = [three[0].0, three[1].0, three[2].0, "held", "seconds", "end"];
     let _ = write!(out, "{:<16}", "method");
     for (i, title) in head.iter().enumerate() {
         let _ = write!(out, " {title:>width$}", width = widths()[i]);
@@ -59,9 +64,9 @@ fn table(entries: &[Entry]) -> String {
     for entry in entries {
         let seconds = |of: fn(&Outcome) -> f64| format!("{:.1}", mean_sd(&entry.values(|run| Some(of(run)))).0);
         let cells = [
-            mean_text(entry, two[0].1),
-            mean_text(entry, two[1].1),
-            mean_text(entry, |run| run.main().forgetting()),
+            mean_text(entry, three[0].1),
+            mean_text(entry, three[1].1),
+            mean_text(entry, three[2].1),
             cost_text(Cost::Bytes, entry.cost(Cost::Bytes)),
             seconds(Outcome::seconds_training),
             seconds(|run| run.timing.seconds_end_of_task.iter().sum()),
@@ -134,7 +139,10 @@ fn rankings(entries: &[Entry]) -> String {
             }
         }
     }
-    out + &wrap("(Below the first in points; differences are paired by seed, with 95 % intervals by Student's t.)", 0)
+    let score = entries.first().map_or(Score::Accuracy, |entry| entry.outcomes[0].metrics.score);
+    let text = "(By the final accuracy, over all test images of the tasks seen. Below the first in points; differences are paired by \
+                seed, with 95 % intervals by Student's t.)";
+    out + &wrap(&score.worded(text), 0)
 }
 
 /// One sentence per kind of budget, for the largest budget and the smallest.
@@ -171,17 +179,24 @@ fn verdict(first: &Entry, places: &[Place]) -> String {
             first.outcomes[0].metrics.score.name()
         );
     }
-    if !ties.is_empty() && ties.len() == others.len() {
+    if !ties.is_empty() && others.iter().all(|place| place.below_first.is_none() || place.is_indistinguishable()) {
         return format!(
-            "too few seeds to tell; {name} has the highest mean ({accuracy} %), and the intervals of all others \
-                        hold 0"
+            "too few seeds to tell; {name} has the highest mean ({accuracy} %), and no interval of another lies \
+                        above 0"
         );
     }
+    let mut text = format!("take {name} ({accuracy} %)");
     match ties.len() {
-        0 => format!("take {name} ({accuracy} %)"),
-        1 => format!("take {name} ({accuracy} %); {} is indistinguishable from it", ties[0]),
-        _ => format!("take {name} ({accuracy} %); {} are indistinguishable from it", ties.join(", ")),
+        0 => {}
+        1 => text += &format!("; {} is indistinguishable from it", ties[0]),
+        _ => text += &format!("; {} are indistinguishable from it", ties.join(", ")),
     }
+    let untold: Vec<String> =
+        others.iter().filter(|place| place.below_first.is_none()).map(|place| place.entry.name()).collect();
+    if !untold.is_empty() {
+        text += &format!("; too few common seeds to tell of {}", untold.join(", "));
+    }
+    text
 }
 
 /// What to keep in mind about every answer.

@@ -18,7 +18,7 @@ pub use objective::{CrossEntropy, Objective, Trainee, learn};
 pub use plan::{Log, Plan, Recipe, Step, batches_from};
 pub use schedule::{Fall, Schedule, WarmUp};
 pub use seconds::LoopSeconds;
-pub use settings::{FallKind, HEAD_LR, LATER_LR, RESET_OPTIMIZER, TRAINING, training_recipe};
+pub use settings::{FallKind, HEAD_LR, LATER_LR, RESET_OPTIMIZER, TRAINING, training_recipe, within_epochs};
 
 use crate::device::Device;
 use crate::error::{Error, Result};

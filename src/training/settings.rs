@@ -91,6 +91,36 @@ pub fn training_recipe(given: &Values, usually: FallKind) -> Result<Values> {
     Values::of(&rows, &[("schedule", fall.name())], &Origin::Recipe(of.into()))
 }
 
+/// Epochs of the longest training that goes by these settings: a teacher's may be.
+fn longest(values: &Values) -> usize {
+    let epochs = |name| values.find::<usize>(name);
+    epochs("epochs").unwrap_or(1).max(epochs("teacher_epochs").unwrap_or(0))
+}
+
+/// Without the drops of the rate that a preset has after the last epoch, so that a run's record holds what it goes by; `usual` has what is
+/// not given.
+///
+/// # Errors
+/// Never, as the rows are these.
+pub fn within_epochs(given: Values, usual: &Values) -> Result<Values> {
+    let Some(at) = given.find::<Vec<usize>>("lr_steps") else { return Ok(given) };
+    let origin = given.origin("lr_steps").cloned().unwrap_or(Origin::Default);
+    let epochs = longest(&given.clone().or(usual.clone()));
+    if origin.is_asked_for() || at.iter().all(|step| *step < epochs) {
+        return Ok(given);
+    }
+    let rows: Vec<&'static Setting> = TRAINING.iter().collect();
+    let reached: Vec<String> = at.into_iter().filter(|step| *step < epochs).map(|step| step.to_string()).collect();
+    if !reached.is_empty() {
+        return Ok(Values::of(&rows, &[("lr_steps", &reached.join(","))], &origin)?.or(given));
+    }
+    let given = given.without("lr_steps");
+    match given.origin("schedule").is_some_and(Origin::is_asked_for) {
+        true => Ok(given),
+        false => Ok(Values::of(&rows, &[("schedule", FallKind::Constant.name())], &origin)?.or(given)),
+    }
+}
+
 impl Recipe {
     /// Resolved values as what they mean; what a method ignores is not there, and is of no account.
     ///
@@ -100,8 +130,9 @@ impl Recipe {
         let epochs: usize = values.find("epochs").unwrap_or(1);
         let at: Vec<usize> = values.find("lr_steps").unwrap_or_default();
         let asked = |name: &str| values.origin(name).is_some_and(Origin::is_asked_for);
-        if let Some(step) = at.iter().find(|step| asked("lr_steps") && **step >= epochs) {
-            let message = format!("--lr-steps {step} has no effect here: there are {epochs} epochs, from 0 on");
+        let last = longest(values);
+        if let Some(step) = at.iter().find(|step| asked("lr_steps") && **step >= last) {
+            let message = format!("--lr-steps {step} has no effect here: there are {last} epochs, from 0 on");
             return Err(Error::usage(message));
         }
         let fall = match values.find("schedule").unwrap_or(FallKind::Constant) {

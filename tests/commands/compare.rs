@@ -1,6 +1,7 @@
 //! `engram compare` and `engram methods` on the command line, and the conclusions that a comparison draws.
 
 use crate::common::program::{Outcome, check_width, fails, json, succeeds};
+use crate::learners::folders;
 use engram::continual::{Classifier, Held};
 use engram::experiment::comparison::{Cost, Entry, Outcome as Run, budgets, ranking};
 use engram::experiment::results::{ClassifierResult, Metrics, Timing};
@@ -90,6 +91,69 @@ fn settings_of_one_method_stay_with_it() {
         ["er-k20", "finetune"].map(|run| json(dir.path().join("grid").join(run).join("seed-1/config.json"))).into();
     assert_eq!((er["lr"].as_f64(), er["replay_batch"].as_u64()), (Some(0.01), Some(7)));
     assert_eq!((finetune["lr"].as_f64(), &finetune["replay_batch"]), (Some(0.002), &serde_json::Value::Null));
+}
+
+/// The memory of one method stands above the list for all.
+#[test]
+fn a_memory_of_one_method_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = format!("compare er der++ --out grid --memory 20 --of er:memory=30 --seeds 1 --max-tasks 1 {SHORT}");
+    let text = succeeds(&dir, &command).out;
+    assert!(text.contains("er K=30") && text.contains("der++ K=20") && !text.contains("er K=20"), "{text}");
+}
+
+/// No mean of runs that differ in more than their seed, and no ranking of methods that are judged differently.
+#[test]
+fn runs_of_other_settings_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |lr: &str, rest: &str| {
+        format!("compare er finetune --memory 20 --seeds 2 --max-tasks 1 --lr {lr} {rest} {SHORT}")
+    };
+    succeeds(&dir, &part("0.001", "--out grid --shard 1/2"));
+    fails(&dir, &part("0.1", "--out grid --shard 2/2"), 2, &["another --lr"]);
+    succeeds(&dir, &part("0.1", "--seed 3 --out other"));
+    fails(&dir, "report grid other", 2, &["differ in --lr", "no mean of"]);
+    fails(&dir, &part("0.001", "--of er:candidates=all --out third"), 2, &["would differ in --candidates"]);
+    // What was never begun counts as missing in a report of its own.
+    let text = succeeds(&dir, "report grid");
+    assert!(text.err.contains("2 of 4 runs are not complete"), "{}", text.err);
+    let page = std::fs::read_to_string(dir.path().join("grid/report.html")).unwrap();
+    assert!(page.contains("Incomplete"));
+}
+
+/// Two folders of one name hold other pictures.
+#[test]
+fn a_folder_elsewhere_is_another_data_set() {
+    let dir = tempfile::tempdir().unwrap();
+    for place in ["x/pics", "y/pics"] {
+        folders(&dir.path().join(place), &[("one", 6), ("three", 6)]);
+    }
+    let compare = |folder: &str| {
+        format!(
+            "compare finetune er --memory 4 --dataset folder:{folder} --seeds 1 --epochs 1 --out grid --model cnn --width 0.25 \
+             --device cpu --threads 1"
+        )
+    };
+    succeeds(&dir, &compare("x/pics"));
+    fails(&dir, &compare("y/pics"), 2, &["another --dataset"]);
+}
+
+/// What a preset sets and a shorter run never comes to is no part of the run, so that its record can be read again.
+#[test]
+fn a_run_shorter_than_its_preset_can_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = "--dataset glyphs --classes-per-task 2 --class-order natural --max-tasks 1 --limit-per-task 20 --model mlp --epochs 1 \
+                 --memory 20 --device cpu --threads 1 --augment none --normalize channel";
+    succeeds(&dir, &format!("icarl --preset icarl-cifar100 {short} --out a"));
+    succeeds(&dir, "icarl --config a/config.json --out b");
+    let [a, b] = ["a", "b"].map(|run| json(dir.path().join(run).join("config.json")));
+    assert_eq!((&a["lr_steps"], &a["lr"]), (&serde_json::Value::Null, &b["lr"]));
+    fails(
+        &dir,
+        &format!("icarl --preset icarl-cifar100 {short} --lr-steps 5 --out c"),
+        2,
+        &["--lr-steps 5 has no effect"],
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::experiment::config::Recorded;
 use crate::experiment::recorded::{fields, own_settings};
 use crate::models::{self, OutputKind};
 use crate::settings::{Kind, Origin, Range, Setting, Values, flag, resolve};
-use crate::training::{FallKind, Recipe, Schedule, TRAINING, training_recipe};
+use crate::training::{FallKind, Recipe, Schedule, TRAINING, training_recipe, within_epochs};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -165,8 +165,9 @@ impl DistillConfig {
         refuse_foreign(spec, &given)?;
         let rows = rows_of(spec);
         let given = given.only(&rows);
-        let given = given.clone().or(data_recipe(&given)?).or(training_recipe(&given, FallKind::Cosine)?);
         let recipe = Values::of(&rows, RECIPE, &Origin::Recipe("distillation".into()))?;
+        let given = within_epochs(given, &recipe)?;
+        let given = given.clone().or(data_recipe(&given)?).or(training_recipe(&given, FallKind::Cosine)?);
         let mut values = resolve("distill", &rows, given.or(recipe))?;
         let data = DataSettings::of(&values)?;
         let built_in = matches!(data.source(), Source::Known(known) if known.origin.is_none());

@@ -137,6 +137,7 @@ pub(super) struct Point {
 pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
     let (left, top, width, height) = (62.0, 14.0, 560.0, 240.0);
     let most = points.iter().map(|point| point.x).fold(0.0, f64::max);
+    let most = if most > 0.0 { most } else { 1.0 };
     // A round number of at most two digits above the largest.
     let unit = 10f64.powf(most.max(1e-9).log10().floor());
     let end = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0].map(|n| n * unit).into_iter().find(|end| *end >= most * 1.02);
@@ -166,7 +167,7 @@ pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", y + 42.0, escape(x_title));
     let mut legend = String::new();
     let spots: Vec<(f64, f64)> = points.iter().map(|point| at(point.x, point.y)).collect();
-    let numbers = beside(&spots);
+    let numbers = beside(&spots, [left, top], [left + width, top + height]);
     for (i, point) in points.iter().enumerate() {
         let (x, y) = spots[i];
         let ((_, high), (_, low)) = (at(point.x, point.y + point.spread), at(point.x, point.y - point.spread));
@@ -174,11 +175,12 @@ pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
         let _ = writeln!(
             svg,
             "<path d=\"M{x:.1} {high:.1}V{low:.1}\" stroke=\"var(--line-{color})\"/><circle cx=\"{x:.1}\" cy=\"{y:.1}\" \
-             r=\"5\" fill=\"var(--line-{color})\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            numbers[i].0,
-            numbers[i].1 + 4.0,
-            i + 1
+             r=\"5\" fill=\"var(--line-{color})\"/>"
         );
+        if let Some((x, y)) = numbers[i] {
+            let y = y + 4.0;
+            let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", i + 1);
+        }
         let _ = writeln!(
             legend,
             "<li><span style=\"color:var(--line-{color})\" aria-hidden=\"true\">●</span> {} {}</li>",
@@ -189,16 +191,22 @@ pub(super) fn scatter(label: &str, x_title: &str, points: &[Point]) -> String {
     format!("<ul class=\"legend\">\n{legend}</ul>\n{svg}</svg>\n")
 }
 
-/// The middles of numbers beside points: right of them, else left, above or below, where no point and no other number is.
-fn beside(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+/// The middles of numbers beside points: right of them, else left, above or below, else further up or down on either side, where no
+/// point and no other number is. Where all is taken, a point has none.
+fn beside(points: &[(f64, f64)], [left, top]: [f64; 2], [right, bottom]: [f64; 2]) -> Vec<Option<(f64, f64)>> {
     let apart = |a: (f64, f64), b: (f64, f64)| (a.0 - b.0).abs() >= 13.0 || (a.1 - b.1).abs() >= 13.0;
-    let mut numbers: Vec<(f64, f64)> = Vec::new();
+    let mut numbers: Vec<Option<(f64, f64)>> = Vec::new();
     for &(x, y) in points {
         let around = [(15.0, 0.0), (-15.0, 0.0), (0.0, -16.0), (0.0, 16.0)];
-        let higher = (2..=points.len() + 1).map(|n| (0.0, -16.0 * n as f64));
-        let free = |spot: &(f64, f64)| points.iter().chain(&numbers).all(|&other| apart(*spot, other));
-        let spots = around.into_iter().chain(higher).map(|(dx, dy)| (x + dx, y + dy));
-        let spot = spots.into_iter().find(free).unwrap_or((x + 15.0, y));
+        let further = (1..=4).flat_map(|n| {
+            let dy = 16.0 * f64::from(n);
+            [(15.0, -dy), (15.0, dy), (-15.0, -dy), (-15.0, dy)]
+        });
+        let free = |spot: &(f64, f64)| {
+            let inside = (left..=right).contains(&spot.0) && (top..=bottom).contains(&spot.1);
+            inside && points.iter().chain(numbers.iter().flatten()).all(|&other| apart(*spot, other))
+        };
+        let spot = around.into_iter().chain(further).map(|(dx, dy)| (x + dx, y + dy)).find(free);
         numbers.push(spot);
     }
     numbers
@@ -306,11 +314,17 @@ mod tests {
     #[test]
     fn numbers_keep_clear_of_points_and_of_each_other() {
         let points = [(100.0, 50.0), (104.0, 52.0), (113.0, 50.0), (100.0, 50.0), (101.0, 49.0), (90.0, 60.0)];
-        let numbers = beside(&points);
-        assert_eq!(beside(&points[..1]), [(115.0, 50.0)]);
-        for (i, a) in numbers.iter().enumerate() {
-            for b in points.iter().chain(&numbers[..i]) {
-                assert!((a.0 - b.0).abs() >= 13.0 || (a.1 - b.1).abs() >= 13.0, "{a:?} {b:?}");
+        let (first, last) = ([80.0, 20.0], [160.0, 90.0]);
+        assert_eq!(beside(&points[..1], first, last), [Some((115.0, 50.0))]);
+        // More points in one place than there is room for around it.
+        for points in [points.to_vec(), points.repeat(9)] {
+            let numbers: Vec<(f64, f64)> = beside(&points, first, last).into_iter().flatten().collect();
+            assert!(numbers.len() >= 5 && (points.len() == 6 || numbers.len() < points.len()), "{numbers:?}");
+            for (i, a) in numbers.iter().enumerate() {
+                assert!((first[0]..=last[0]).contains(&a.0) && (first[1]..=last[1]).contains(&a.1), "{a:?}");
+                for b in points.iter().chain(&numbers[..i]) {
+                    assert!((a.0 - b.0).abs() >= 13.0 || (a.1 - b.1).abs() >= 13.0, "{a:?} {b:?}");
+                }
             }
         }
     }

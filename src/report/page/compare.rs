@@ -203,6 +203,16 @@ fn forgetting(entries: &[Entry]) -> String {
     )
 }
 
+/// How a page in `root` names another folder.
+fn link(root: &Path, folder: &Path) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (root, folder) = (absolute(root), absolute(folder));
+    let n_shared = root.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
+    let up = root.components().skip(n_shared).map(|_| "..".to_string());
+    let down = folder.components().skip(n_shared).map(|part| part.as_os_str().to_string_lossy().into_owned());
+    up.chain(down).collect::<Vec<_>>().join("/")
+}
+
 /// Matrices, confusion, exemplars and settings of one run of each; the pages of all runs by link.
 fn each(root: &Path, entries: &[Entry], runs: &[RunFiles]) -> String {
     let mut body = String::from(
@@ -210,7 +220,7 @@ fn each(root: &Path, entries: &[Entry], runs: &[RunFiles]) -> String {
          own.</p>\n",
     );
     for (entry, files) in entries.iter().zip(runs) {
-        let folder = files.folder.strip_prefix(root).unwrap_or(&files.folder).to_string_lossy().into_owned();
+        let folder = link(root, &files.folder);
         let seed = entry.outcomes[0].metrics.seed;
         let mut parts = format!("<p><a href=\"{}/{FILE}\">The page of seed {seed}</a></p>\n", escape(&folder));
         parts += &run::matrices(files);

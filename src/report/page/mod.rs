@@ -16,6 +16,7 @@ mod seeds;
 
 use crate::error::{Error, Result};
 use crate::experiment::comparison::Entry;
+use crate::experiment::every_row;
 use crate::experiment::results::write_atomically;
 use crate::experiment::sink::{Listener, Sink, TaskFinished};
 use files::RunFiles;
@@ -66,10 +67,13 @@ pub fn write_seeds(root: &Path, folders: &[PathBuf]) -> Result<PathBuf> {
     let Some(first) = complete.first() else {
         return Err(Error::usage(format!("{}: none of its runs is complete", root.display())));
     };
+    let rows = every_row();
+    let is_place = |name: &str| rows.iter().any(|row| row.name == name && row.is_place);
     let experiment = |run: &RunFiles| {
         let mut config = run.config.clone();
         config.retain(|name, _| {
-            !["seed", "seeds", "adapter", "version", "data_dir", "started_in", "checksum"].contains(&name.as_str())
+            !["seed", "seeds", "adapter", "version", "started_in", "checksum"].contains(&name.as_str())
+                && !is_place(name)
         });
         config
     };
