@@ -73,9 +73,9 @@ impl Served for Brightness {
         Ok(vec![])
     }
 
-    fn forget(&mut self, class: &str) -> Result<()> {
+    fn forget(&mut self, class: &str) -> Result<Vec<String>> {
         let known = self.classes.remove(class);
-        known.map(|_| ()).ok_or_else(|| Error::usage(format!("there is no class '{class}'")))
+        known.map(|_| Vec::new()).ok_or_else(|| Error::usage(format!("there is no class '{class}'")))
     }
 }
 

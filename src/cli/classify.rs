@@ -1,13 +1,14 @@
 //! `engram classify`: what a learner says about pictures.
 
 use super::learner::print_json;
-use super::{DeviceArgs, files, warn};
+use super::{DeviceArgs, INTERRUPTED, files, warn};
 use crate::error::{Error, Result};
 use crate::report::{answer_text, message, printable};
 use crate::session::{Answer, Picture, Session, read_files};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Pictures in memory at a time.
 const AT_ONCE: usize = 512;
@@ -49,6 +50,9 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
         println!("path,class,confidence,is_known,nearest,similarity");
     }
     for paths in paths.chunks(AT_ONCE) {
+        if INTERRUPTED.load(Relaxed) {
+            return Err(Error::Interrupted);
+        }
         let (read, unreadable) = read_files(paths, session.frame());
         errors.extend(unreadable);
         let (paths, pictures): (Vec<PathBuf>, Vec<Picture>) = read.into_iter().unzip();

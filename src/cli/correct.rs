@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::records::lock::Lock;
 use crate::report::{message, printable};
-use crate::session::{NOT_UNLEARNED, Session, Way, read_files};
+use crate::session::{NOT_UNLEARNED, Picture, Session, Way, read_files};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -85,14 +85,12 @@ pub fn forget(args: &ForgetArgs) -> Result<()> {
             if let Some(error) = errors.into_iter().next() {
                 return Err(error);
             }
-            pictures.iter().try_fold((0, 0), |(n, n_classes), (_, picture)| {
-                let forgotten = session.forget_picture(picture)?;
-                Ok((n + forgotten.n_pictures, n_classes + forgotten.n_classes))
-            })
+            let pictures: Vec<Picture> = pictures.into_iter().map(|(_, picture)| picture).collect();
+            session.forget_pictures(&pictures)
         })
     })?;
-    let classes = if forgotten.1 > 0 { ", the last of a class among them" } else { "" };
-    println!("{} pictures are forgotten{classes}", forgotten.0);
+    let classes = if forgotten.n_classes > 0 { ", the last of a class among them" } else { "" };
+    println!("{} pictures are forgotten{classes}", forgotten.n_pictures);
     tell_not_unlearned(grows);
     Ok(())
 }

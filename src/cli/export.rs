@@ -8,6 +8,7 @@ use crate::experiment::results::RESULT_FILES;
 use crate::experiment::saved::Predictor;
 use crate::models::export::{Export, Format};
 use crate::records::{create_folder, write_atomically};
+use crate::report::message;
 use crate::session::Session;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
                 "--classifier has no effect here: a learner has one; engram learn --method changes it",
             ));
         }
-        return write(&Session::load(&args.from, &Device::cpu())?.export()?, args);
+        let session = Session::load(&args.from, &Device::cpu())?;
+        write(&session.export()?, args)?;
+        if session.mixes_colours() {
+            let note = "note: some of its pictures are grey and some have colours. The learner averages the features of coloured pictures \
+                        with those of their mirror images, and not of grey ones; the exported model does so for all, so of grey pictures \
+                        its answers may be others";
+            eprint!("{}", message(note));
+        }
+        return Ok(());
     }
     let predictor = Predictor::load(&args.from, &Device::cpu())?;
     let classifier = args.classifier.as_ref().unwrap_or(&predictor.card.classifiers[0]);

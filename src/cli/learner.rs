@@ -1,4 +1,6 @@
-//! The commands of a learner that is kept in one file: `learn`, `evaluate`, `inspect`.
+//! The commands of a learner that is kept in one file: `learn`, `inspect`, and `evaluate` in `judged.rs`.
+
+mod judged;
 
 use super::{DeviceArgs, INTERRUPTED, settings, warn};
 use crate::data::labelled::{Found, in_folder, in_table};
@@ -6,11 +8,13 @@ use crate::data::sheet;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::records::lock::Lock;
-use crate::report::{accuracy_text, confusions_text, estimate_text, learned_text, message, printable, session_text};
+use crate::report::{estimate_text, learned_text, message, printable, session_text};
 use crate::session::{Backbone, Estimate, Judged, Learned, Session, Settings, Way, read_labelled};
 use crate::settings::Choose;
 use crate::training::{Listener, Progress, Started};
 use clap::Args;
+pub use judged::{EvaluateArgs, evaluate};
+use judged::{EvaluatedJson, judged, judged_text};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -68,20 +72,6 @@ pub struct LearnArgs {
     /// Pictures kept of each class, to be shown as reasons [default: 10]
     #[arg(long, value_name = "N")]
     exemplars: Option<usize>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    device: DeviceArgs,
-}
-
-#[derive(Args)]
-pub struct EvaluateArgs {
-    /// The learner
-    #[arg(value_name = "FILE")]
-    learner: PathBuf,
-    #[command(flatten)]
-    from: From,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -175,13 +165,15 @@ pub fn learn(args: &LearnArgs) -> Result<()> {
     lost.iter().for_each(|(class, _)| *unreadable.entry(class.clone()).or_default() += 1);
     tell_left_out(&found, &lost);
     if args.json {
-        return print_json(&LearnedJson::new(&session, &learned, &unreadable));
+        let tested = judged.as_ref().map(|judged| EvaluatedJson::new(&session, judged));
+        return print_json(&LearnedJson { tested, ..LearnedJson::new(&session, &learned, &unreadable) });
     }
     print!("{}", learned_text(&learned, |class| unreadable.get(class).copied().unwrap_or(0)));
     println!();
     print!("{}", estimate_text(&session));
     if let Some(judged) = judged {
-        print!("{}", message(&format!("On the pictures for testing: {}.", accuracy_text(&judged.estimate))));
+        println!("\nOn the pictures for testing:");
+        print!("{}", judged_text(&session, &judged));
     }
     let path = printable(&args.learner.display().to_string());
     println!(
@@ -285,81 +277,6 @@ fn tell_left_out(found: &Found, unreadable: &[(String, Error)]) {
     }
 }
 
-/// How a learner did on pictures whose classes are known.
-struct JudgedPictures {
-    estimate: Estimate,
-    /// Pictures of its classes.
-    n_own: usize,
-    /// Pictures that it has learned.
-    n_learned: usize,
-    /// Pictures of classes that it does not know, and those of them that it called none of its own.
-    n_foreign: usize,
-    n_foreign_refused: usize,
-    /// Pictures of its classes that it called none of them.
-    n_own_refused: usize,
-}
-
-/// `None` if there is no picture.
-fn judged(session: &Session, pictures: Vec<(crate::session::Picture, String)>) -> Result<Option<JudgedPictures>> {
-    if pictures.is_empty() {
-        return Ok(None);
-    }
-    let (pictures, classes): (Vec<_>, Vec<String>) = pictures.into_iter().unzip();
-    let given = session.classify(&pictures)?;
-    let (mut truth, mut said) = (Vec::new(), Vec::new());
-    let (mut n_foreign, mut n_foreign_refused, mut n_own_refused) = (0, 0, 0);
-    for (answer, class) in given.iter().zip(&classes) {
-        match session.classes().iter().position(|known| known.name == *class) {
-            Some(label) => {
-                truth.push(label as u32);
-                said.push(answer.ranked[0].label as u32);
-                n_own_refused += usize::from(!answer.is_known);
-            }
-            None => {
-                n_foreign += 1;
-                n_foreign_refused += usize::from(!answer.is_known);
-            }
-        }
-    }
-    let n_learned = pictures.iter().filter(|picture| session.has_learned(picture)).count();
-    let n_own = truth.len();
-    let estimate = Estimate::of(Judged::HeldOut, session.classes().len(), &truth, &said);
-    Ok(Some(JudgedPictures { estimate, n_own, n_learned, n_foreign, n_foreign_refused, n_own_refused }))
-}
-
-/// Judges a learner on pictures whose classes are known.
-pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
-    let found = args.from.found()?;
-    let device = opened(&args.device)?;
-    let session = Session::load(&args.learner, &device)?;
-    let has_tests = found.pictures.iter().any(|picture| picture.is_test);
-    let read = read_labelled(found.pictures.iter().filter(|picture| picture.is_test == has_tests), session.frame());
-    tell_left_out(&found, &read.unreadable);
-    let Some(judged) = judged(&session, read.pictures)? else {
-        return Err(Error::usage("no picture was found to judge it on"));
-    };
-    let estimate = &judged.estimate;
-    if args.json {
-        return print_json(&EvaluatedJson::new(&session, &judged));
-    }
-    match judged.n_own {
-        0 => println!("none of these pictures is of a class that it knows"),
-        _ => println!("{}", accuracy_text(estimate)),
-    }
-    if judged.n_learned > 0 {
-        println!("{} of them were learned: of new pictures fewer are right. Judge on others", judged.n_learned);
-    }
-    print!("{}", confusions_text(&session, estimate));
-    if judged.n_own_refused > 0 {
-        println!("{} of them called none of its classes", judged.n_own_refused);
-    }
-    if judged.n_foreign > 0 {
-        let (n, refused) = (judged.n_foreign, judged.n_foreign_refused);
-        println!("{n} pictures of classes that it does not know: {refused} called none of its classes");
-    }
-    Ok(())
-}
-
 /// Prints what a learner knows.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let session = Session::load(&args.learner, &Device::cpu())?;
@@ -428,6 +345,9 @@ struct LearnedJson<'a> {
     method: Option<&'static str>,
     accuracy: Option<AccuracyJson>,
     classes: Vec<ClassJson<'a>>,
+    /// On the pictures for testing, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tested: Option<EvaluatedJson<'a>>,
 }
 
 impl<'a> LearnedJson<'a> {
@@ -442,30 +362,7 @@ impl<'a> LearnedJson<'a> {
             method: session.method().map(Choose::name),
             accuracy: session.estimate().map(AccuracyJson::of),
             classes,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct EvaluatedJson<'a> {
-    accuracy: AccuracyJson,
-    classes: Vec<ClassJson<'a>>,
-    /// Of the pictures asked about, those that were learned.
-    learned: usize,
-    own_called_none: usize,
-    unknown: usize,
-    unknown_called_none: usize,
-}
-
-impl<'a> EvaluatedJson<'a> {
-    fn new(session: &'a Session, judged: &JudgedPictures) -> EvaluatedJson<'a> {
-        EvaluatedJson {
-            accuracy: AccuracyJson::of(&judged.estimate),
-            classes: classes_json(session, Some(&judged.estimate)),
-            learned: judged.n_learned,
-            own_called_none: judged.n_own_refused,
-            unknown: judged.n_foreign,
-            unknown_called_none: judged.n_foreign_refused,
+            tested: None,
         }
     }
 }

@@ -53,24 +53,37 @@ pub fn class_name(name: &str) -> Result<String> {
     }
 }
 
-/// A folder of pictures per class, with folders inside them or not. Where the folder has a `train` in it, classes are looked for in
-/// that, and those of a `test` or `val` beside it are for testing. Links to folders are not followed.
+/// A folder of pictures per class, with folders inside them or not. Where the folder has nothing but a `train` with folders of its own,
+/// and perhaps a `test` or `val`, classes are looked for in the first, and those of the others are for testing. Links to folders are not
+/// followed.
 ///
 /// # Errors
-/// If a folder cannot be read, or there is no class folder.
+/// If a folder cannot be read, there is no class folder, or a `train` with folders of its own stands beside what may be classes.
 pub fn in_folder(dir: &Path) -> Result<Found> {
     let folders = sub_folders(dir)?;
-    let named = |names: &[&str]| -> Vec<PathBuf> {
-        folders.iter().filter(|path| names.contains(&name_of(path).to_lowercase().as_str())).cloned().collect()
-    };
-    let (train, test) = (named(&TRAIN), named(&TEST));
-    let mut found = Found::default();
-    if train.is_empty() {
-        classes_in(dir, false, &mut found)?;
-    } else {
-        train.iter().try_for_each(|dir| classes_in(dir, false, &mut found))?;
-        test.iter().try_for_each(|dir| classes_in(dir, true, &mut found))?;
+    let is = |path: &PathBuf, names: &[&str]| names.contains(&name_of(path).to_lowercase().as_str());
+    let mut is_split = false;
+    for path in folders.iter().filter(|path| is(path, &TRAIN)) {
+        is_split |= !sub_folders(path)?.is_empty();
     }
+    let mut found = Found::default();
+    if !is_split {
+        classes_in(dir, false, &mut found)?;
+        return Ok(found);
+    }
+    if let Some(other) = folders.iter().find(|path| !is(path, &TRAIN) && !is(path, &TEST)) {
+        let why = format!(
+            "has a folder for training with folders of its own, and beside it {}: if that is a class, give the pictures for training a \
+             folder without folders or another name; if it is none, move it away",
+            name_of(other)
+        );
+        return Err(Error::file(dir, why));
+    }
+    let loose: Vec<PathBuf> = entries(dir)?.into_iter().filter(|path| !path.is_dir()).collect();
+    found.left_out.extend(left_out(&loose));
+    let (test, train): (Vec<PathBuf>, Vec<PathBuf>) = folders.into_iter().partition(|path| is(path, &TEST));
+    train.iter().try_for_each(|folder| classes_in(folder, false, &mut found))?;
+    test.iter().try_for_each(|folder| classes_in(folder, true, &mut found))?;
     Ok(found)
 }
 

@@ -67,6 +67,8 @@ pub struct Found {
     pub domains: Vec<String>,
     legend: Legend,
     pairs: Vec<Pair>,
+    /// Images that no list names, where there are lists.
+    n_unlisted: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -83,9 +85,9 @@ struct Pair {
 /// If it has none of the layouts, a list names a picture that is not there, or no file says what the classes are.
 pub fn found(dir: &Path) -> Result<Found> {
     let has = |names: &[&str]| names.iter().all(|name| dir.join(name).is_dir());
-    let (pairs, usual) = match () {
-        () if has(&["JPEGImages", "SegmentationClass"]) => (voc(dir)?, VOC),
-        () if has(&["train", "trainannot"]) => (camvid(dir)?, CAMVID),
+    let ((pairs, n_unlisted), usual) = match () {
+        () if has(&["JPEGImages", "SegmentationClass"]) => ((voc(dir)?, 0), VOC),
+        () if has(&["train", "trainannot"]) => ((camvid(dir)?, 0), CAMVID),
         () if has(&["images", "masks"]) => (plain(dir)?, &[][..]),
         () => {
             return Err(Error::file(
@@ -97,7 +99,7 @@ pub fn found(dir: &Path) -> Result<Found> {
     };
     let (class_names, legend) = classes(dir, usual)?;
     let domains: BTreeSet<&String> = pairs.iter().map(|pair| &pair.domain).collect();
-    Ok(Found { class_names, domains: domains.into_iter().cloned().collect(), legend, pairs })
+    Ok(Found { class_names, domains: domains.into_iter().cloned().collect(), legend, pairs, n_unlisted })
 }
 
 /// Reads all images and masks, on all threads, in the order of domains and names.
@@ -105,7 +107,7 @@ pub fn found(dir: &Path) -> Result<Found> {
 /// # Errors
 /// Those of [`found`]; if no usable image is left to train or to test on.
 pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
-    let Found { class_names, domains, legend, mut pairs } = found(dir)?;
+    let Found { class_names, domains, legend, mut pairs, n_unlisted } = found(dir)?;
     pairs.sort_by(|a, b| (&a.domain, &a.image).cmp(&(&b.domain, &b.image)));
     let one = |pair: &Pair| read_pair(pair, &legend, format);
     let decoded: Vec<Result<(Vec<u8>, Vec<u8>)>> = pairs.par_iter().map(one).collect();
@@ -137,10 +139,9 @@ pub fn read(dir: &Path, format: ImageFormat) -> Result<Dataset> {
         return Err(Error::file(dir, format!("there is no image with a mask to {part} on{why}")));
     }
     let (mean, std) = channel_statistics(&train);
-    let left_out = match unusable.len() {
-        0 => Vec::new(),
-        n => vec![LeftOut { reason: "images whose masks cannot be used".into(), n }],
-    };
+    let reasons = [("images whose masks cannot be used", unusable.len()), ("images that no list names", n_unlisted)];
+    let left_out = reasons.into_iter().filter(|(_, n)| *n > 0);
+    let left_out = left_out.map(|(reason, n)| LeftOut { reason: reason.into(), n }).collect();
     Ok(Dataset {
         name: name_of(dir),
         class_names,
@@ -188,10 +189,21 @@ fn note(n_pairs: usize, unusable: &[Error]) -> Option<String> {
     })
 }
 
+/// What is trained on is not tested on.
+fn expect_apart(train: &Path, test: &Path) -> Result<()> {
+    let of_train: BTreeSet<String> = lines(train)?.into_iter().collect();
+    match lines(test)?.into_iter().find(|stem| of_train.contains(stem)) {
+        Some(stem) => Err(Error::file(test, format!("it names {stem}, and so does {}", train.display()))),
+        None => Ok(()),
+    }
+}
+
 fn voc(dir: &Path) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
+    let list_of = |list: &str| dir.join(format!("ImageSets/Segmentation/{list}.txt"));
+    expect_apart(&list_of("train"), &list_of("val"))?;
     for (list, is_test) in [("train", false), ("val", true)] {
-        let path = dir.join(format!("ImageSets/Segmentation/{list}.txt"));
+        let path = list_of(list);
         for stem in lines(&path)? {
             let image = dir.join("JPEGImages").join(format!("{stem}.jpg"));
             let mask = dir.join("SegmentationClass").join(format!("{stem}.png"));
@@ -209,7 +221,7 @@ fn camvid(dir: &Path) -> Result<Vec<Pair>> {
     for (part, is_test) in [("train", false), ("test", true)] {
         for image in entries(&dir.join(part))?.into_iter().filter(|path| is_picture(path)) {
             let name = name_of(&image);
-            let domain = name.split('_').next().unwrap_or("all").to_string();
+            let domain = name.split_once('_').map_or("all", |(domain, _)| domain).to_string();
             let mask = mask_of(&image, &dir.join(format!("{part}annot")))?;
             pairs.push(Pair { image, mask, domain, is_test });
         }
@@ -217,7 +229,8 @@ fn camvid(dir: &Path) -> Result<Vec<Pair>> {
     Ok(pairs)
 }
 
-fn plain(dir: &Path) -> Result<Vec<Pair>> {
+/// With the number of images that no list names.
+fn plain(dir: &Path) -> Result<(Vec<Pair>, usize)> {
     let (images, masks) = (dir.join("images"), dir.join("masks"));
     let (folders, files): (Vec<_>, Vec<_>) = entries(&images)?.into_iter().partition(|path| path.is_dir());
     let mut found: Vec<(PathBuf, PathBuf, String)> = Vec::new();
@@ -234,6 +247,7 @@ fn plain(dir: &Path) -> Result<Vec<Pair>> {
     }
     let (train, test) = (dir.join("train.txt"), dir.join("test.txt"));
     if train.is_file() || test.is_file() {
+        expect_apart(&train, &test)?;
         let (train, test) = (lines(&train)?, lines(&test)?);
         let part = |stem: &String| [&train, &test].map(|list| list.contains(stem));
         let stems: BTreeSet<String> = found.iter().map(|(image, ..)| stem(image)).collect();
@@ -245,11 +259,14 @@ fn plain(dir: &Path) -> Result<Vec<Pair>> {
                 return Err(Error::file(path, why));
             }
         }
+        let n = found.len();
         let listed = found.into_iter().filter_map(|(image, mask, domain)| {
             let [is_train, is_test] = part(&stem(&image));
             (is_train || is_test).then_some(Pair { image, mask, domain, is_test })
         });
-        return Ok(listed.collect());
+        let listed: Vec<Pair> = listed.collect();
+        let n_unlisted = n - listed.len();
+        return Ok((listed, n_unlisted));
     }
     let mut pairs = Vec::new();
     let domains: BTreeSet<String> = found.iter().map(|(_, _, domain)| domain.clone()).collect();
@@ -260,7 +277,7 @@ fn plain(dir: &Path) -> Result<Vec<Pair>> {
         let pair = |(i, (image, mask, domain))| Pair { image, mask, domain, is_test: i < n_test };
         pairs.extend(own.into_iter().enumerate().map(pair));
     }
-    Ok(pairs)
+    Ok((pairs, 0))
 }
 
 fn stem(path: &Path) -> String {

@@ -171,8 +171,12 @@ fn decoded<'a, R>(
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     let n_pixels = u64::from(width) * u64::from(height);
-    if n_pixels > MAX_PIXELS || decoder.total_bytes() > MAX_BYTES {
+    if n_pixels > MAX_PIXELS {
         return Err(refuse(format!("{width}×{height} is more than a picture may have, {MAX_PIXELS} pixels")));
+    }
+    if decoder.total_bytes() > MAX_BYTES {
+        let [needed, most] = [decoder.total_bytes(), MAX_BYTES].map(|n| n >> 20);
+        return Err(refuse(format!("decoded it takes {needed} MiB, and a picture may take {most}")));
     }
     let _one_at_a_time =
         (decoder.total_bytes() > LARGE).then(|| LARGE_ONES.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
@@ -187,11 +191,11 @@ fn decoded<'a, R>(
 
 const KINDS: &str = "PNG or JPEG, WebP, BMP, TIFF, GIF";
 
-/// A JPEG file of which nothing is missing: the usual decoder makes grey of what is.
+/// A JPEG file that has an end, and of which nothing before it is seen to be missing: the usual decoder makes grey of what is.
 fn whole_jpeg(path: &Path, bytes: &[u8], color: ColorType) -> Result<DynamicImage> {
     let broken = |why: String| Error::file(path, format!("no readable picture: the JPEG file is not whole: {why}"));
-    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
-    if !bytes[..=end].windows(2).rev().take(64 << 10).any(|pair| pair == [0xff, 0xd9]) {
+    // Phones put short films behind the picture.
+    if !bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
         return Err(broken("its end is missing".into()));
     }
     let space = if color == ColorType::L8 { ColorSpace::Luma } else { ColorSpace::RGB };

@@ -14,9 +14,22 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes).map_err(Error::io(path, "write"))
 }
 
+/// The file that a link leads to; any other path as it is.
+pub fn behind_link(path: &Path) -> PathBuf {
+    let behind = if path.is_symlink() { path.canonicalize().ok() } else { None };
+    behind.unwrap_or_else(|| path.to_path_buf())
+}
+
 /// Fills a temporary neighbour of `path` and renames it; a neighbour, because a rename is atomic only within one file system.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (temporary, file) = temporary_file(path)?;
+    // Who may read the old one may read the new one, and nobody else; some file systems have no such thing.
+    #[cfg(unix)]
+    if let Ok(before) = fs::symlink_metadata(path)
+        && before.is_file()
+    {
+        let _ = file.set_permissions(before.permissions());
+    }
     let result = fill(file, bytes).and_then(|()| rename(&temporary, path));
     if result.is_err() {
         // The error worth telling is the first one.

@@ -1,5 +1,6 @@
 //! A folder has one writer at a time. The system ends a lock with its process, so a killed run leaves none.
 
+use super::behind_link;
 use crate::error::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ impl Lock {
     /// # Errors
     /// [`Error::Usage`] if another process, or another part of this one, is about to change it; if its folder cannot be written to.
     pub fn of_file(path: &Path) -> Result<Lock> {
+        let path = &behind_link(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(format!(".{name}.lock"));
         for _ in 0..20 {

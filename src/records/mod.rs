@@ -16,6 +16,6 @@ pub mod lock;
 pub mod sealed;
 pub mod tensors;
 
-pub use disk::{create_folder, create_numbered_folder, write_atomically};
+pub use disk::{behind_link, create_folder, create_numbered_folder, write_atomically};
 pub use folder::RunFolder;
 pub(crate) use json::flat_lists;

@@ -19,7 +19,7 @@ enum Job {
     Classes(Reply<Vec<Class>>),
     Classify(Vec<Picture>, usize, Reply<Vec<Answer>>),
     Learn(String, Vec<Picture>, Reply<Vec<String>>),
-    Forget(String, Reply<()>),
+    Forget(String, Reply<Vec<String>>),
 }
 
 /// Why there is no answer.
@@ -62,7 +62,7 @@ impl Desk {
         self.ask(|reply| Job::Learn(class, pictures, reply)).await
     }
 
-    pub async fn forget(&self, class: String) -> Result<(), Refusal> {
+    pub async fn forget(&self, class: String) -> Result<Vec<String>, Refusal> {
         self.ask(|reply| Job::Forget(class, reply)).await
     }
 

@@ -15,7 +15,9 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const PAGE: &str = include_str!("page.html");
 /// Connections at once; more wait.
 const MOST_CONNECTIONS: usize = 512;
+/// Of one address that is not this machine's; more are closed.
+const MOST_OF_ADDRESS: usize = 64;
+/// For the head of a request, which is short.
+const SECONDS_OF_HEAD: Duration = Duration::from_secs(10);
 /// Bodies of the largest size in memory at once, or more smaller ones; others wait.
 const MOST_BODIES: usize = 8;
 /// How often the server looks whether it is to end.
@@ -137,6 +143,7 @@ struct Learned {
 #[derive(Serialize)]
 struct Forgotten {
     class: String,
+    notes: Vec<String>,
 }
 
 async fn page() -> Response {
@@ -172,8 +179,8 @@ async fn forget(State(shared): App, request: Request) -> Answered<Forgotten> {
     match body::read(&parts.headers, body, shared.options.most_bytes, shared.options.seconds).await? {
         Sent::Content(content) if content.pictures.is_empty() => {
             let class = named(content.class)?;
-            shared.desk.forget(class.clone()).await?;
-            Ok(Json(Forgotten { class }))
+            let notes = shared.desk.forget(class.clone()).await?;
+            Ok(Json(Forgotten { class, notes }))
         }
         _ => Err((StatusCode::BAD_REQUEST, "this request takes {\"class\": NAME}".to_string()).into()),
     }
@@ -239,6 +246,24 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
+/// A connection of an address, until it is dropped.
+struct Leaving {
+    of_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let mut open = self.of_address.lock();
+        if let Some(n) = open.get_mut(&self.address) {
+            *n -= 1;
+            if *n == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// Takes connections until `stop` says so, or the learner's thread is gone.
 pub(super) async fn serve(
     listener: TcpListener,
@@ -255,6 +280,7 @@ pub(super) async fn serve(
     let shared = Arc::new(Shared { desk: desk.clone(), guard, options, bodies: room_for_bodies });
     let router = router(shared);
     let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let of_address: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
     let graceful = GracefulShutdown::new();
     while !stop() && !desk.is_closed() {
         let permit = match tokio::time::timeout(TICK, connections.clone().acquire_owned()).await {
@@ -270,14 +296,25 @@ pub(super) async fn serve(
             }
             Err(_) => continue,
         };
+        // One machine leaves room for others; behind a proxy all are of one address, this machine's.
+        let open = {
+            let mut open = of_address.lock();
+            let n = open.entry(from.ip()).or_default();
+            *n += 1;
+            *n
+        };
+        let leaves = Leaving { of_address: of_address.clone(), address: from.ip() };
+        if open > MOST_OF_ADDRESS && !from.ip().is_loopback() {
+            continue;
+        }
         let service = TowerToHyperService::new(router.clone().layer(Extension(from.ip())));
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(seconds).max_buf_size(64 << 10);
+        http.timer(TokioTimer::new()).header_read_timeout(seconds.min(SECONDS_OF_HEAD)).max_buf_size(64 << 10);
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // A client that breaks off is its own business.
             let _ = connection.await;
-            drop(permit);
+            drop((permit, leaves));
         });
     }
     drop(listener);

@@ -5,7 +5,7 @@ use crate::data::pictures::Frame;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::records::lock::Lock;
-use crate::session::{Learned, Picture, Session, Way};
+use crate::session::{Learned, NOT_UNLEARNED, Picture, Session, Way};
 use std::path::{Path, PathBuf};
 
 /// A session with the file that it lies in, which nobody else changes meanwhile.
@@ -71,7 +71,7 @@ impl Served for Kept {
     }
 
     fn learn(&mut self, class: &str, pictures: Vec<Picture>) -> Result<Vec<String>> {
-        if self.session.method().is_some_and(Way::grows) {
+        if self.session.method().or(self.session.settings().method).is_some_and(Way::grows) {
             return Err(Error::usage(
                 "this learner trains its network on what it learns, which takes minutes: stop the server and use engram learn",
             ));
@@ -82,9 +82,11 @@ impl Served for Kept {
         Ok(notes(&learned))
     }
 
-    fn forget(&mut self, class: &str) -> Result<()> {
+    fn forget(&mut self, class: &str) -> Result<Vec<String>> {
+        let grows = self.session.method().is_some_and(Way::grows);
         self.session.forget(class)?;
-        self.save()
+        self.save()?;
+        Ok(if grows { vec![format!("Of {class}: {NOT_UNLEARNED}.")] } else { Vec::new() })
     }
 }
 

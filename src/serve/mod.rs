@@ -6,7 +6,7 @@
 //! | `GET /classes` | | `{"classes": [{"name", "pictures"}]}` |
 //! | `POST /classify?top-k=5` | a picture, or `{"pictures": [base64, …]}` | `{"answers": [{"classes": [{"name", "confidence"}], "is_known": true, "nearest": {"file", "class", "similarity"}}]}` |
 //! | `POST /learn?class=NAME` | a picture, or `{"class", "pictures": [base64, …], "names": […]}` | `{"class", "pictures", "notes"}` |
-//! | `POST /forget` | `{"class"}` | `{"class"}` |
+//! | `POST /forget` | `{"class"}` | `{"class", "notes"}` |
 //!
 //! What is refused is answered by `{"error"}` and a status of 400 or more. Guards, all before a body is read:
 //! - **Where from.** `Host` must be a name of this address, so that no page of another name that was bent to 127.0.0.1 (DNS rebinding)
@@ -91,11 +91,11 @@ pub trait Served: Send {
     /// [`Error::Usage`] for what the class or its pictures cannot be; another if it cannot be kept. Nothing is learned then.
     fn learn(&mut self, class: &str, pictures: Vec<Picture>) -> Result<Vec<String>>;
 
-    /// Forgets a class, and keeps that on disk.
+    /// Forgets a class, and keeps that on disk. Returns what a person should know.
     ///
     /// # Errors
     /// As [`Served::learn`].
-    fn forget(&mut self, class: &str) -> Result<()>;
+    fn forget(&mut self, class: &str) -> Result<Vec<String>>;
 }
 
 /// What a server grants.

@@ -38,6 +38,15 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Whether some of its pictures are grey and others not, where features of coloured ones alone are averaged with those of their
+    /// mirror images: an exported model cannot tell them apart.
+    pub fn mixes_colours(&self) -> bool {
+        let n_grey = self.known.values().filter(|known| known.is_grey).count();
+        self.backbone.subject.flips && self.grown.is_none() && n_grey > 0 && n_grey < self.known.len()
+    }
+}
+
 /// A class without exemplars has a mean of zeros, which nothing is to be near to.
 fn out_of_reach(mut means: Vec<f32>, d: usize) -> Vec<f32> {
     for mean in means.chunks_exact_mut(d).filter(|mean| mean.iter().all(|&x| x == 0.0)) {

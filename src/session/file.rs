@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::learner::ImageStore;
 use crate::learner::frozen::{FrozenKind, Ranpac, Statistics};
 use crate::records::tensors::{Read, Stored, Tensors, description, to_bytes};
-use crate::records::write_atomically;
+use crate::records::{behind_link, write_atomically};
 use crate::settings::Choose;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -92,7 +92,8 @@ impl Session {
     /// # Errors
     /// If it cannot be written; an earlier file is whole then.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write_atomically(path, &self.to_bytes()?)
+        // Of a link, the file behind it is the learner.
+        write_atomically(&behind_link(path), &self.to_bytes()?)
     }
 
     /// The content of the file.

@@ -75,6 +75,9 @@ fn scores_of(features: &Tensor, logits: &Tensor, means: Option<&[f32]>, n_classe
     Ok(distances.to_vec()?.into_iter().enumerate().map(score).collect())
 }
 
+/// What stands behind the name of a backbone whose weights have been trained, and which a learner has nothing else left of.
+const TRAINED_ON: &str = ", trained on";
+
 impl Session {
     /// Features of pictures as they are, and scores by the method's own classifier.
     pub(super) fn seen_by_network(&self, images: &Images) -> Result<(Vec<f32>, Vec<f32>)> {
@@ -188,6 +191,11 @@ impl Session {
             self.exemplar_digests.clear();
             self.known.clear();
             (self.grown, self.fitted) = (None, None);
+            // Its weights are no longer those that go by the name.
+            let name = &mut self.backbone.card.name;
+            if !name.ends_with(TRAINED_ON) {
+                name.push_str(TRAINED_ON);
+            }
             return Ok(Forgotten { n_pictures, n_classes: n_gone });
         }
         let course = self.course_of(kind)?;

@@ -10,9 +10,10 @@ use crate::learner::ImageStore;
 use crate::learner::frozen::FrozenKind;
 use crate::tensor::Tensor;
 use crate::training::{Listener, Silent};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// With fewer pictures a class, on average, class means are better than what is fitted, as a rule.
 const FEW: usize = 20;
@@ -102,6 +103,9 @@ pub const NOT_UNLEARNED: &str = "its pictures and outputs are removed from the f
                                  weights have learned from them cannot be taken out: where that matters, learn the other classes into a \
                                  new file";
 
+/// Pictures that features are made of between two looks at whether somebody has interrupted.
+const AT_ONCE: usize = 256;
+
 /// Whether a picture of C×H×W bytes has no colour.
 pub(super) fn is_grey(pixels: &[u8], channels: usize) -> bool {
     let plane = pixels.len() / channels;
@@ -119,7 +123,7 @@ impl Session {
         self.learn_with(pictures, &mut Silent, &AtomicBool::new(false))
     }
 
-    /// The same; where the network is trained, a listener is told how far it is, and somebody may interrupt it.
+    /// The same; where the network is trained, a listener is told how far it is. Somebody may interrupt it.
     ///
     /// # Errors
     /// As [`Session::learn`]; [`Error::Interrupted`]. The session is as it was then.
@@ -132,7 +136,7 @@ impl Session {
         let new = self.checked(pictures)?;
         match self.way() {
             Way::Growing(kind) => self.grow(kind, &new, listener, interrupted),
-            Way::Frozen(_) => self.learn_frozen(&new),
+            Way::Frozen(_) => self.learn_frozen(&new, interrupted),
         }
     }
 
@@ -150,8 +154,14 @@ impl Session {
         Ok(new)
     }
 
-    fn learn_frozen(&mut self, new: &[growing::New]) -> Result<Learned> {
-        let features = self.features_of(new.iter().map(|(_, picture, _)| picture))?;
+    fn learn_frozen(&mut self, new: &[growing::New], interrupted: &AtomicBool) -> Result<Learned> {
+        let mut features = Vec::new();
+        for chunk in new.chunks(AT_ONCE) {
+            if interrupted.load(Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            features.extend(self.features_of(chunk.iter().map(|(_, picture, _)| picture))?);
+        }
         let before = (self.classes.clone(), self.known.clone(), self.exemplars.clone(), self.exemplar_digests.clone());
         let learned = self.take_in(new, &features);
         let fitted = self.choose_exemplars(new).and_then(|()| self.fit());
@@ -312,18 +322,33 @@ impl Session {
     /// # Errors
     /// [`Error::Usage`] if it is not known.
     pub fn forget_picture(&mut self, picture: &Picture) -> Result<Forgotten> {
-        let digest = picture.digest();
-        let label = match &self.grown {
-            Some(grown) => grown.learned.get(&digest).copied(),
-            None => self.known.get(&digest).map(|known| known.label),
-        };
-        let Some(label) = label else {
-            let message = format!("{}: this picture was never learned, or was forgotten before", picture.name);
-            return Err(Error::usage(message));
-        };
-        let class = self.classes[label as usize].name.clone();
-        let forgotten = self.forget_where(|own, _| own == digest)?;
-        self.note("forgot", &class, forgotten.n_pictures);
+        self.forget_pictures(std::slice::from_ref(picture))
+    }
+
+    /// Forgets pictures, wherever they were learned; one may be there twice.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if one is not known; nothing is forgotten then.
+    pub fn forget_pictures(&mut self, pictures: &[Picture]) -> Result<Forgotten> {
+        let mut label_of: BTreeMap<u128, u32> = BTreeMap::new();
+        for picture in pictures {
+            let digest = picture.digest();
+            let label = match &self.grown {
+                Some(grown) => grown.learned.get(&digest).copied(),
+                None => self.known.get(&digest).map(|known| known.label),
+            };
+            let Some(label) = label else {
+                let message = format!("{}: this picture was never learned, or was forgotten before", picture.name);
+                return Err(Error::usage(message));
+            };
+            label_of.insert(digest, label);
+        }
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        label_of.values().for_each(|label| *counts.entry(*label).or_default() += 1);
+        let counts: Vec<(String, usize)> =
+            counts.into_iter().map(|(label, n)| (self.classes[label as usize].name.clone(), n)).collect();
+        let forgotten = self.forget_where(|own, _| label_of.contains_key(&own))?;
+        counts.iter().for_each(|(class, n)| self.note("forgot", class, *n));
         Ok(forgotten)
     }
 

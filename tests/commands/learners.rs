@@ -40,6 +40,52 @@ fn files_that_are_no_pictures_are_left_out_and_said() {
     fails(dir.path(), "classify a.engram p/one/broken.png --device cpu", 1, &["broken.png"]);
 }
 
+/// A class may be called `train`, and nothing beside a split vanishes.
+#[test]
+fn a_folder_called_train_may_be_a_class() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(&dir.path().join("p"), &[("train", 3), ("bus", 3)]);
+    let text = succeeds(dir.path(), "learn a.engram --from p --device cpu").out;
+    assert!(text.contains("train") && text.contains("bus"), "{text}");
+    folders(&dir.path().join("q/train"), &[("steam", 3), ("diesel", 3)]);
+    folders(&dir.path().join("q"), &[("bus", 3)]);
+    fails(dir.path(), "learn b.engram --from q --device cpu", 1, &["beside it bus"]);
+}
+
+#[test]
+fn pictures_are_forgotten_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(&dir.path().join("p"), &[("one", 3), ("three", 3)]);
+    folders(&dir.path().join("q"), &[("seventh", 1)]);
+    succeeds(dir.path(), "learn a.engram --from p --device cpu");
+    let text =
+        succeeds(dir.path(), "forget a.engram --picture p/one/0.png --picture p/one/0.png --picture p/three/1.png").out;
+    assert!(text.contains("2 pictures are forgotten"), "{text}");
+    fails(dir.path(), "forget a.engram --picture p/one/1.png --picture q/seventh/0.png", 2, &["never learned"]);
+    let inspected = succeeds(dir.path(), "inspect a.engram --json").out;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(inspected["pictures"], 4, "{inspected}");
+}
+
+/// `learn` says of the pictures for testing what `evaluate` says.
+#[test]
+fn pictures_for_testing_are_judged_as_evaluate_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["train", "test"] {
+        folders(&dir.path().join("p").join(part), &[("one", 3), ("three", 3)]);
+    }
+    folders(&dir.path().join("p/test"), &[("seventh", 2)]);
+    let text = succeeds(dir.path(), "learn a.engram --from p --device cpu").out;
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains("6 of them were learned") && flat.contains("2 pictures of classes that it does not know"),
+        "{text}"
+    );
+    let learned = succeeds(dir.path(), "learn b.engram --from p --json --device cpu").out;
+    let learned: serde_json::Value = serde_json::from_str(&learned).unwrap();
+    assert_eq!((&learned["tested"]["learned"], &learned["tested"]["unknown"]), (&6.into(), &2.into()), "{learned}");
+}
+
 #[test]
 fn two_at_once_and_files_that_are_no_learners_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -160,4 +206,21 @@ fn a_data_set_becomes_folders_of_pictures() {
     std::fs::create_dir(dir.path().join("left.part")).unwrap();
     fails(dir.path(), "datasets pictures glyphs left", 2, &["left.part", "remove it"]);
     succeeds(dir.path(), "learn a.engram --from out --device cpu");
+}
+
+/// A learner holds pictures: who may read it is not decided anew by every change, and a link leads to the one file that there is.
+#[cfg(unix)]
+#[test]
+fn a_change_keeps_who_may_read_the_file_and_follows_links() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    folders(&dir.path().join("p"), &[("one", 3), ("three", 3)]);
+    succeeds(dir.path(), "learn a.engram --from p --device cpu");
+    let file = dir.path().join("a.engram");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("a.engram", dir.path().join("link.engram")).unwrap();
+    succeeds(dir.path(), "rename link.engram one two");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(dir.path().join("link.engram").is_symlink());
+    assert!(succeeds(dir.path(), "inspect a.engram").out.contains("two"));
 }

@@ -284,6 +284,8 @@ fn three_layouts_are_read() {
     assert_eq!((dataset.class_names[15].as_str(), dataset.target()), ("person", Target::Mask));
     // The middle 8×8 of 16×8: half of it on either side.
     assert_eq!(dataset.train.mask(0)[..8], [1, 1, 1, 1, 0, 0, 0, 0]);
+    std::fs::write(lists.join("val.txt"), "2007_2\n").unwrap();
+    assert!(load(&voc, "rgb8").unwrap_err().to_string().contains("it names 2007_2, and so does"));
     std::fs::write(lists.join("val.txt"), "2008_4\n").unwrap();
     assert!(load(&voc, "rgb8").unwrap_err().to_string().contains("it names 2008_4"));
 
@@ -418,6 +420,11 @@ fn a_void_in_the_middle_of_the_list_is_no_class() {
     assert_eq!(dataset.class_names, ["ground", "wall"]);
     assert_eq!(dataset.train.mask(0)[..8], [0, VOID, 1, 0, VOID, 1, 0, VOID]);
     assert_eq!((dataset.train.len(), dataset.test.len()), (1, 1));
+    let n_images = std::fs::read_dir(dir.path().join("images")).unwrap().count();
+    let unlisted = dataset.left_out.iter().find(|one| one.reason.contains("no list names")).unwrap();
+    assert_eq!(unlisted.n, n_images - 2);
+    std::fs::write(dir.path().join("test.txt"), "0\n3\n").unwrap();
+    assert!(load(dir.path(), "rgb8").unwrap_err().to_string().contains("it names 3, and so does"));
     std::fs::write(dir.path().join("test.txt"), "0\n9.png\n").unwrap();
     let message = load(dir.path(), "rgb8").unwrap_err().to_string();
     assert!(message.contains("test.txt") && message.contains("it names 9.png"), "{message}");
