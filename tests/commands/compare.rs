@@ -97,7 +97,8 @@ fn settings_of_one_method_stay_with_it() {
 #[test]
 fn a_memory_of_one_method_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let command = format!("compare er der++ --out grid --memory 20 --of er:memory=30 --seeds 1 --max-tasks 1 {SHORT}");
+    let methods = "er der++ ranpac --of er:memory=30";
+    let command = format!("compare {methods} --out grid --memory 20 --seeds 1 --max-tasks 1 {SHORT}");
     let text = succeeds(&dir, &command).out;
     assert!(text.contains("er K=30") && text.contains("der++ K=20") && !text.contains("er K=20"), "{text}");
 }
