@@ -64,7 +64,7 @@ fn top(entries: &[Entry], title: &str, missing: usize) -> String {
 fn rankings(entries: &[Entry]) -> String {
     let mut body = String::from(
         "<p>Of each method the best setting within a budget, by the mean of its final accuracy over all classes seen. \
-         Differences to the first are paired by seed, with 95 % intervals by Student's t; where the interval holds 0 two \
+         Differences to the first are paired by seed, with 95 % intervals by Student's t; where the interval does not lie above 0 two \
          methods are indistinguishable.</p>\n",
     );
     for (cost, what) in [(Cost::Bytes, "held after the last task"), (Cost::Seconds, "of training and ends of tasks")] {
