@@ -36,9 +36,7 @@ impl Session {
             classes: self.classes.iter().map(|class| class.name.clone()).collect(),
         })
     }
-}
 
-impl Session {
     /// Whether some of its pictures are grey and others not, where features of coloured ones alone are averaged with those of their
     /// mirror images: an exported model cannot tell them apart.
     pub fn mixes_colours(&self) -> bool {

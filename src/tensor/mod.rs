@@ -1,8 +1,7 @@
 //! Floor 1: tensors that remember how they were made, and the gradient of one with respect to others.
 //!
 //! An op computes at once and, if a gradient can be wanted, hangs a named node on its result. [`Tensor::backward`] walks
-//! the nodes newest first. Kernels assign; the tape adds (`autograd.rs`),
-//! or has a convolution add its input gradient.
+//! the nodes newest first. Kernels assign; the tape adds (`autograd.rs`), or has a convolution add its input gradient.
 
 mod autograd;
 mod gradcheck;

@@ -133,13 +133,13 @@ pub fn forward(sizes: &Sizes, gpu: &Gpu, x: &Array, weight: &Array, finish: Fini
         };
         return hardware::forward(sizes, gpu, end, &[&[weight, x][..], &rest].concat(), &params);
     }
-    let written_out = sizes.stride == 1 && sizes.dilation == 1 && [1, 3, 5].contains(&sizes.kw);
-    let per_row = if written_out { 1 } else { 1 + sizes.kw };
+    let slides = sizes.stride == 1 && sizes.dilation == 1;
+    let per_row = if slides && [1, 3, 5].contains(&sizes.kw) { 1 } else { 1 + sizes.kw };
     gpu.expect_turns("conv2d", sizes.c * sizes.kh * per_row)?;
     let packing = Packing { n_k: patch, n_m: o, inner: patch, outer_step: 0, inner_step: 1, m_step: patch };
     let packed = packing.of(gpu, weight)?;
     let by_row = if finish.norm.is_some() { &FOLDED_BY_ROW } else { &FORWARD_BY_ROW };
-    let kernel = along(by_row, sizes.stride == 1 && sizes.dilation == 1, sizes.kw);
+    let kernel = along(by_row, slides, sizes.kw);
     let grid = register_grid(o, sizes.n * sizes.p * sizes.q.div_ceil(TILE), 1);
     gpu.launch(kernel, &[&[&packed, x][..], &rest].concat(), &params, grid)
 }
